@@ -1,0 +1,98 @@
+//! A decoded command that the pure crate could not answer by itself: what the shell has to do.
+//!
+//! Ranges are checked already: `lba + blocks` lies inside the unit, `blocks` within its limits.
+//! Lengths in bytes follow from the unit's block length.
+
+use bytes::Bytes;
+
+/// A range of logical blocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extent {
+    pub lba: u64,
+    pub blocks: u64,
+}
+
+/// Medium work and changes of state. Commands answered by [`crate::logical_unit`] alone (INQUIRY,
+/// MODE SENSE, PERSISTENT RESERVE IN, ...) never show up here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// READ 6/10/12/16. `fua`: what is returned must be durable.
+    Read { extent: Extent, fua: bool },
+    /// WRITE 6/10/12/16, WRITE ATOMIC 16 where offered. Data-out: the blocks.
+    Write { extent: Extent, fua: bool },
+    /// WRITE AND VERIFY 10/12/16. `compare`: BYTCHK 1, compare the medium with the data.
+    WriteAndVerify { extent: Extent, compare: bool },
+    /// VERIFY 10/12/16.
+    Verify { extent: Extent, check: VerifyCheck },
+    /// COMPARE AND WRITE. Data-out: the blocks to compare, then as many to write.
+    CompareAndWrite { extent: Extent, fua: bool },
+    /// ORWRITE 16. Data-out: the blocks.
+    OrWrite { extent: Extent, fua: bool },
+    /// WRITE SAME 10/16. Data-out: one block, none with NDOB.
+    WriteSame { extent: Extent, fill: Fill },
+    /// UNMAP. Data-out: the parameter list, for [`crate::logical_unit::unmap_extents`].
+    Unmap { list_bytes: u32 },
+    /// SYNCHRONIZE CACHE 10/16. `immediate`: answer GOOD before it is done.
+    SynchronizeCache { extent: Extent, immediate: bool },
+    /// PRE-FETCH 10/16: CONDITION MET when it fits the cache, GOOD otherwise.
+    Prefetch { extent: Extent, immediate: bool },
+    /// GET LBA STATUS from `lba`; answer with [`crate::logical_unit::lba_status_data`].
+    GetLbaStatus { lba: u64, allocation_bytes: u32 },
+    /// PERSISTENT RESERVE OUT. Data-out: the parameter list, for
+    /// [`crate::reservations::Request::parse`] together with the CDB.
+    PersistentReserveOut { cdb: [u8; 10], list_bytes: u32 },
+    /// RESERVE 6 or 10 (SPC-2).
+    Reserve,
+    /// RELEASE 6 or 10 (SPC-2).
+    Release,
+    /// MODE SELECT 6/10. Data-out: the parameter list, for [`crate::logical_unit::mode_select`].
+    ModeSelect { ten: bool, save: bool, list_bytes: u32 },
+    /// START STOP UNIT, PREVENT ALLOW: nothing to do but GOOD, after a flush when `flush`.
+    Nothing { flush: bool },
+}
+
+/// How VERIFY checks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VerifyCheck {
+    /// BYTCHK 00b: the medium is readable. No data-out.
+    Readable,
+    /// BYTCHK 01b: equal to the data-out.
+    Equal,
+    /// BYTCHK 11b: each block equal to the one block of data-out.
+    EqualRepeated,
+}
+
+/// What WRITE SAME writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fill {
+    /// The one block of data-out.
+    Block,
+    /// The block of data-out, which must be zeros for the range to be deallocated (UNMAP=1);
+    /// any other content is written.
+    BlockOrUnmap,
+    /// Zeros, without data-out (NDOB).
+    Zeros,
+    /// Deallocate, without data-out (NDOB and UNMAP).
+    Unmap,
+}
+
+/// How many bytes of data-out and data-in the command moves at most, for the transport's residuals
+/// and for buffers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Transfer {
+    pub data_out_bytes: u32,
+    pub data_in_bytes: u32,
+}
+
+/// What to do with a command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// It is answered.
+    Done(crate::sense::Response),
+    /// The shell has to run it, after the data-out has arrived.
+    /// `conflict` is checked again, under the shell's in-flight count, when it is submitted.
+    Run { command: Command, transfer: Transfer, conflict: crate::conflict::Conflict },
+}
+
+/// Parameter data read from the initiator.
+pub type DataOut = Bytes;

@@ -1,1 +1,75 @@
-fn main() {}
+//! The project's tasks as code: `cargo xtask <task>`.
+//!
+//! Entry point: [`Task`], one variant per task; each lives in the module of its name.
+//!
+//! Invariant: a task that cannot do a part of its work says which part and why; it never passes in
+//! silence.
+
+mod lab;
+mod openapi;
+mod peers;
+mod source;
+mod steps;
+mod test;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use steps::{Board, Outcome};
+
+/// Tasks of the project.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+enum Task {
+    /// Check what the compiler does not: arrows between crates, lengths, words, walls
+    Tidy,
+    /// Quick checks, all tests, then end to end with real peers; ends with a table
+    Test {
+        /// Leave out the end-to-end tests with peers
+        #[arg(long)]
+        no_peers: bool,
+    },
+    /// Write docs/openapi.json from the code, or compare the two
+    Openapi {
+        /// Change nothing; fail when the committed document differs
+        #[arg(long)]
+        check: bool,
+    },
+    /// End to end with the stock kernel initiator, in virtual machines (needs root and QEMU)
+    Lab,
+    /// The store's slow crash campaign: lost, reordered and torn writes from many seeds
+    Crash {
+        /// How many seeds
+        #[arg(long, default_value_t = 1000, env = "CRASH_SEEDS")]
+        seeds: u32,
+    },
+}
+
+/// The workspace's directory: the parent of this crate's.
+fn workspace() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map_or_else(|| here.to_path_buf(), Path::to_path_buf)
+}
+
+fn main() -> ExitCode {
+    let root = workspace();
+    let mut board = Board::default();
+    match Task::parse() {
+        Task::Tidy => board.run("tidy", || tidy::check(&root)),
+        Task::Test { no_peers } => test::run(&mut board, &root, !no_peers),
+        Task::Openapi { check } => board.run("openapi", || openapi::run(&root, check)),
+        Task::Lab => board.run("lab", || lab::run(&root)),
+        Task::Crash { seeds } => board.run("crash", || crash(&root, seeds)),
+    }
+    board.close()
+}
+
+/// The same tests as in `cargo test`, optimised and with more seeds.
+fn crash(root: &Path, seeds: u32) -> Outcome {
+    let mut command = steps::cargo(root, &["test", "--release", "-p", "store", "-p", "sim"]);
+    command.args(["--", "--nocapture", "crash"]).env("CRASH_SEEDS", seeds.to_string());
+    steps::execute(&mut command)
+}

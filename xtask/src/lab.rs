@@ -1,0 +1,34 @@
+//! End to end with the stock kernel initiator, in the virtual machines of tests/lab.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::peers::is_root;
+use crate::steps::{self, Outcome, has_program};
+
+/// What the lab's scripts call (Debian: qemu-system-x86 qemu-utils iproute2 openssh-client
+/// mmdebstrap e2fsprogs cpio xz-utils).
+const PROGRAMS: [&str; 8] =
+    ["qemu-system-x86_64", "qemu-img", "ip", "ssh", "mmdebstrap", "mke2fs", "cpio", "xz"];
+
+/// Build the image when it is missing or old, then let `tests/lab/block` do the work.
+pub(crate) fn run(root: &Path) -> Outcome {
+    if !is_root() {
+        return Outcome::Skipped("the lab makes a network of its own: it needs root".into());
+    }
+    let missing: Vec<_> = PROGRAMS.into_iter().filter(|program| !has_program(program)).collect();
+    if !missing.is_empty() {
+        return Outcome::Skipped(format!("missing: {} (see tests/lab)", missing.join(" ")));
+    }
+    let mut build = steps::cargo(root, &["build", "--release", "-p", "cli"]);
+    let lab = root.join("tests/lab");
+    for command in [&mut build, &mut Command::new(lab.join("build-image"))] {
+        let outcome = steps::execute(command);
+        if !matches!(outcome, Outcome::Passed(_)) {
+            return outcome;
+        }
+    }
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
+    steps::execute(Command::new(lab.join("block")).arg(target.join("release/commonhold")))
+}

@@ -1,0 +1,77 @@
+//! The real programs that the end-to-end tests talk to, and the Debian packages that hold them.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::steps::{Outcome, has_program};
+
+/// A program of a peer and the package that has it.
+const PEERS: [(&str, &str); 7] = [
+    ("iscsi-ls", "libiscsi-bin"),
+    ("sg_persist", "sg3-utils"),
+    ("fio", "fio"),
+    ("qemu-img", "qemu-utils"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("mkfs.xfs", "xfsprogs"),
+    ("curl", "curl"),
+];
+
+/// qemu-img's own iSCSI driver is a module in a package of its own.
+const QEMU_ISCSI: &str = "qemu-block-extra";
+
+/// Install what is missing where we may; say what stays missing where we may not.
+pub(crate) fn install() -> Outcome {
+    let mut missing = missing_packages();
+    if missing.is_empty() {
+        return Outcome::passed();
+    }
+    if !is_root() || !has_program("apt-get") {
+        let why = if is_root() { "there is no apt-get" } else { "we are not root" };
+        return Outcome::Skipped(format!("{why}; missing: {}", missing.join(" ")));
+    }
+    let mut update = apt(&["update", "-qq"]);
+    let mut install = apt(&["install", "-qq", "-y", "--no-install-recommends"]);
+    install.args(&missing);
+    // A failed update is not the end: the lists of before may do.
+    let _ = update.status();
+    let installed = install.status().is_ok_and(|status| status.success());
+    missing = missing_packages();
+    if installed && missing.is_empty() {
+        return Outcome::passed();
+    }
+    Outcome::Skipped(format!("apt-get could not install: {}", missing.join(" ")))
+}
+
+fn apt(arguments: &[&str]) -> Command {
+    let mut command = Command::new("apt-get");
+    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+fn missing_packages() -> Vec<&'static str> {
+    let mut missing: Vec<_> = PEERS
+        .iter()
+        .filter(|(program, _)| !has_program(program) && !in_sbin(program))
+        .map(|(_, package)| *package)
+        .collect();
+    if !has_qemu_iscsi() {
+        missing.push(QEMU_ISCSI);
+    }
+    missing
+}
+
+/// System programs may stand outside a user's search path.
+fn in_sbin(program: &str) -> bool {
+    ["/usr/sbin", "/sbin"].iter().any(|directory| Path::new(directory).join(program).is_file())
+}
+
+fn has_qemu_iscsi() -> bool {
+    let libraries = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    libraries.map(|entry| entry.path()).any(|path| path.join("qemu/block-iscsi.so").is_file())
+}
+
+/// By the owner of our own process directory: no further library for one number.
+pub(crate) fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|self_directory| self_directory.uid() == 0)
+}

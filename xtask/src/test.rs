@@ -1,0 +1,41 @@
+//! `cargo xtask test`: from the cheap to the dear, and a table at the end.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::steps::{self, Board, Outcome, has_program};
+use crate::{openapi, peers, tidy};
+
+/// Run everything; a step that fails does not hide those after it.
+pub(crate) fn run(board: &mut Board, root: &Path, with_peers: bool) {
+    board.run("tidy", || tidy::check(root));
+    board.run("format", || cargo(root, &["fmt", "--all", "--check"]));
+    let clippy =
+        ["clippy", "--workspace", "--all-targets", "--test", "e2e", "--", "-D", "warnings"];
+    board.run("clippy", || cargo(root, &clippy));
+    board.run("dependencies", || dependencies(root));
+    board.run("openapi", || openapi::run(root, true));
+    board.run("tests", || cargo(root, &["test", "--workspace"]));
+    if !with_peers {
+        board.run("peers", || Outcome::Skipped("left out by --no-peers".into()));
+        return;
+    }
+    board.run("install peers", peers::install);
+    // Its tests say themselves which peer they miss.
+    let peers = ["test", "-p", "cli", "--test", "e2e", "--", "--nocapture", "--test-threads=1"];
+    board.run("peers", || cargo(root, &peers));
+}
+
+fn cargo(root: &Path, arguments: &[&str]) -> Outcome {
+    steps::execute(&mut steps::cargo(root, arguments))
+}
+
+/// Licences, duplicate versions and sources, as deny.toml says; no network.
+fn dependencies(root: &Path) -> Outcome {
+    if !has_program("cargo-deny") {
+        return Outcome::Skipped("cargo-deny is not installed (.ci/run installs it)".into());
+    }
+    let mut command = Command::new("cargo-deny");
+    command.current_dir(root).args(["--offline", "check", "bans", "licenses", "sources"]);
+    steps::execute(&mut command)
+}

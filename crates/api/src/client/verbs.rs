@@ -1,0 +1,120 @@
+//! One method per verb, in the order of the resources. Lists are [`Client::list`] and
+//! [`Client::every`] with the resource's query.
+//!
+//! Every method returns what the service refused, or why it could not be asked, as [`ApiError`].
+
+use super::Client;
+use crate::attachment::{Attachment, CreateAttachments, CreatedAttachments, Fenced};
+use crate::error::ApiError;
+use crate::event::Event;
+use crate::host::{CreateHost, Host, UpdateHost};
+use crate::node::Health;
+use crate::operation::Operation;
+use crate::pool::{CreatePool, Pool, UpdatePool};
+use crate::project::{CreateProject, Project, UpdateProject};
+use crate::reservation::Reservations;
+use crate::snapshot::{CreateSnapshot, Snapshot, UpdateSnapshot};
+use crate::token::{CreateToken, CreatedToken, Token};
+use crate::user::{CreateUser, UpdateUser, User, WhoAmI};
+use crate::volume::{
+    CreateVolume, ExportVolume, GrowVolume, RetypeVolume, RevertVolume, UpdateVolume, Volume,
+};
+use crate::volume_type::{CreateGrant, CreateVolumeType, Grant, UpdateVolumeType, VolumeType};
+
+type Result<T> = std::result::Result<T, ApiError>;
+
+/// Verbs: `name(arguments; body) -> answer = method path`. The generated methods are what one
+/// would write by hand; the table keeps verb, path and types of all of them on one screen.
+macro_rules! verbs {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident($($segment:ident),*) $( <- $body:ty )? => $answer:ty = $method:ident [$($path:expr),*];
+    )*) => {
+        #[allow(clippy::missing_errors_doc)] // The module's head says it once for all.
+        impl Client {$(
+            $(#[$doc])*
+            pub async fn $name(&self $(, $segment: &str)* $(, body: &$body)?) -> Result<$answer> {
+                self.$method(&[$($path),*] $(, body as &$body)?).await
+            }
+        )*}
+    };
+}
+
+verbs! {
+    /// Is the service well? Needs no token.
+    health() => Health = get ["health"];
+    /// The metrics in Prometheus' text format.
+    metrics() => String = text ["metrics"];
+    /// Who the token stands for.
+    whoami() => WhoAmI = get ["v1", "whoami"];
+
+    project_create() <- CreateProject => Project = post ["v1", "projects"];
+    project_show(project) => Project = get ["v1", "projects", project];
+    project_update(project) <- UpdateProject => Project = patch ["v1", "projects", project];
+    project_delete(project) => () = delete ["v1", "projects", project];
+
+    user_create() <- CreateUser => User = post ["v1", "users"];
+    user_show(user) => User = get ["v1", "users", user];
+    user_update(user) <- UpdateUser => User = patch ["v1", "users", user];
+    user_delete(user) => () = delete ["v1", "users", user];
+
+    /// The answer holds the secret, this once.
+    token_create() <- CreateToken => CreatedToken = post ["v1", "tokens"];
+    token_show(token) => Token = get ["v1", "tokens", token];
+    /// Revoke: the token is refused from now on.
+    token_delete(token) => () = delete ["v1", "tokens", token];
+
+    volume_type_create() <- CreateVolumeType => VolumeType = post ["v1", "volume-types"];
+    volume_type_show(volume_type) => VolumeType = get ["v1", "volume-types", volume_type];
+    volume_type_update(volume_type) <- UpdateVolumeType => VolumeType
+        = patch ["v1", "volume-types", volume_type];
+    volume_type_delete(volume_type) => () = delete ["v1", "volume-types", volume_type];
+    grant_create(volume_type) <- CreateGrant => Grant
+        = post ["v1", "volume-types", volume_type, "grants"];
+    grant_delete(volume_type, project) => ()
+        = delete ["v1", "volume-types", volume_type, "grants", project];
+
+    pool_create() <- CreatePool => Pool = post ["v1", "pools"];
+    pool_show(pool) => Pool = get ["v1", "pools", pool];
+    pool_update(pool) <- UpdatePool => Pool = patch ["v1", "pools", pool];
+    pool_delete(pool) => () = delete ["v1", "pools", pool];
+
+    /// The volume is `creating` until its status says `available`.
+    volume_create() <- CreateVolume => Volume = post ["v1", "volumes"];
+    volume_show(volume) => Volume = get ["v1", "volumes", volume];
+    volume_update(volume) <- UpdateVolume => Volume = patch ["v1", "volumes", volume];
+    /// The volume is `deleting` until it is gone.
+    volume_delete(volume) => Volume = delete ["v1", "volumes", volume];
+    volume_grow(volume) <- GrowVolume => Volume = post ["v1", "volumes", volume, "grow"];
+    volume_retype(volume) <- RetypeVolume => Volume = post ["v1", "volumes", volume, "retype"];
+    volume_revert(volume) <- RevertVolume => Volume = post ["v1", "volumes", volume, "revert"];
+    volume_export(volume) <- ExportVolume => Operation = post ["v1", "volumes", volume, "export"];
+    volume_reservations(volume) => Reservations = get ["v1", "volumes", volume, "reservations"];
+    /// Operator's clear of all reservations and registrations.
+    volume_reservations_clear(volume) => ()
+        = delete ["v1", "volumes", volume, "reservations"];
+
+    snapshot_create() <- CreateSnapshot => Snapshot = post ["v1", "snapshots"];
+    snapshot_show(snapshot) => Snapshot = get ["v1", "snapshots", snapshot];
+    snapshot_update(snapshot) <- UpdateSnapshot => Snapshot = patch ["v1", "snapshots", snapshot];
+    /// The snapshot is `deleting` until it is gone.
+    snapshot_delete(snapshot) => Snapshot = delete ["v1", "snapshots", snapshot];
+
+    host_create() <- CreateHost => Host = post ["v1", "hosts"];
+    host_show(host) => Host = get ["v1", "hosts", host];
+    host_update(host) <- UpdateHost => Host = patch ["v1", "hosts", host];
+    host_delete(host) => () = delete ["v1", "hosts", host];
+
+    /// Attach one volume to many hosts: all or none. Secrets are in this answer only.
+    attachment_create() <- CreateAttachments => CreatedAttachments = post ["v1", "attachments"];
+    attachment_show(attachment) => Attachment = get ["v1", "attachments", attachment];
+    /// Detach: `detaching` until it is gone.
+    attachment_delete(attachment) => Attachment = delete ["v1", "attachments", attachment];
+    /// Cut the host off; returns when nothing of it can land any more.
+    attachment_fence(attachment) => Fenced = act ["v1", "attachments", attachment, "fence"];
+
+    operation_show(operation) => Operation = get ["v1", "operations", operation];
+    operation_cancel(operation) => Operation = act ["v1", "operations", operation, "cancel"];
+
+    event_show(event) => Event = get ["v1", "events", event];
+}

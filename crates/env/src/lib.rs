@@ -1,7 +1,7 @@
 //! All that is not deterministic: clock, random, block I/O, files. Traits, and the real ones.
 //!
-//! Entry points: [`BlockIo`] (data, asynchronous, one per worker thread), [`Files`] (names,
-//! synchronous), [`Clock`], [`Random`].
+//! Entry points: [`BlockIo`] (data, asynchronous, one per worker thread, made by [`block_io`]),
+//! [`Files`] (names, synchronous; the real one is [`RealFiles`]), [`Clock`], [`Random`].
 //!
 //! Invariant: nothing above this crate opens a file, asks the time or draws a random number by
 //! itself; so the simulator can stand in for the world.
@@ -9,11 +9,17 @@
 pub mod block_io;
 pub mod buffer;
 pub mod clock;
+mod descriptor;
+pub mod engine;
 pub mod files;
+mod gate;
+pub mod pool;
 pub mod random;
 
 pub use block_io::{BlockIo, IoFile, IoFuture};
 pub use buffer::Buffer;
 pub use clock::{Clock, RealClock};
-pub use files::{Files, OpenMode};
+pub use engine::{IoEngine, block_io};
+pub use files::{Files, OpenMode, RealFiles};
+pub use pool::ThreadPool;
 pub use random::{OsRandom, Random};

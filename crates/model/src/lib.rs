@@ -1,9 +1,21 @@
 //! Values, states and legal moves of every resource: one file per resource.
 //!
-//! Entry points: the resource modules, and [`order`] for what the control plane asks of a node.
+//! Entry points: the resource modules ([`volume`], [`attachment`], ...), [`text`] for the rules
+//! that names and metadata obey, and [`order`] for what the control plane asks of a node.
 //!
 //! Invariant: no I/O, no clock, no randomness, no HTTP. Everything here is a value.
 
+pub mod attachment;
+pub mod event;
+pub mod host;
 pub mod id;
+pub mod operation;
 pub mod order;
+pub mod pool;
+pub mod project;
 pub mod size;
+pub mod snapshot;
+pub mod text;
+pub mod user;
+pub mod volume;
+pub mod volume_type;

@@ -84,32 +84,83 @@ pub struct Access {
 #[serde(rename_all = "snake_case", tag = "order")]
 pub enum Order {
     /// Open or create the pool in `path` (absolute). `capacity` limits what it may hold.
-    OpenPool { pool: PoolId, path: String, io: IoMode, capacity: Option<ByteSize> },
+    OpenPool {
+        pool: PoolId,
+        path: String,
+        io: IoMode,
+        capacity: Option<ByteSize>,
+    },
     /// Forget the pool; refused by the node while it holds volumes.
-    ClosePool { pool: PoolId },
-    CreateVolume { volume: VolumeId, pool: PoolId, size: ByteSize, source: Source },
-    DeleteVolume { volume: VolumeId, pool: PoolId },
+    ClosePool {
+        pool: PoolId,
+    },
+    CreateVolume {
+        volume: VolumeId,
+        pool: PoolId,
+        size: ByteSize,
+        source: Source,
+    },
+    DeleteVolume {
+        volume: VolumeId,
+        pool: PoolId,
+    },
     /// Make the volume at least this large; attached initiators are told.
-    GrowVolume { volume: VolumeId, pool: PoolId, size: ByteSize },
-    CreateSnapshot { volume: VolumeId, pool: PoolId, snapshot: SnapshotId },
+    GrowVolume {
+        volume: VolumeId,
+        pool: PoolId,
+        size: ByteSize,
+    },
+    CreateSnapshot {
+        volume: VolumeId,
+        pool: PoolId,
+        snapshot: SnapshotId,
+    },
     /// Drops the name at once; its bytes are merged in the background.
-    DeleteSnapshot { volume: VolumeId, pool: PoolId, snapshot: SnapshotId },
+    DeleteSnapshot {
+        volume: VolumeId,
+        pool: PoolId,
+        snapshot: SnapshotId,
+    },
     /// Make the volume's content the snapshot's. Refused while a host is attached.
-    RevertVolume { volume: VolumeId, pool: PoolId, snapshot: SnapshotId },
+    RevertVolume {
+        volume: VolumeId,
+        pool: PoolId,
+        snapshot: SnapshotId,
+    },
     /// Fill the (unattached) volume from an image file readable by the node. Long; see `Progress`.
-    ImportImage { volume: VolumeId, pool: PoolId, path: String, format: ImageFormat },
+    ImportImage {
+        volume: VolumeId,
+        pool: PoolId,
+        path: String,
+        format: ImageFormat,
+    },
     /// Write the volume's content to a new file on the node. Long.
-    ExportImage { volume: VolumeId, pool: PoolId, path: String, format: ImageFormat },
+    ExportImage {
+        volume: VolumeId,
+        pool: PoolId,
+        path: String,
+        format: ImageFormat,
+    },
     /// Let this host in.
-    Attach { access: Access },
+    Attach {
+        access: Access,
+    },
     /// Let the host's running commands end, close its sessions on this target, remove its
     /// registrations, and let it in no more. Gone already: success.
-    Detach { volume: VolumeId, attachment: AttachmentId },
+    Detach {
+        volume: VolumeId,
+        attachment: AttachmentId,
+    },
     /// The same at once: drop what can be dropped, wait for what cannot, and answer only when
     /// nothing of the host can land any more.
-    Fence { volume: VolumeId, attachment: AttachmentId },
+    Fence {
+        volume: VolumeId,
+        attachment: AttachmentId,
+    },
     /// Operator's clear of all reservations and registrations of the volume.
-    ClearReservations { volume: VolumeId },
+    ClearReservations {
+        volume: VolumeId,
+    },
 }
 
 /// What came of an order.

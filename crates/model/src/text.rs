@@ -1,0 +1,149 @@
+//! The rules that names, descriptions, classes and metadata obey, at every door.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+/// Free key-value pairs of a resource, sorted by key.
+pub type Metadata = BTreeMap<String, String>;
+
+/// Most characters of a name.
+pub const NAME_CHARS_MAX: usize = 255;
+/// Most characters of a description.
+pub const DESCRIPTION_CHARS_MAX: usize = 1000;
+/// Most entries of a resource's metadata.
+pub const METADATA_ENTRIES_MAX: usize = 64;
+/// Most characters of a metadata key.
+pub const METADATA_KEY_CHARS_MAX: usize = 255;
+/// Most characters of a metadata value.
+pub const METADATA_VALUE_CHARS_MAX: usize = 4096;
+/// Most characters of a class.
+pub const CLASS_CHARS_MAX: usize = 32;
+
+/// Why a text is not taken.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TextError {
+    /// Nothing but white space.
+    #[error("it is empty")]
+    Empty,
+    /// More characters than allowed.
+    #[error("it has {chars} characters, and at most {max} are allowed")]
+    TooLong { chars: usize, max: usize },
+    /// A control character would spoil tables, logs and terminals.
+    #[error("it holds the control character U+{0:04X}")]
+    ControlCharacter(u32),
+    /// A name that reads as an id could never be told from one.
+    #[error("'{0}' reads like an id, and names must not")]
+    LooksLikeId(String),
+    /// A class is a plain word.
+    #[error("'{0}' is not a class: use lower-case letters, digits and hyphens")]
+    NotAClass(String),
+    /// Too many metadata entries.
+    #[error("it has {entries} entries, and at most {max} are allowed")]
+    TooMany { entries: usize, max: usize },
+}
+
+fn bounded(text: &str, max: usize, allowed: fn(char) -> bool) -> Result<(), TextError> {
+    if let Some(c) = text.chars().find(|c| c.is_control() && !allowed(*c)) {
+        return Err(TextError::ControlCharacter(c.into()));
+    }
+    let chars = text.chars().count();
+    if chars > max { Err(TextError::TooLong { chars, max }) } else { Ok(()) }
+}
+
+/// A name: trimmed, 1 to 255 characters, no control characters, and not an id.
+///
+/// # Errors
+/// The rule that it breaks.
+pub fn name(text: &str) -> Result<String, TextError> {
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
+        return Err(TextError::Empty);
+    }
+    bounded(trimmed, NAME_CHARS_MAX, |_| false)?;
+    if Uuid::parse_str(trimmed).is_ok() {
+        return Err(TextError::LooksLikeId(trimmed.to_owned()));
+    }
+    Ok(trimmed.to_owned())
+}
+
+/// A description: trimmed, may be empty, line breaks and tabs allowed.
+///
+/// # Errors
+/// The rule that it breaks.
+pub fn description(text: &str) -> Result<String, TextError> {
+    let trimmed = text.trim();
+    bounded(trimmed, DESCRIPTION_CHARS_MAX, |c| c == '\n' || c == '\t')?;
+    Ok(trimmed.to_owned())
+}
+
+/// A class of pools and types, for example `ssd`.
+///
+/// # Errors
+/// The rule that it breaks.
+pub fn class(text: &str) -> Result<String, TextError> {
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
+        return Err(TextError::Empty);
+    }
+    bounded(trimmed, CLASS_CHARS_MAX, |_| false)?;
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if trimmed.chars().all(plain) {
+        Ok(trimmed.to_owned())
+    } else {
+        Err(TextError::NotAClass(trimmed.to_owned()))
+    }
+}
+
+/// Metadata within its bounds.
+///
+/// # Errors
+/// The rule that it breaks.
+pub fn metadata(entries: &Metadata) -> Result<(), TextError> {
+    if entries.len() > METADATA_ENTRIES_MAX {
+        return Err(TextError::TooMany { entries: entries.len(), max: METADATA_ENTRIES_MAX });
+    }
+    for (key, value) in entries {
+        if key.trim().is_empty() {
+            return Err(TextError::Empty);
+        }
+        bounded(key, METADATA_KEY_CHARS_MAX, |_| false)?;
+        bounded(value, METADATA_VALUE_CHARS_MAX, |c| c == '\n' || c == '\t')?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_trimmed_and_bounded() {
+        assert_eq!(name("  web data "), Ok("web data".to_owned()));
+        assert_eq!(name(" \t "), Err(TextError::Empty));
+        assert_eq!(name("a\u{7}b"), Err(TextError::ControlCharacter(7)));
+        assert_eq!(name(&"ä".repeat(255)).map(|n| n.chars().count()), Ok(255));
+        assert_eq!(name(&"ä".repeat(256)), Err(TextError::TooLong { chars: 256, max: 255 }));
+        let id = "0195d3a1-7c1e-7000-8000-000000000001";
+        assert_eq!(name(id), Err(TextError::LooksLikeId(id.to_owned())));
+    }
+
+    #[test]
+    fn metadata_is_bounded() {
+        let many: Metadata = (0..65).map(|i| (format!("k{i}"), String::new())).collect();
+        assert_eq!(metadata(&many), Err(TextError::TooMany { entries: 65, max: 64 }));
+        let long = Metadata::from([("k".to_owned(), "v".repeat(4097))]);
+        assert!(matches!(metadata(&long), Err(TextError::TooLong { .. })));
+        assert_eq!(
+            metadata(&Metadata::from([(" ".to_owned(), String::new())])),
+            Err(TextError::Empty)
+        );
+        assert_eq!(metadata(&Metadata::from([("k".to_owned(), "two\nlines".to_owned())])), Ok(()));
+    }
+
+    #[test]
+    fn classes_are_plain_words() {
+        assert_eq!(class("ssd-2"), Ok("ssd-2".to_owned()));
+        assert_eq!(class("SSD"), Err(TextError::NotAClass("SSD".to_owned())));
+    }
+}

@@ -1,0 +1,40 @@
+//! Volume type: what may be asked for.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ProjectId, VolumeTypeId};
+
+/// What a volume of this type promises. The name is unique.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VolumeType {
+    pub id: VolumeTypeId,
+    pub name: String,
+    pub description: String,
+    /// Class of the pools that serve it, for example `ssd`.
+    pub class: String,
+    /// May several hosts write at once?
+    pub multiattach: bool,
+    /// Usable by every project; a private type is granted per project.
+    pub public: bool,
+    /// Milliseconds since the Unix epoch.
+    pub created_ms: u64,
+}
+
+/// A private type granted to a project, and who answered for it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Grant {
+    pub volume_type: VolumeTypeId,
+    pub project: ProjectId,
+    /// Name of the user who acknowledged the data-loss warning.
+    pub acknowledged_by: String,
+    /// The warning as it was acknowledged.
+    pub warning: String,
+    /// Milliseconds since the Unix epoch.
+    pub granted_ms: u64,
+}
+
+/// What whoever grants a multi-attach type acknowledges.
+pub const DATA_LOSS_WARNING: &str = "Several hosts may write to one volume of this type at the \
+same time. An ordinary file system (ext4, XFS, NTFS, ...) mounted read-write by two hosts is \
+destroyed without a warning. Use a cluster file system, or software that coordinates through \
+reservations.";

@@ -1,1 +1,15 @@
-//! iscsi
+//! iSCSI (RFC 7143) at error recovery level 0: the target's and the initiator's side of one
+//! connection, as machines without sockets.
+//!
+//! Entry points: [`target::Connection`]. Both take received bytes and
+//! give events and bytes to send; the shell around them owns the socket, the time and the work.
+//!
+//! Invariant: bytes and values in, bytes and values out. No socket, no clock, no async, no lock;
+//! nothing that a peer sends makes this crate panic or hold more memory than its settings allow.
+
+pub mod digest;
+
+pub mod name;
+pub mod outbox;
+pub mod pdu;
+pub mod target;

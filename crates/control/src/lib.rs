@@ -1,1 +1,39 @@
-//! control
+//! Use cases: everything that a person or a tool may ask of Commonhold.
+//!
+//! Entry point: [`Control`], cheap to clone, shared by every door. Each method takes the
+//! [`Caller`] first and checks what the role allows; resources are named by name or id.
+//!
+//! ```text
+//! project_create(ProjectCreate) project_list(ProjectFilter) project_get(&str)
+//! project_update(&str, ProjectUpdate) project_delete(&str)               -> ProjectView, Page, ()
+//! user_create/list/get/update/delete       token_create/list/delete(&str) authenticate(token, from)
+//! volume_type_create/list/get/update/delete
+//! volume_type_grant(&str, GrantCreate) volume_type_grants(&str, Paging) volume_type_revoke(&str, &str)
+//! pool_create/ensure/list/get/update/delete
+//! volume_create/list/get/update/delete(&str, cascade)                    -> VolumeView
+//! volume_grow(&str, ByteSize) volume_retype(&str, &str) volume_revert(&str, snapshot)
+//! volume_export(&str, VolumeExport)                                      -> Operation
+//! volume_reservations(&str) volume_reservations_clear(&str)
+//! snapshot_create/list/get/update/delete                                 -> SnapshotView
+//! host_create/list/get/update/delete                                     -> Host
+//! attachment_create(AttachmentCreate)                                    -> Vec<AttachmentCreated>
+//! attachment_list/get/delete attachment_fence(&str)                      -> Fenced
+//! operation_list/get/cancel                event_list
+//! ```
+//!
+//! A request writes the desired state in one transaction and returns the resource in its
+//! transient state; orders to the node follow, are sent again after a crash, and move it on.
+//!
+//! Invariant: no HTTP, no SCSI, no bytes of volumes. The catalog alone says what is wanted.
+
+mod caller;
+mod error;
+mod node_link;
+mod page;
+mod params;
+
+pub use caller::Caller;
+pub use error::{Candidate, ControlError, ErrorKind, Result};
+pub use node_link::NodeLink;
+pub use page::{PAGE_ENTRIES_DEFAULT, PAGE_ENTRIES_MAX, Page, Paging};
+pub use params::*;

@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::PoolId;
+use crate::id::{NodeId, PoolId};
 use crate::order::IoMode;
 use crate::size::ByteSize;
 
@@ -87,6 +87,8 @@ pub struct Pool {
     pub id: PoolId,
     pub name: String,
     pub driver: Driver,
+    /// The node that serves it.
+    pub node: NodeId,
     pub class: String,
     /// Absolute path on the node.
     pub path: String,

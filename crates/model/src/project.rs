@@ -4,27 +4,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::ProjectId;
 
-/// What a project may hold; `None` is without limit.
+/// What a project may hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Quotas {
     /// Volumes.
-    pub volumes: Option<u64>,
+    pub volumes: u64,
     /// Sum of the volumes' sizes, in GiB.
-    pub gigabytes: Option<u64>,
+    pub gigabytes: u64,
     /// Snapshots in all.
-    pub snapshots: Option<u64>,
+    pub snapshots: u64,
     /// Snapshots of any one volume.
-    pub snapshots_per_volume: Option<u64>,
+    pub snapshots_per_volume: u64,
 }
 
 impl Default for Quotas {
     fn default() -> Self {
-        Self {
-            volumes: Some(1000),
-            gigabytes: Some(100_000),
-            snapshots: Some(10_000),
-            snapshots_per_volume: Some(64),
-        }
+        Self { volumes: 1000, gigabytes: 100_000, snapshots: 10_000, snapshots_per_volume: 64 }
     }
 }
 

@@ -40,8 +40,8 @@ pub struct User {
     pub id: UserId,
     pub name: String,
     pub role: Role,
-    /// The project that the user works in. Only an admin may have none.
-    pub project: Option<ProjectId>,
+    /// The project that the user works in.
+    pub project: ProjectId,
     /// Milliseconds since the Unix epoch.
     pub created_ms: u64,
 }
@@ -51,11 +51,12 @@ pub struct User {
 pub struct Token {
     pub id: TokenId,
     pub user: UserId,
-    pub name: String,
+    pub description: String,
     /// Milliseconds since the Unix epoch.
     pub created_ms: u64,
     /// Milliseconds since the Unix epoch; `None` never expires.
     pub expires_ms: Option<u64>,
+    pub revoked: bool,
 }
 
 impl Token {

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ProjectId, VolumeTypeId};
+use crate::id::{PoolId, ProjectId, VolumeTypeId};
+use crate::size::ByteSize;
 
 /// What a volume of this type promises. The name is unique.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -16,6 +17,10 @@ pub struct VolumeType {
     pub multiattach: bool,
     /// Usable by every project; a private type is granted per project.
     pub public: bool,
+    /// The largest volume of this type.
+    pub max_size: Option<ByteSize>,
+    /// The only pools that serve it; empty is every pool of the class.
+    pub pools: Vec<PoolId>,
     /// Milliseconds since the Unix epoch.
     pub created_ms: u64,
 }
@@ -25,10 +30,10 @@ pub struct VolumeType {
 pub struct Grant {
     pub volume_type: VolumeTypeId,
     pub project: ProjectId,
-    /// Name of the user who acknowledged the data-loss warning.
-    pub acknowledged_by: String,
+    /// Name of the user who acknowledged the data-loss warning; asked for by multi-attach types.
+    pub acknowledged_by: Option<String>,
     /// The warning as it was acknowledged.
-    pub warning: String,
+    pub warning: Option<String>,
     /// Milliseconds since the Unix epoch.
     pub granted_ms: u64,
 }

@@ -1,0 +1,308 @@
+//! What can go wrong: a sentence, a stable code, a hint what to do next, and a kind.
+
+use model::event::ResourceKind;
+use model::id::ProjectId;
+use model::order::OrderError;
+use model::size::ByteSize;
+use model::user::Role;
+
+/// What a use case answers.
+pub type Result<T, E = ControlError> = std::result::Result<T, E>;
+
+/// The kinds that doors translate (HTTP: 404, 409, 400, 403, 401, 413 or 429, 507, 503, 500).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ErrorKind {
+    NotFound,
+    Conflict,
+    Invalid,
+    Forbidden,
+    Unauthorized,
+    OverQuota,
+    NoSpace,
+    /// Trying again later may help.
+    Unavailable,
+    Internal,
+}
+
+/// One of the resources that an ambiguous name may mean.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Candidate {
+    pub id: String,
+    pub name: String,
+    /// `None` for what belongs to no project.
+    pub project: Option<ProjectId>,
+}
+
+/// Everything a use case can refuse with. Details that name resources are names, for people.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error("there is no {} '{name}'", .kind.spoken())]
+    NotFound { kind: ResourceKind, name: String },
+    #[error("the name '{name}' means {} {}s: {}", .candidates.len(), .kind.spoken(), ids(.candidates))]
+    Ambiguous { kind: ResourceKind, name: String, candidates: Vec<Candidate> },
+    #[error("there is already a {} named '{name}'", .kind.spoken())]
+    NameTaken { kind: ResourceKind, name: String },
+    #[error("{field} cannot be used: {why}")]
+    Invalid { field: &'static str, why: String },
+    #[error("the request carries no token")]
+    TokenMissing,
+    #[error("the token is not known; it may have been revoked")]
+    TokenUnknown,
+    #[error("the token has expired")]
+    TokenExpired,
+    #[error("to {action}, one must be {needs}")]
+    Forbidden { action: &'static str, needs: Role },
+    #[error(
+        "the project's quota of {what} is {limit}, {used} are used and {asked} more are asked for"
+    )]
+    QuotaExceeded { what: &'static str, limit: String, used: String, asked: String },
+    #[error("no pool of class '{class}' has {needed} free; the most that one has is {free}")]
+    NoSpace { class: String, needed: ByteSize, free: ByteSize },
+    #[error("there is no pool of class '{class}'")]
+    NoPool { class: String },
+    #[error("no pool of class '{class}' is online")]
+    PoolUnavailable { class: String },
+    #[error("volume '{volume}' is attached to {}; it must not be to {action}", list(.hosts))]
+    VolumeInUse { volume: String, hosts: Vec<String>, action: &'static str },
+    #[error("volume '{volume}' is depended on by {}", dependents(.snapshots, .clones))]
+    VolumeHasDependents { volume: String, snapshots: Vec<String>, clones: Vec<String> },
+    #[error("snapshot '{snapshot}' is depended on by {}", dependents(&[], .clones))]
+    SnapshotHasClones { snapshot: String, clones: Vec<String> },
+    #[error("volume '{volume}' is {status}; one cannot {action} it now")]
+    VolumeBusy { volume: String, status: &'static str, action: &'static str },
+    #[error("snapshot '{snapshot}' is {state}; one cannot {action} it now")]
+    SnapshotBusy { snapshot: String, state: &'static str, action: &'static str },
+    #[error(
+        "volume '{volume}' is of a type without multi-attach, and {} has or would have it read-write",
+        list(.hosts)
+    )]
+    NotMultiattach { volume: String, hosts: Vec<String> },
+    #[error(
+        "volume '{volume}' holds {content} {place}, which is destroyed when a second host writes to it"
+    )]
+    FilesystemNotClusterAware { volume: String, content: String, place: String },
+    #[error("host '{host}' has volume '{volume}' already, in mode {mode}")]
+    AttachedInOtherMode { volume: String, host: String, mode: &'static str },
+    #[error("host '{host}' is still on its way out of volume '{volume}' ({state})")]
+    AttachmentLeaving { volume: String, host: String, state: &'static str },
+    #[error("volume '{volume}' is {size}; {asked} would be smaller, and volumes only grow")]
+    VolumeShrink { volume: String, size: ByteSize, asked: ByteSize },
+    #[error(
+        "a volume of class '{from}' cannot become class '{to}', because its bytes cannot be moved \
+         to another pool yet; the types that fit it are {}",
+        list(.fits)
+    )]
+    RetypeNeedsMove { from: String, to: String, fits: Vec<String> },
+    #[error("volume '{volume}' is attached to {}; multi-attach changes only while at most one host has it", list(.hosts))]
+    RetypeWhileShared { volume: String, hosts: Vec<String> },
+    #[error(
+        "volume type '{name}' is used by {volumes} volumes, and a type in use cannot change what it promises"
+    )]
+    TypeInUse { name: String, volumes: u64 },
+    #[error("the initiator name '{iqn}' belongs to another host already")]
+    InitiatorTaken { iqn: String },
+    #[error("{} '{name}' is still used by {by}", .kind.spoken())]
+    InUse { kind: ResourceKind, name: String, by: String },
+    #[error(
+        "a member may name image files in the daemon's image directory only, and '{path}' is not there"
+    )]
+    ImagePathForbidden { path: String },
+    #[error("the operation is {state} and cannot be cancelled any more")]
+    OperationFinished { state: &'static str },
+    #[error("an operation of kind {kind} cannot be cancelled")]
+    OperationNotCancellable { kind: &'static str },
+    #[error("{0}")]
+    Node(#[from] OrderError),
+    #[error("the catalog failed: {0}")]
+    Catalog(#[from] sqlx::Error),
+    #[error("the catalog's schema cannot be brought up to date: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    #[error("the catalog holds a record of {kind} that cannot be read: {why}")]
+    CorruptRecord { kind: &'static str, why: String },
+    #[error("the rule '{rule}' would have been broken")]
+    IllegalMove { rule: String },
+}
+
+impl ControlError {
+    /// A code that never changes.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound { kind, .. } => not_found_code(*kind),
+            Self::Ambiguous { .. } => "ambiguous_name",
+            Self::NameTaken { .. } => "name_taken",
+            Self::Invalid { .. } => "invalid_value",
+            Self::TokenMissing => "token_missing",
+            Self::TokenUnknown => "token_unknown",
+            Self::TokenExpired => "token_expired",
+            Self::Forbidden { .. } => "forbidden",
+            Self::QuotaExceeded { .. } => "quota_exceeded",
+            Self::NoSpace { .. } => "no_space",
+            Self::NoPool { .. } => "no_pool",
+            Self::PoolUnavailable { .. } => "pool_unavailable",
+            Self::VolumeInUse { .. } => "volume_in_use",
+            Self::VolumeHasDependents { .. } => "volume_has_dependents",
+            Self::SnapshotHasClones { .. } => "snapshot_has_clones",
+            Self::VolumeBusy { .. } => "volume_busy",
+            Self::SnapshotBusy { .. } => "snapshot_busy",
+            Self::NotMultiattach { .. } => "not_multiattach",
+            Self::FilesystemNotClusterAware { .. } => "filesystem_not_cluster_aware",
+            Self::AttachedInOtherMode { .. } => "attached_in_other_mode",
+            Self::AttachmentLeaving { .. } => "attachment_leaving",
+            Self::VolumeShrink { .. } => "volume_shrink",
+            Self::RetypeNeedsMove { .. } => "retype_needs_move",
+            Self::RetypeWhileShared { .. } => "retype_while_shared",
+            Self::TypeInUse { .. } => "type_in_use",
+            Self::InitiatorTaken { .. } => "initiator_taken",
+            Self::InUse { .. } => "in_use",
+            Self::ImagePathForbidden { .. } => "image_path_forbidden",
+            Self::OperationFinished { .. } => "operation_finished",
+            Self::OperationNotCancellable { .. } => "operation_not_cancellable",
+            Self::Node(OrderError::NoSpace { .. }) => "no_space",
+            Self::Node(OrderError::BadImage { .. }) => "bad_image",
+            Self::Node(OrderError::Unreachable { .. }) => "node_unreachable",
+            Self::Node(_) => "node_failed",
+            Self::Catalog(_) | Self::Migration(_) => "catalog_failed",
+            Self::CorruptRecord { .. } => "catalog_corrupt",
+            Self::IllegalMove { .. } => "internal",
+        }
+    }
+
+    /// What doors make of it.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Invalid { .. } | Self::VolumeShrink { .. } => ErrorKind::Invalid,
+            Self::TokenMissing | Self::TokenUnknown | Self::TokenExpired => ErrorKind::Unauthorized,
+            Self::Forbidden { .. } | Self::ImagePathForbidden { .. } => ErrorKind::Forbidden,
+            Self::QuotaExceeded { .. } => ErrorKind::OverQuota,
+            Self::NoSpace { .. } | Self::Node(OrderError::NoSpace { .. }) => ErrorKind::NoSpace,
+            Self::PoolUnavailable { .. }
+            | Self::Node(OrderError::Unreachable { .. } | OrderError::Failed { .. }) => {
+                ErrorKind::Unavailable
+            }
+            Self::Node(OrderError::BadImage { .. }) => ErrorKind::Invalid,
+            Self::Catalog(_)
+            | Self::Migration(_)
+            | Self::CorruptRecord { .. }
+            | Self::IllegalMove { .. } => ErrorKind::Internal,
+            _ => ErrorKind::Conflict,
+        }
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => {
+                "List what there is; another project's resources are not shown."
+            }
+            Self::Ambiguous { .. } => "Use one of the ids.",
+            Self::NameTaken { .. } => "Choose another name, or use the one that is there.",
+            Self::Invalid { .. } => "Correct the value and send the request again.",
+            Self::TokenMissing => "Send a token: `Authorization: Bearer ch_...`.",
+            Self::TokenUnknown | Self::TokenExpired => {
+                "Ask for a new token, or have an admin make one."
+            }
+            Self::Forbidden { .. } => "Ask somebody with that role.",
+            Self::QuotaExceeded { .. } => {
+                "Delete what is not needed, or ask the operator for more."
+            }
+            Self::NoSpace { .. } | Self::Node(OrderError::NoSpace { .. }) => {
+                "Delete volumes or snapshots of this class, or have the operator add a pool."
+            }
+            Self::NoPool { .. } => "Have the operator create a pool of this class.",
+            Self::PoolUnavailable { .. } => "Wait a moment; if it lasts, `pool show` says why.",
+            Self::VolumeInUse { .. } => "Detach the hosts first.",
+            Self::VolumeHasDependents { .. } => {
+                "Delete the clones first; snapshots go along when asked to (cascade)."
+            }
+            Self::SnapshotHasClones { .. } => "Delete the clones first.",
+            Self::VolumeBusy { .. } | Self::SnapshotBusy { .. } => {
+                "Wait until it is available; in state error, its fault says why, and it can be deleted."
+            }
+            Self::NotMultiattach { .. } => {
+                "Attach read-only, detach the writer first, or retype the volume to a multi-attach type."
+            }
+            Self::FilesystemNotClusterAware { .. } => {
+                "Three ways out: attach read-only (--mode ro); put a cluster file system (GFS2, \
+                 OCFS2) on it; or accept the loss of data with --accept-data-loss, which is recorded."
+            }
+            Self::AttachedInOtherMode { .. } => {
+                "Detach the host first, then attach it in the other mode."
+            }
+            Self::AttachmentLeaving { .. } => {
+                "Wait until the attachment is gone, then attach again."
+            }
+            Self::VolumeShrink { .. } => "Give a larger size.",
+            Self::RetypeNeedsMove { .. } => "Choose a type that fits, or copy to a new volume.",
+            Self::RetypeWhileShared { .. } => "Detach hosts until one is left.",
+            Self::TypeInUse { .. } => {
+                "Create another type; name, description and visibility may change."
+            }
+            Self::InitiatorTaken { .. } => {
+                "Give every host its own initiator name (/etc/iscsi/initiatorname.iscsi)."
+            }
+            Self::InUse { .. } => "Remove what uses it first.",
+            Self::ImagePathForbidden { .. } => {
+                "Give a plain file name in that directory, or have an admin do it."
+            }
+            Self::OperationFinished { .. } | Self::OperationNotCancellable { .. } => {
+                "Show the operation to see how it ended."
+            }
+            Self::Node(OrderError::BadImage { .. }) => "Check the file with `qemu-img check`.",
+            Self::Node(_) => "Try again; if it lasts, look at the node's log.",
+            Self::Catalog(_) => "Try again; if it lasts, look at the daemon's log and its disk.",
+            Self::Migration(_) => "Use the release that wrote the catalog, or a newer one.",
+            Self::CorruptRecord { .. } => "Restore the catalog from a backup.",
+            Self::IllegalMove { .. } => "This is a defect; report it with the daemon's log.",
+        }
+    }
+}
+
+const fn not_found_code(kind: ResourceKind) -> &'static str {
+    match kind {
+        ResourceKind::Project => "project_not_found",
+        ResourceKind::User => "user_not_found",
+        ResourceKind::Token => "token_not_found",
+        ResourceKind::VolumeType => "volume_type_not_found",
+        ResourceKind::Pool => "pool_not_found",
+        ResourceKind::Volume => "volume_not_found",
+        ResourceKind::Snapshot => "snapshot_not_found",
+        ResourceKind::Host => "host_not_found",
+        ResourceKind::Attachment => "attachment_not_found",
+        ResourceKind::Operation => "operation_not_found",
+        ResourceKind::Target => "target_not_found",
+    }
+}
+
+fn ids(candidates: &[Candidate]) -> String {
+    candidates.iter().map(|c| c.id.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// `'a', 'b' and 3 more`.
+fn list(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("'{name}'")).collect();
+    match names.len().checked_sub(SHOWN) {
+        Some(more @ 1..) => format!("{} and {more} more", shown.join(", ")),
+        _ => shown.join(", "),
+    }
+}
+
+fn dependents(snapshots: &[String], clones: &[String]) -> String {
+    let part = |word: &str, names: &[String]| {
+        (!names.is_empty()).then(|| format!("the {word}{} {}", plural(names), list(names)))
+    };
+    let parts: Vec<String> =
+        [part("snapshot", snapshots), part("clone", clones)].into_iter().flatten().collect();
+    parts.join(" and ")
+}
+
+const fn plural(names: &[String]) -> &'static str {
+    if names.len() == 1 { "" } else { "s" }
+}

@@ -1,0 +1,48 @@
+//! How the control plane reaches its storage node.
+//!
+//! Invariant: an order may be sent again at any time; the node converges (`model::order`).
+
+use async_trait::async_trait;
+use model::id::VolumeId;
+use model::order::{Found, Order, OrderError, PoolUsage, Report, ReservationView};
+
+/// A storage node, near or far. The real one is glued in by `serve`; tests have a fake.
+#[async_trait]
+pub trait NodeLink: Send + Sync {
+    /// Carry out one idempotent step and say what came of it. Image orders take long.
+    ///
+    /// # Errors
+    /// See [`OrderError`]; `Unreachable` and `Failed` are tried again.
+    async fn order(&self, order: Order) -> Result<Report, OrderError>;
+
+    /// All open pools.
+    ///
+    /// # Errors
+    /// The node cannot be reached.
+    async fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError>;
+
+    /// What lies on the volume: file systems, partition tables, LVM.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or does not have the volume.
+    async fn probe(&self, volume: VolumeId) -> Result<Vec<Found>, OrderError>;
+
+    /// The volume's reservation state.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or does not have the volume.
+    async fn reservations(&self, volume: VolumeId) -> Result<ReservationView, OrderError>;
+
+    /// Bytes done and bytes in all of the long work on this volume; `None` when none runs.
+    ///
+    /// # Errors
+    /// The node cannot be reached.
+    async fn progress(&self, volume: VolumeId) -> Result<Option<(u64, u64)>, OrderError>;
+
+    /// End the long work on this volume soon: its order answers [`OrderError::Cancelled`].
+    /// Nothing runs: success.
+    ///
+    /// # Errors
+    /// The node cannot be reached.
+    async fn cancel(&self, volume: VolumeId) -> Result<(), OrderError>;
+}

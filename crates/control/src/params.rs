@@ -1,0 +1,377 @@
+//! What use cases take and give: one block per resource, in the order of the resources.
+//!
+//! Fields that name another resource take its name or its id. `None` in an update means
+//! "leave it". `project` in a create is for the operator; everybody else has one project.
+
+use model::attachment::Attachment;
+use model::id::{AttachmentId, OperationId};
+use model::order::{Chap, ImageFormat, IoMode, Mode};
+use model::project::{Project, ProjectUsage};
+use model::size::ByteSize;
+use model::snapshot::Snapshot;
+use model::text::Metadata;
+use model::user::{Role, Token};
+use model::volume::Volume;
+use model::volume_type::Grant;
+
+use crate::page::Paging;
+
+// Projects
+
+/// A new project; quotas that are not given are the defaults.
+#[derive(Clone, Debug, Default)]
+pub struct ProjectCreate {
+    pub name: String,
+    pub description: String,
+    pub quotas: QuotaChange,
+}
+
+/// Changes of quotas.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct QuotaChange {
+    pub volumes: Option<u64>,
+    /// GiB.
+    pub gigabytes: Option<u64>,
+    pub snapshots: Option<u64>,
+    pub snapshots_per_volume: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ProjectUpdate {
+    pub name: Option<String>,
+    pub description: Option<String>,
+    pub quotas: QuotaChange,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ProjectFilter {
+    pub name: Option<String>,
+    pub paging: Paging,
+}
+
+/// A project and what it holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProjectView {
+    pub project: Project,
+    pub usage: ProjectUsage,
+}
+
+// Users and tokens
+
+#[derive(Clone, Debug)]
+pub struct UserCreate {
+    pub name: String,
+    pub project: String,
+    pub role: Role,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct UserUpdate {
+    pub name: Option<String>,
+    pub role: Option<Role>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct UserFilter {
+    pub name: Option<String>,
+    pub project: Option<String>,
+    pub paging: Paging,
+}
+
+/// A new token; for oneself without `user`.
+#[derive(Clone, Debug, Default)]
+pub struct TokenCreate {
+    pub user: Option<String>,
+    pub description: String,
+    /// Seconds from now; `None` never expires.
+    pub expires_in_seconds: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct TokenFilter {
+    /// Of this user; only an admin sees other people's.
+    pub user: Option<String>,
+    pub paging: Paging,
+}
+
+/// A token and its secret, which is never shown again.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TokenCreated {
+    pub token: Token,
+    /// `ch_` and 43 characters.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for TokenCreated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenCreated").field("token", &self.token).finish_non_exhaustive()
+    }
+}
+
+// Volume types
+
+#[derive(Clone, Debug, Default)]
+pub struct VolumeTypeCreate {
+    pub name: String,
+    pub description: String,
+    pub class: String,
+    pub multiattach: bool,
+    pub public: bool,
+    pub max_size: Option<ByteSize>,
+    /// The only pools that serve it; empty is every pool of the class.
+    pub pools: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct VolumeTypeUpdate {
+    pub name: Option<String>,
+    pub description: Option<String>,
+    /// Promises: class, multi-attach, largest size and pools do not change while a volume has it.
+    pub class: Option<String>,
+    pub multiattach: Option<bool>,
+    pub public: Option<bool>,
+    pub max_size: Option<ByteSize>,
+    pub pools: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct VolumeTypeFilter {
+    pub name: Option<String>,
+    pub paging: Paging,
+}
+
+/// A grant of a private type to a project.
+#[derive(Clone, Debug, Default)]
+pub struct GrantCreate {
+    pub project: String,
+    /// Needed by multi-attach types: [`model::volume_type::DATA_LOSS_WARNING`] was read.
+    pub acknowledge_data_loss: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GrantView {
+    pub grant: Grant,
+    pub project_name: String,
+}
+
+// Pools
+
+#[derive(Clone, Debug)]
+pub struct PoolCreate {
+    pub name: String,
+    pub class: String,
+    /// Absolute path on the node.
+    pub path: String,
+    pub io: IoMode,
+    /// `None` is all that the file system has.
+    pub capacity: Option<ByteSize>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct PoolUpdate {
+    pub name: Option<String>,
+    /// Only while no volume lies in it.
+    pub class: Option<String>,
+    pub capacity: Option<ByteSize>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct PoolFilter {
+    pub name: Option<String>,
+    pub class: Option<String>,
+    pub paging: Paging,
+}
+
+// Volumes
+
+/// What a new volume starts from.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum VolumeSource {
+    /// Zeros.
+    #[default]
+    Blank,
+    /// A snapshot, by name or id.
+    Snapshot(String),
+    /// A volume as it is now, by name or id.
+    Volume(String),
+    /// An image file on the node. Members name a file in the image directory, admins any
+    /// absolute path.
+    Image { path: String, format: ImageFormat },
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct VolumeCreate {
+    pub name: String,
+    pub description: String,
+    pub metadata: Metadata,
+    /// Rounded up to 1 MiB. `None` takes the source's.
+    pub size: Option<ByteSize>,
+    /// `None` takes the source's, or the default type.
+    pub volume_type: Option<String>,
+    pub source: VolumeSource,
+    pub project: Option<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct VolumeUpdate {
+    pub name: Option<String>,
+    pub description: Option<String>,
+    pub metadata: Option<Metadata>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct VolumeFilter {
+    pub name: Option<String>,
+    pub status: Option<String>,
+    pub volume_type: Option<String>,
+    pub project: Option<String>,
+    pub paging: Paging,
+}
+
+/// Where to write a volume's content.
+#[derive(Clone, Debug)]
+pub struct VolumeExport {
+    /// As for [`VolumeSource::Image`]; the file must not exist yet.
+    pub path: String,
+    pub format: ImageFormat,
+}
+
+/// A volume with what people want to see beside it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VolumeView {
+    pub volume: Volume,
+    pub type_name: String,
+    pub multiattach: bool,
+    pub attachments: Vec<AttachmentId>,
+    /// The long work that goes on with it.
+    pub operation: Option<OperationId>,
+}
+
+// Snapshots
+
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotCreate {
+    pub volume: String,
+    pub name: String,
+    pub description: String,
+    pub metadata: Metadata,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotUpdate {
+    pub name: Option<String>,
+    pub description: Option<String>,
+    pub metadata: Option<Metadata>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotFilter {
+    pub name: Option<String>,
+    pub volume: Option<String>,
+    pub project: Option<String>,
+    pub paging: Paging,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotView {
+    pub snapshot: Snapshot,
+    pub volume_name: String,
+}
+
+// Hosts
+
+#[derive(Clone, Debug, Default)]
+pub struct HostCreate {
+    pub name: String,
+    /// iSCSI names; lower-cased.
+    pub initiators: Vec<String>,
+    /// IP addresses.
+    pub addresses: Vec<String>,
+    pub metadata: Metadata,
+    pub project: Option<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct HostUpdate {
+    pub name: Option<String>,
+    /// Only while no volume is attached to it.
+    pub initiators: Option<Vec<String>>,
+    pub addresses: Option<Vec<String>>,
+    pub metadata: Option<Metadata>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct HostFilter {
+    pub name: Option<String>,
+    pub project: Option<String>,
+    pub paging: Paging,
+}
+
+// Attachments
+
+/// Many hosts in one call, all or none.
+#[derive(Clone, Debug)]
+pub struct AttachmentCreate {
+    pub volume: String,
+    pub hosts: Vec<String>,
+    pub mode: Mode,
+    /// Let a second writer in although the content is not made for it. Recorded.
+    pub accept_data_loss: bool,
+}
+
+/// An attachment, and its secrets when this very call made it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AttachmentCreated {
+    pub view: AttachmentView,
+    /// `None` when the attachment was there before, or where CHAP is switched off.
+    pub chap: Option<Chap>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AttachmentView {
+    pub attachment: Attachment,
+    pub volume_name: String,
+    pub host_name: String,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct AttachmentFilter {
+    pub volume: Option<String>,
+    pub host: Option<String>,
+    pub project: Option<String>,
+    pub paging: Paging,
+}
+
+/// What a fence cut off; nothing of the host can land any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fenced {
+    pub attachment: AttachmentId,
+    pub sessions_closed: u32,
+    pub registrations_removed: u32,
+}
+
+// Operations and events
+
+#[derive(Clone, Debug, Default)]
+pub struct OperationFilter {
+    pub state: Option<String>,
+    pub volume: Option<String>,
+    pub project: Option<String>,
+    pub paging: Paging,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    pub action: Option<String>,
+    /// The actor's name.
+    pub actor: Option<String>,
+    /// The kind of resource: `volume`, `attachment`, ...
+    pub resource: Option<String>,
+    pub resource_id: Option<String>,
+    pub project: Option<String>,
+    /// Milliseconds since the Unix epoch, inclusive.
+    pub since_ms: Option<u64>,
+    /// Milliseconds since the Unix epoch, exclusive.
+    pub until_ms: Option<u64>,
+    pub paging: Paging,
+}

@@ -10,5 +10,8 @@
 pub mod command;
 pub mod conflict;
 pub mod nexus;
+pub mod reservations;
 pub mod sense;
+pub mod transport_id;
 pub mod unit;
+pub mod unit_attention;

@@ -52,6 +52,17 @@ pub struct CreateAttachments {
     pub accept_data_loss: bool,
 }
 
+/// Where an attachment is in its life.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub enum AttachmentState {
+    Attaching,
+    Attached,
+    Detaching,
+    Fencing,
+    Error,
+}
+
 /// How a host reaches the volume.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Connection {
@@ -60,9 +71,12 @@ pub struct Connection {
     /// The iSCSI target name.
     pub target: String,
     pub lun: u16,
-    /// The CHAP user; absent where CHAP is switched off.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub chap_user: Option<String>,
+}
+
+impl From<model::attachment::Connection> for Connection {
+    fn from(connection: model::attachment::Connection) -> Self {
+        Self { portals: connection.portals, target: connection.target, lun: connection.lun }
+    }
 }
 
 /// An attachment.
@@ -79,14 +93,47 @@ pub struct Attachment {
     pub host_id: HostId,
     pub host_name: String,
     pub mode: Mode,
-    /// `attaching`, `attached`, `detaching`, `fencing`, `error`.
+    #[schema(value_type = AttachmentState)]
     pub state: String,
+    /// Why the node cannot let the host in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// Absent until the node serves it.
+    pub fault: Option<String>,
+    /// Absent until the node has let the host in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<Connection>,
+    /// The CHAP user; absent where CHAP is switched off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chap_user: Option<String>,
+    /// Who accepted that data may be lost, where the content is not made for sharing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_loss_accepted_by: Option<String>,
     pub created_at: jiff::Timestamp,
+}
+
+impl Attachment {
+    /// The view of an attachment of the volume of this name to the host of that name.
+    #[must_use]
+    pub fn new(
+        attachment: model::attachment::Attachment,
+        volume_name: String,
+        host_name: String,
+    ) -> Self {
+        Self {
+            id: attachment.id,
+            project_id: attachment.project,
+            volume_id: attachment.volume,
+            volume_name,
+            host_id: attachment.host,
+            host_name,
+            mode: attachment.mode.into(),
+            state: attachment.state.word().to_owned(),
+            fault: attachment.fault,
+            connection: attachment.connection.map(Into::into),
+            chap_user: attachment.chap_user,
+            data_loss_accepted_by: attachment.data_loss_accepted_by,
+            created_at: crate::timestamp_ms(attachment.created_ms),
+        }
+    }
 }
 
 /// The credentials of one attachment (RFC 7143 12.1), shown once.

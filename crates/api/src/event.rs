@@ -1,6 +1,6 @@
 //! Events: the audit trail.
 
-use model::id::{EventId, ProjectId};
+use model::id::{EventId, ProjectId, UserId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -15,23 +15,43 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Uuid>)]
     pub project_id: Option<ProjectId>,
-    /// The user, or `node`, or `system`.
+    /// The user's name then; `system` or `node` when no user did it.
     pub actor: String,
-    /// The address that the request came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<String>,
-    /// For example `volume.create`, `attachment.fence`.
+    #[schema(value_type = Option<Uuid>)]
+    pub actor_id: Option<UserId>,
+    /// The address that the request came from; empty for the system.
+    pub from: String,
+    /// `resource.verb`, for example `attachment.fence`.
     pub action: String,
-    /// The resource's word, for example `volume`.
+    /// The kind of the resource, for example `volume`.
     pub resource: String,
-    /// The resource's id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resource_id: Option<String>,
-    /// `ok`, or the code of the refusal.
+    pub resource_id: uuid::Uuid,
+    /// The resource's name then.
+    pub resource_name: String,
+    /// `accepted` (a later event says how it ended), `done`, `refused`, `failed`.
     pub result: String,
     /// More, as a sentence.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
+    pub detail: String,
+}
+
+impl From<model::event::Event> for Event {
+    fn from(event: model::event::Event) -> Self {
+        Self {
+            id: event.id,
+            at: crate::timestamp_ms(event.at_ms),
+            project_id: event.project,
+            actor: event.actor_name,
+            actor_id: event.actor,
+            from: event.from,
+            action: event.action,
+            resource: event.resource.word().to_owned(),
+            resource_id: event.resource_id,
+            resource_name: event.resource_name,
+            result: event.result.word().to_owned(),
+            detail: event.detail,
+        }
+    }
 }
 
 list_query! {
@@ -44,7 +64,7 @@ list_query! {
         /// Only those on this kind of resource.
         resource: String,
         /// Only those on the resource with this id.
-        resource_id: String,
+        resource_id: uuid::Uuid,
         /// Only those at or after this moment.
         since: jiff::Timestamp,
         /// Only those before this moment.

@@ -16,6 +16,7 @@ pub struct CreateHost {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!(["iqn.2004-10.com.ubuntu:01:d1b5"]))]
     pub initiators: Vec<String>,
+    /// IP addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
     #[serde(default, skip_serializing_if = "Metadata::is_empty")]
@@ -50,7 +51,24 @@ pub struct Host {
     pub created_at: jiff::Timestamp,
 }
 
+impl From<model::host::Host> for Host {
+    fn from(host: model::host::Host) -> Self {
+        Self {
+            id: host.id,
+            name: host.name,
+            project_id: host.project,
+            initiators: host.initiators,
+            addresses: host.addresses.iter().map(ToString::to_string).collect(),
+            metadata: host.metadata,
+            created_at: crate::timestamp_ms(host.created_ms),
+        }
+    }
+}
+
 list_query! {
     /// Which hosts.
-    HostQuery -> Host, "v1/hosts"
+    HostQuery -> Host, "v1/hosts", {
+        /// Only those with this name.
+        name: String,
+    }
 }

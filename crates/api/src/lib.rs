@@ -42,3 +42,55 @@ pub fn timestamp_ms(milliseconds: u64) -> jiff::Timestamp {
         .and_then(|milliseconds| jiff::Timestamp::from_millisecond(milliseconds).ok())
         .unwrap_or(jiff::Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use model::attachment::AttachmentState;
+    use model::operation::OperationState;
+    use model::pool::PoolState;
+    use model::snapshot::SnapshotState;
+    use utoipa::PartialSchema;
+
+    use super::*;
+
+    /// The schema's words are the words that the model says, so that the document tells the truth.
+    fn same<S: PartialSchema>(mut words: Vec<&str>) {
+        let schema = serde_json::to_value(S::schema()).unwrap();
+        let mut documented: Vec<&str> =
+            schema["enum"].as_array().unwrap().iter().filter_map(|word| word.as_str()).collect();
+        words.sort_unstable();
+        words.dedup();
+        documented.sort_unstable();
+        assert_eq!(documented, words);
+    }
+
+    #[test]
+    fn documented_states_are_the_models() {
+        let both = |moves: &[(&'static str, &'static str)]| -> Vec<&'static str> {
+            moves.iter().flat_map(|(from, to)| [*from, *to]).collect()
+        };
+        same::<volume::VolumeStatus>(both(model::volume::MOVES));
+        let words = |moves: &[(AttachmentState, AttachmentState)]| -> Vec<&'static str> {
+            moves.iter().flat_map(|(from, to)| [from.word(), to.word()]).collect()
+        };
+        same::<attachment::AttachmentState>(words(model::attachment::MOVES));
+        let words = |moves: &[(SnapshotState, SnapshotState)]| -> Vec<&'static str> {
+            moves.iter().flat_map(|(from, to)| [from.word(), to.word()]).collect()
+        };
+        same::<snapshot::SnapshotState>(words(model::snapshot::MOVES));
+        let words = |moves: &[(PoolState, PoolState)]| -> Vec<&'static str> {
+            moves.iter().flat_map(|(from, to)| [from.word(), to.word()]).collect()
+        };
+        same::<pool::PoolState>(words(model::pool::MOVES));
+        let words = |moves: &[(OperationState, OperationState)]| -> Vec<&'static str> {
+            moves.iter().flat_map(|(from, to)| [from.word(), to.word()]).collect()
+        };
+        same::<operation::OperationState>(words(model::operation::MOVES));
+    }
+
+    #[test]
+    fn times_beyond_the_calendar_do_not_panic() {
+        assert_eq!(timestamp_ms(0), jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!(timestamp_ms(u64::MAX), jiff::Timestamp::MAX);
+    }
+}

@@ -1,37 +1,97 @@
 //! Operations: long work with progress and a final state.
 
-use model::id::{OperationId, ProjectId};
+use model::id::{OperationId, ProjectId, SnapshotId, VolumeId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::page::list_query;
+use crate::volume::ImageFile;
+
+/// Where the work stands.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub enum OperationState {
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+/// How far the work has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Progress {
+    pub done_bytes: u64,
+    pub total_bytes: u64,
+}
 
 /// An operation.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Operation {
     #[schema(value_type = Uuid)]
     pub id: OperationId,
+    #[schema(value_type = Uuid)]
+    pub project_id: ProjectId,
+    /// `import_image`, `export_image`, `merge_snapshot`.
+    pub kind: String,
+    /// The image file, of an import or export.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageFile>,
+    /// The snapshot, of a merge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Uuid>)]
-    pub project_id: Option<ProjectId>,
-    /// For example `import`, `export`.
-    pub kind: String,
-    /// The resource that it works on: its word and its id.
-    pub resource: String,
-    pub resource_id: uuid::Uuid,
-    /// `queued`, `running`, `cancelling`, `succeeded`, `failed`, `cancelled`.
+    pub snapshot_id: Option<SnapshotId>,
+    #[schema(value_type = Uuid)]
+    pub volume_id: VolumeId,
+    /// The volume's name when the work began: it may be gone by now.
+    pub volume_name: String,
+    #[schema(value_type = OperationState)]
     pub state: String,
-    /// Has it ended?
+    /// Will nothing more happen?
     pub finished: bool,
-    /// Bytes (or steps) done.
-    pub done: u64,
-    /// Bytes (or steps) in all; 0 while unknown.
-    pub total: u64,
+    /// Absent before the first report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+    pub progress: Option<Progress>,
+    /// Somebody asked for its end; it ends as soon as the node lets go.
+    pub cancel_requested: bool,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
     pub created_at: jiff::Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<jiff::Timestamp>,
+}
+
+impl From<model::operation::Operation> for Operation {
+    fn from(operation: model::operation::Operation) -> Self {
+        use model::operation::OperationKind::{ExportImage, ImportImage, MergeSnapshot};
+        let kind = operation.kind.word().to_owned();
+        let (image, snapshot_id) = match operation.kind {
+            ImportImage { path, format } | ExportImage { path, format } => {
+                (Some(ImageFile { path, format: format.into() }), None)
+            }
+            MergeSnapshot { snapshot } => (None, Some(snapshot)),
+        };
+        Self {
+            id: operation.id,
+            project_id: operation.project,
+            kind,
+            image,
+            snapshot_id,
+            volume_id: operation.volume,
+            volume_name: operation.volume_name,
+            state: operation.state.word().to_owned(),
+            finished: operation.state.is_final(),
+            progress: operation.progress.map(|progress| Progress {
+                done_bytes: progress.done,
+                total_bytes: progress.total,
+            }),
+            cancel_requested: operation.cancel_requested,
+            fault: operation.fault,
+            created_at: crate::timestamp_ms(operation.created_ms),
+            finished_at: operation.finished_ms.map(crate::timestamp_ms),
+        }
+    }
 }
 
 list_query! {
@@ -39,5 +99,7 @@ list_query! {
     OperationQuery -> Operation, "v1/operations", {
         /// Only those in this state.
         state: String,
+        /// Only those on this volume, by name or id.
+        volume: String,
     }
 }

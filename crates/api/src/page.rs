@@ -49,6 +49,9 @@ macro_rules! list_query {
                 #[serde(default, skip_serializing_if = "Option::is_none")]
                 pub $field: Option<$type>,
             )*)?
+            /// Name or id of another project than the token's own; for admins.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub project: Option<String>,
             /// How many items at most: 1 to 1000, 100 when absent.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             #[param(minimum = 1, maximum = 1000)]

@@ -64,6 +64,37 @@ pub struct UpdatePool {
     pub capacity: Option<Size>,
 }
 
+/// Where a pool is in its life.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub enum PoolState {
+    Opening,
+    Online,
+    Closing,
+    Error,
+}
+
+/// What lies in a pool, as its node last said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PoolUsage {
+    /// What it can hold.
+    pub capacity_bytes: u64,
+    /// What volumes and snapshots take now.
+    pub used_bytes: u64,
+    /// The sum of the sizes promised to volumes; may exceed the capacity.
+    pub provisioned_bytes: u64,
+}
+
+impl From<model::pool::Usage> for PoolUsage {
+    fn from(usage: model::pool::Usage) -> Self {
+        Self {
+            capacity_bytes: usage.capacity.bytes(),
+            used_bytes: usage.used.bytes(),
+            provisioned_bytes: usage.provisioned.bytes(),
+        }
+    }
+}
+
 /// A pool.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Pool {
@@ -77,18 +108,47 @@ pub struct Pool {
     pub node_id: NodeId,
     pub path: String,
     pub io: IoMode,
-    /// What it can hold; absent while the node has not reported it.
+    #[schema(value_type = PoolState)]
+    pub state: String,
+    /// Why the node cannot serve it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub capacity_bytes: Option<u64>,
-    /// What volumes and snapshots take now; absent while the node has not reported it.
+    pub fault: Option<String>,
+    /// The limit that the operator set; absent where the file system's holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub used_bytes: Option<u64>,
-    /// The sum of the sizes promised to volumes.
-    pub provisioned_bytes: u64,
+    pub limit_bytes: Option<u64>,
+    /// Absent until the node has reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<PoolUsage>,
     pub created_at: jiff::Timestamp,
+}
+
+impl From<model::pool::Pool> for Pool {
+    fn from(pool: model::pool::Pool) -> Self {
+        Self {
+            id: pool.id,
+            name: pool.name,
+            driver: match pool.driver {
+                model::pool::Driver::Local => "local".to_owned(),
+            },
+            class: pool.class,
+            node_id: pool.node,
+            path: pool.path,
+            io: pool.io.into(),
+            state: pool.state.word().to_owned(),
+            fault: pool.fault,
+            limit_bytes: pool.capacity.map(model::size::ByteSize::bytes),
+            usage: pool.usage.map(Into::into),
+            created_at: crate::timestamp_ms(pool.created_ms),
+        }
+    }
 }
 
 list_query! {
     /// Which pools.
-    PoolQuery -> Pool, "v1/pools"
+    PoolQuery -> Pool, "v1/pools", {
+        /// Only those with this name.
+        name: String,
+        /// Only those of this class.
+        class: String,
+    }
 }

@@ -42,7 +42,7 @@ pub struct QuotaChange {
     /// How many snapshots in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<u64>,
-    /// How many snapshots of one volume.
+    /// How many snapshots of any one volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots_per_volume: Option<u64>,
 }
@@ -54,16 +54,34 @@ pub struct Quota {
     /// Gibibytes of all volumes together.
     pub gigabytes: u64,
     pub snapshots: u64,
+    /// Of any one volume.
     pub snapshots_per_volume: u64,
 }
 
-/// What a project uses of its limits.
+impl From<model::project::Quotas> for Quota {
+    fn from(quotas: model::project::Quotas) -> Self {
+        Self {
+            volumes: quotas.volumes,
+            gigabytes: quotas.gigabytes,
+            snapshots: quotas.snapshots,
+            snapshots_per_volume: quotas.snapshots_per_volume,
+        }
+    }
+}
+
+/// What a project holds now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
     pub volumes: u64,
-    /// Gibibytes of all volumes together, each rounded up.
-    pub gigabytes: u64,
+    /// The sum of the volumes' sizes.
+    pub size_bytes: u64,
     pub snapshots: u64,
+}
+
+impl From<model::project::ProjectUsage> for Usage {
+    fn from(usage: model::project::ProjectUsage) -> Self {
+        Self { volumes: usage.volumes, size_bytes: usage.bytes, snapshots: usage.snapshots }
+    }
 }
 
 /// A project.
@@ -74,13 +92,29 @@ pub struct Project {
     pub name: String,
     pub description: String,
     pub quota: Quota,
-    /// Absent in lists.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usage: Option<Usage>,
+    pub usage: Usage,
     pub created_at: jiff::Timestamp,
+}
+
+impl Project {
+    /// The view of a project and what it holds.
+    #[must_use]
+    pub fn new(project: model::project::Project, usage: model::project::ProjectUsage) -> Self {
+        Self {
+            id: project.id,
+            name: project.name,
+            description: project.description,
+            quota: project.quotas.into(),
+            usage: usage.into(),
+            created_at: crate::timestamp_ms(project.created_ms),
+        }
+    }
 }
 
 list_query! {
     /// Which projects.
-    ProjectQuery -> Project, "v1/projects"
+    ProjectQuery -> Project, "v1/projects", {
+        /// Only those with this name.
+        name: String,
+    }
 }

@@ -4,6 +4,7 @@ use model::id::{ProjectId, SnapshotId, VolumeId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::Metadata;
 use crate::page::list_query;
 
 /// Take a snapshot; crash consistent across all writers of the volume.
@@ -15,6 +16,8 @@ pub struct CreateSnapshot {
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
 }
 
 /// Change what is given; leave the rest.
@@ -25,6 +28,19 @@ pub struct UpdateSnapshot {
     pub name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// Takes the place of all metadata.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
+}
+
+/// Where a snapshot is in its life.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub enum SnapshotState {
+    Creating,
+    Available,
+    Deleting,
+    Error,
 }
 
 /// A snapshot.
@@ -41,16 +57,40 @@ pub struct Snapshot {
     pub volume_name: String,
     /// The volume's size when it was taken.
     pub size_bytes: u64,
-    /// `creating`, `available`, `deleting`, `error`.
-    pub status: String,
+    #[schema(value_type = SnapshotState)]
+    pub state: String,
+    /// Why it could not be taken or removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+    pub fault: Option<String>,
+    pub metadata: Metadata,
     pub created_at: jiff::Timestamp,
+}
+
+impl Snapshot {
+    /// The view of a snapshot of the volume of this name.
+    #[must_use]
+    pub fn new(snapshot: model::snapshot::Snapshot, volume_name: String) -> Self {
+        Self {
+            id: snapshot.id,
+            name: snapshot.name,
+            description: snapshot.description,
+            project_id: snapshot.project,
+            volume_id: snapshot.volume,
+            volume_name,
+            size_bytes: snapshot.size.bytes(),
+            state: snapshot.state.word().to_owned(),
+            fault: snapshot.fault,
+            metadata: snapshot.metadata,
+            created_at: crate::timestamp_ms(snapshot.created_ms),
+        }
+    }
 }
 
 list_query! {
     /// Which snapshots.
     SnapshotQuery -> Snapshot, "v1/snapshots", {
+        /// Only those with this name.
+        name: String,
         /// Only those of this volume, by name or id.
         volume: String,
     }

@@ -35,6 +35,19 @@ pub struct Token {
     pub revoked: bool,
 }
 
+impl From<model::user::Token> for Token {
+    fn from(token: model::user::Token) -> Self {
+        Self {
+            id: token.id,
+            user_id: token.user,
+            description: token.description,
+            created_at: crate::timestamp_ms(token.created_ms),
+            expires_at: token.expires_ms.map(crate::timestamp_ms),
+            revoked: token.revoked,
+        }
+    }
+}
+
 /// The one answer that holds the secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CreatedToken {
@@ -51,5 +64,8 @@ impl std::fmt::Debug for CreatedToken {
 
 list_query! {
     /// Which tokens.
-    TokenQuery -> Token, "v1/tokens"
+    TokenQuery -> Token, "v1/tokens", {
+        /// Only those of this user, by name or id; for admins.
+        user: String,
+    }
 }

@@ -1,6 +1,6 @@
 //! Users, their roles, and the answer to `whoami`.
 
-use model::id::{ProjectId, TokenId, UserId};
+use model::id::{ProjectId, UserId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -18,12 +18,32 @@ pub enum Role {
     Reader,
 }
 
+impl From<Role> for model::user::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Admin => Self::Admin,
+            Role::Member => Self::Member,
+            Role::Reader => Self::Reader,
+        }
+    }
+}
+
+impl From<model::user::Role> for Role {
+    fn from(role: model::user::Role) -> Self {
+        match role {
+            model::user::Role::Admin => Self::Admin,
+            model::user::Role::Member => Self::Member,
+            model::user::Role::Reader => Self::Reader,
+        }
+    }
+}
+
 /// Make a user.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateUser {
     pub name: String,
-    /// Name or id of the project that the user belongs to.
+    /// Name or id of the project that the user works in.
     pub project: String,
     pub role: Role,
 }
@@ -50,9 +70,24 @@ pub struct User {
     pub created_at: jiff::Timestamp,
 }
 
+impl From<model::user::User> for User {
+    fn from(user: model::user::User) -> Self {
+        Self {
+            id: user.id,
+            name: user.name,
+            project_id: user.project,
+            role: user.role.into(),
+            created_at: crate::timestamp_ms(user.created_ms),
+        }
+    }
+}
+
 list_query! {
     /// Which users.
-    UserQuery -> User, "v1/users"
+    UserQuery -> User, "v1/users", {
+        /// Only those with this name.
+        name: String,
+    }
 }
 
 /// Who the token of the request stands for.
@@ -61,10 +96,11 @@ pub struct WhoAmI {
     #[schema(value_type = Uuid)]
     pub user_id: UserId,
     pub user_name: String,
-    #[schema(value_type = Uuid)]
-    pub project_id: ProjectId,
-    pub project_name: String,
+    /// The project that requests work in; an admin may have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Uuid>)]
+    pub project_id: Option<ProjectId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_name: Option<String>,
     pub role: Role,
-    #[schema(value_type = Uuid)]
-    pub token_id: TokenId,
 }

@@ -2,7 +2,7 @@
 
 use model::id::{AttachmentId, OperationId, PoolId, ProjectId, SnapshotId, VolumeId, VolumeTypeId};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::page::list_query;
 use crate::{Metadata, Size};
@@ -20,6 +20,15 @@ impl From<ImageFormat> for model::order::ImageFormat {
         match format {
             ImageFormat::Raw => Self::Raw,
             ImageFormat::Qcow2 => Self::Qcow2,
+        }
+    }
+}
+
+impl From<model::order::ImageFormat> for ImageFormat {
+    fn from(format: model::order::ImageFormat) -> Self {
+        match format {
+            model::order::ImageFormat::Raw => Self::Raw,
+            model::order::ImageFormat::Qcow2 => Self::Qcow2,
         }
     }
 }
@@ -86,6 +95,19 @@ pub struct GrowVolume {
     pub size: Size,
 }
 
+/// How to delete a volume.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeleteVolume {
+    /// Delete its snapshots too; otherwise a volume that has some is refused.
+    #[serde(default)]
+    pub cascade: bool,
+    /// Name or id of another project than the token's own; for admins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+}
+
 /// Give a volume another type.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -112,6 +134,58 @@ pub struct ExportVolume {
     pub format: ImageFormat,
 }
 
+/// Where a volume is in its life.
+#[derive(ToSchema)]
+#[schema(rename_all = "kebab-case")]
+pub enum VolumeStatus {
+    Creating,
+    Available,
+    Attaching,
+    InUse,
+    Detaching,
+    Extending,
+    Reverting,
+    Exporting,
+    Deleting,
+    Error,
+}
+
+/// Where a volume's first content came from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "from", rename_all = "snake_case")]
+pub enum Origin {
+    /// Zeros.
+    Blank,
+    /// A snapshot, which cannot be deleted before the clone.
+    Snapshot {
+        #[schema(value_type = Uuid)]
+        volume_id: VolumeId,
+        #[schema(value_type = Uuid)]
+        snapshot_id: SnapshotId,
+    },
+    /// A volume as it was then.
+    Volume {
+        #[schema(value_type = Uuid)]
+        volume_id: VolumeId,
+    },
+    /// An image file.
+    Image { path: String },
+}
+
+impl From<model::volume::Origin> for Origin {
+    fn from(origin: model::volume::Origin) -> Self {
+        use model::volume::Origin as From;
+        match origin {
+            From::Blank => Self::Blank,
+            From::Snapshot { volume, snapshot } => {
+                Self::Snapshot { volume_id: volume, snapshot_id: snapshot }
+            }
+            From::Volume { volume, .. } => Self::Volume { volume_id: volume },
+            From::Image { path } => Self::Image { path },
+        }
+    }
+}
+
 /// A volume.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Volume {
@@ -129,18 +203,18 @@ pub struct Volume {
     pub multiattach: bool,
     #[schema(value_type = Uuid)]
     pub pool_id: PoolId,
-    /// `creating`, `available`, `attaching`, `in-use`, `detaching`, ..., `error`.
+    #[schema(value_type = VolumeStatus)]
     pub status: String,
-    /// Why the status is an error one.
+    /// The size that it is growing to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+    pub growing_to_bytes: Option<u64>,
+    /// Why the last piece of work on it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
     #[schema(value_type = Vec<Uuid>)]
     pub attachments: Vec<AttachmentId>,
-    /// The snapshot that it was cloned from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Uuid>)]
-    pub source_snapshot_id: Option<SnapshotId>,
-    /// The long work that runs on it, or ran last.
+    pub origin: Origin,
+    /// The long work that runs on it: an import or an export.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Uuid>)]
     pub operation_id: Option<OperationId>,
@@ -148,9 +222,49 @@ pub struct Volume {
     pub created_at: jiff::Timestamp,
 }
 
+/// What people want to see beside a volume's own record.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    pub type_name: String,
+    pub multiattach: bool,
+    pub attachments: Vec<AttachmentId>,
+    pub operation: Option<OperationId>,
+}
+
+impl Volume {
+    /// The view of a volume.
+    #[must_use]
+    pub fn new(volume: model::volume::Volume, beside: Beside) -> Self {
+        Self {
+            id: volume.id,
+            name: volume.name,
+            description: volume.description,
+            project_id: volume.project,
+            size_bytes: volume.size.bytes(),
+            volume_type_id: volume.volume_type,
+            volume_type: beside.type_name,
+            multiattach: beside.multiattach,
+            pool_id: volume.pool,
+            status: volume.status.word().to_owned(),
+            growing_to_bytes: match volume.status {
+                model::volume::VolumeStatus::Extending { to } => Some(to.bytes()),
+                _ => None,
+            },
+            fault: volume.fault,
+            attachments: beside.attachments,
+            origin: volume.origin.into(),
+            operation_id: beside.operation,
+            metadata: volume.metadata,
+            created_at: crate::timestamp_ms(volume.created_ms),
+        }
+    }
+}
+
 list_query! {
     /// Which volumes.
     VolumeQuery -> Volume, "v1/volumes", {
+        /// Only those with this name.
+        name: String,
         /// Only those with this status.
         status: String,
         /// Only those of this type, by name or id.

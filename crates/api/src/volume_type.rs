@@ -25,7 +25,7 @@ pub struct CreateVolumeType {
     /// The largest volume of this type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_size: Option<Size>,
-    /// Names or ids of the only pools to use; every pool of the class when absent.
+    /// Names or ids of the only pools that serve it; every pool of the class when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pools: Option<Vec<String>>,
 }
@@ -60,17 +60,37 @@ pub struct VolumeType {
     pub class: String,
     pub multiattach: bool,
     pub public: bool,
+    /// The largest volume of this type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_size_bytes: Option<u64>,
-    /// The only pools to use; every pool of the class when empty.
+    /// The only pools that serve it; every pool of the class when empty.
     #[schema(value_type = Vec<Uuid>)]
     pub pools: Vec<PoolId>,
     pub created_at: jiff::Timestamp,
 }
 
+impl From<model::volume_type::VolumeType> for VolumeType {
+    fn from(volume_type: model::volume_type::VolumeType) -> Self {
+        Self {
+            id: volume_type.id,
+            name: volume_type.name,
+            description: volume_type.description,
+            class: volume_type.class,
+            multiattach: volume_type.multiattach,
+            public: volume_type.public,
+            max_size_bytes: volume_type.max_size.map(model::size::ByteSize::bytes),
+            pools: volume_type.pools,
+            created_at: crate::timestamp_ms(volume_type.created_ms),
+        }
+    }
+}
+
 list_query! {
     /// Which volume types.
-    VolumeTypeQuery -> VolumeType, "v1/volume-types"
+    VolumeTypeQuery -> VolumeType, "v1/volume-types", {
+        /// Only those with this name.
+        name: String,
+    }
 }
 
 /// Let a project use a private type.
@@ -93,10 +113,28 @@ pub struct Grant {
     #[schema(value_type = Uuid)]
     pub project_id: ProjectId,
     pub project_name: String,
-    /// Who acknowledged the data-loss warning, for a multi-attach type.
+    /// Who acknowledged the data-loss warning; asked for by multi-attach types.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged_by: Option<String>,
+    /// The warning as it was acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     pub granted_at: jiff::Timestamp,
+}
+
+impl Grant {
+    /// The view of a grant to the project of this name.
+    #[must_use]
+    pub fn new(grant: model::volume_type::Grant, project_name: String) -> Self {
+        Self {
+            volume_type_id: grant.volume_type,
+            project_id: grant.project,
+            project_name,
+            acknowledged_by: grant.acknowledged_by,
+            warning: grant.warning,
+            granted_at: crate::timestamp_ms(grant.granted_ms),
+        }
+    }
 }
 
 /// Which grants of one volume type.

@@ -6,7 +6,6 @@
 use super::Client;
 use crate::attachment::{Attachment, CreateAttachments, CreatedAttachments, Fenced};
 use crate::error::ApiError;
-use crate::event::Event;
 use crate::host::{CreateHost, Host, UpdateHost};
 use crate::node::Health;
 use crate::operation::Operation;
@@ -14,10 +13,11 @@ use crate::pool::{CreatePool, Pool, UpdatePool};
 use crate::project::{CreateProject, Project, UpdateProject};
 use crate::reservation::Reservations;
 use crate::snapshot::{CreateSnapshot, Snapshot, UpdateSnapshot};
-use crate::token::{CreateToken, CreatedToken, Token};
+use crate::token::{CreateToken, CreatedToken};
 use crate::user::{CreateUser, UpdateUser, User, WhoAmI};
 use crate::volume::{
-    CreateVolume, ExportVolume, GrowVolume, RetypeVolume, RevertVolume, UpdateVolume, Volume,
+    CreateVolume, DeleteVolume, ExportVolume, GrowVolume, RetypeVolume, RevertVolume, UpdateVolume,
+    Volume,
 };
 use crate::volume_type::{CreateGrant, CreateVolumeType, Grant, UpdateVolumeType, VolumeType};
 
@@ -40,6 +40,17 @@ macro_rules! verbs {
     };
 }
 
+impl Client {
+    /// The volume is `deleting` until it is gone.
+    ///
+    /// # Errors
+    /// What the service refused, or why it could not be asked.
+    pub async fn volume_delete(&self, volume: &str, how: &DeleteVolume) -> Result<Volume> {
+        let request = self.request(reqwest::Method::DELETE, &["v1", "volumes", volume])?;
+        self.answer(request.query(how)).await
+    }
+}
+
 verbs! {
     /// Is the service well? Needs no token.
     health() => Health = get ["health"];
@@ -60,8 +71,7 @@ verbs! {
 
     /// The answer holds the secret, this once.
     token_create() <- CreateToken => CreatedToken = post ["v1", "tokens"];
-    token_show(token) => Token = get ["v1", "tokens", token];
-    /// Revoke: the token is refused from now on.
+    /// Revoke: the token is refused from now on. Takes the token's id.
     token_delete(token) => () = delete ["v1", "tokens", token];
 
     volume_type_create() <- CreateVolumeType => VolumeType = post ["v1", "volume-types"];
@@ -83,8 +93,6 @@ verbs! {
     volume_create() <- CreateVolume => Volume = post ["v1", "volumes"];
     volume_show(volume) => Volume = get ["v1", "volumes", volume];
     volume_update(volume) <- UpdateVolume => Volume = patch ["v1", "volumes", volume];
-    /// The volume is `deleting` until it is gone.
-    volume_delete(volume) => Volume = delete ["v1", "volumes", volume];
     volume_grow(volume) <- GrowVolume => Volume = post ["v1", "volumes", volume, "grow"];
     volume_retype(volume) <- RetypeVolume => Volume = post ["v1", "volumes", volume, "retype"];
     volume_revert(volume) <- RevertVolume => Volume = post ["v1", "volumes", volume, "revert"];
@@ -116,5 +124,4 @@ verbs! {
     operation_show(operation) => Operation = get ["v1", "operations", operation];
     operation_cancel(operation) => Operation = act ["v1", "operations", operation, "cancel"];
 
-    event_show(event) => Event = get ["v1", "events", event];
 }

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 use crate::block_io::BlockIo;
 use crate::pool::ThreadPool;
+use crate::ring::{self, Ring};
 
 /// Who carries out block I/O.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -19,6 +21,40 @@ pub enum IoEngine {
 }
 
 /// Block I/O for the calling worker thread.
-pub fn block_io(_engine: IoEngine) -> io::Result<Rc<dyn BlockIo>> {
-    Ok(Rc::new(ThreadPool::new()))
+///
+/// # Errors
+/// With [`IoEngine::Ring`]: why there is no ring. The others always succeed.
+pub fn block_io(engine: IoEngine) -> io::Result<Rc<dyn BlockIo>> {
+    match engine {
+        IoEngine::Threads => Ok(Rc::new(ThreadPool::new())),
+        IoEngine::Ring => Ok(Rc::new(Ring::new()?)),
+        IoEngine::Auto => match ring_allowed().and_then(|()| Ring::new().map_err(in_words)) {
+            Ok(ring) => Ok(Rc::new(ring)),
+            Err(why) => {
+                tracing::debug!("block I/O by threads: {why}");
+                Ok(Rc::new(ThreadPool::new()))
+            }
+        },
+    }
+}
+
+/// Asked once per process, and told once to the log.
+fn ring_allowed() -> Result<(), String> {
+    static ALLOWED: OnceLock<Result<(), String>> = OnceLock::new();
+    let asked = ALLOWED.get_or_init(|| {
+        let answer = ring::probe().map_err(in_words);
+        match &answer {
+            Ok(()) => tracing::info!("block I/O goes through io_uring"),
+            Err(why) => {
+                tracing::info!("block I/O goes through threads, for io_uring is denied: {why}")
+            }
+        }
+        answer
+    });
+    asked.clone()
+}
+
+#[allow(clippy::needless_pass_by_value)] // Fits `map_err`.
+fn in_words(why: io::Error) -> String {
+    why.to_string()
 }

@@ -15,6 +15,7 @@ pub mod files;
 mod gate;
 pub mod pool;
 pub mod random;
+pub mod ring;
 
 pub use block_io::{BlockIo, IoFile, IoFuture};
 pub use buffer::Buffer;
@@ -23,3 +24,4 @@ pub use engine::{IoEngine, block_io};
 pub use files::{Files, OpenMode, RealFiles};
 pub use pool::ThreadPool;
 pub use random::{OsRandom, Random};
+pub use ring::Ring;

@@ -37,7 +37,7 @@ pub struct ApiError {
     pub code: String,
     pub message: String,
     pub hint: Option<String>,
-    pub details: Option<serde_json::Value>,
+    pub details: Option<Box<serde_json::Value>>,
     /// The id under which the service's log has this request.
     pub request_id: Option<String>,
 }

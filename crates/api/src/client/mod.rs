@@ -206,7 +206,7 @@ impl Client {
                 code: error.code,
                 message: error.message,
                 hint: error.hint,
-                details: error.details,
+                details: error.details.map(Box::new),
                 request_id,
             }),
             Err(_) => Err(ApiError {

@@ -7,11 +7,19 @@
 //! sessions nor volumes; of iSCSI it knows only how SPC writes an initiator port's name.
 #![deny(clippy::little_endian_bytes)]
 
+mod capacity;
+pub mod cdb;
 pub mod command;
+pub mod commands;
 pub mod conflict;
+mod inquiry;
+pub mod logical_unit;
+mod mode;
 pub mod nexus;
+mod report;
 pub mod reservations;
 pub mod sense;
 pub mod transport_id;
 pub mod unit;
 pub mod unit_attention;
+mod vpd;

@@ -1,0 +1,625 @@
+//! The shell around one TCP connection of the target: bytes to the iSCSI machine and back, its
+//! events to the logical unit, the unit's answers to the machine.
+//!
+//! One task owns all of it: the machine, the running commands, the parked ones that wait for
+//! their data-out. Others reach it by [`Signal`]s alone.
+//!
+//! Invariant: when [`serve`] returns, nothing of this connection runs or will run; only then is
+//! the receiving end of its signals dropped, which is what a fence waits for.
+
+use std::collections::HashMap;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::stream::{FuturesUnordered, StreamExt};
+use futures::{FutureExt, future::LocalBoxFuture};
+use iscsi::target::{Answer, Connection, DataOut, Event, TaskId, TmfFunction, TmfResponse};
+use model::order::{Access, Notice};
+use scsi::command::{Command, Step, Transfer};
+use scsi::conflict::Conflict;
+use scsi::nexus::{InitiatorPort, ItNexus};
+use scsi::sense::{Response, Status};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use crate::book::target_name;
+use crate::facts::TARGET_PORT;
+use crate::gate::Pass;
+use crate::metrics::Kind;
+use crate::nexus::{NexusState, SessionLink, Signal};
+use crate::node::Shared;
+use crate::run::{self, Job, Outcome};
+use crate::unit::LogicalUnit;
+use crate::worker::Worker;
+
+/// Room for one read from the socket; large PDUs ask for more.
+const READ_BYTES: usize = 64 << 10;
+/// Stop reading while this much waits to be sent: the initiator does not take its answers.
+const UNSENT_BYTES_MAX: usize = 8 << 20;
+/// Pieces in one vectored write.
+const PIECES_MAX: usize = 64;
+/// How often the machine looks at its timers.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The session of a connection in full feature phase, normal sessions only.
+struct Session {
+    unit: Arc<LogicalUnit>,
+    nexus: Arc<NexusState>,
+    initiator: String,
+    tsih: u16,
+}
+
+/// A command that waits for its data-out.
+struct Parked {
+    command: Command,
+    conflict: Conflict,
+    transfer: Transfer,
+    pass: Pass,
+    arrived: Duration,
+}
+
+/// What a running future ends with.
+enum Ended {
+    Command { task: TaskId, pass: Pass, outcome: Option<Outcome>, transfer: Transfer, end: End },
+    TaskManagement { itt: u32, response: TmfResponse, then_close: bool },
+    Logout { itt: u32 },
+}
+
+/// For the figures.
+struct End {
+    kind: Kind,
+    arrived: Duration,
+}
+
+/// ABORT TASK: answered when the task has ended.
+struct Abort {
+    itt: u32,
+    task: TaskId,
+}
+
+struct Shell {
+    stream: TcpStream,
+    peer: SocketAddr,
+    worker: Rc<Worker>,
+    shared: Arc<Shared>,
+    machine: Connection,
+    input: BytesMut,
+    session: Option<Session>,
+    parked: HashMap<TaskId, Parked>,
+    running: FuturesUnordered<LocalBoxFuture<'static, Ended>>,
+    /// Tasks that run, and whether ABORT TASK named them.
+    live: HashMap<TaskId, bool>,
+    aborts: Vec<Abort>,
+    signal_to_me: mpsc::UnboundedSender<Signal>,
+    /// Set when the connection is to end once everything is sent.
+    closing: Option<String>,
+}
+
+/// Serve a connection until it ends.
+pub(crate) async fn serve(stream: std::net::TcpStream, worker: Rc<Worker>, shared: Arc<Shared>) {
+    let (signal_to_me, signals) = mpsc::unbounded_channel();
+    let shell = stream
+        .set_nodelay(true)
+        .and_then(|()| TcpStream::from_std(stream))
+        .and_then(|stream| Shell::new(stream, worker, shared, signal_to_me));
+    match shell {
+        Ok(mut shell) => {
+            let mut signals = signals;
+            let why = shell.run(&mut signals).await;
+            shell.clean_up(&why).await;
+            drop(signals);
+        }
+        Err(error) => tracing::debug!(%error, "a connection was gone before it began"),
+    }
+}
+
+impl Shell {
+    fn new(
+        stream: TcpStream,
+        worker: Rc<Worker>,
+        shared: Arc<Shared>,
+        signal_to_me: mpsc::UnboundedSender<Signal>,
+    ) -> io::Result<Self> {
+        let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
+        let random = Arc::clone(&shared.world.random);
+        let nonce = Box::new(move |bytes: &mut [u8]| random.fill(bytes));
+        let settings = Arc::new(shared.settings.iscsi.clone());
+        Ok(Self {
+            machine: Connection::new(settings, peer, local, nonce),
+            stream,
+            peer,
+            worker,
+            shared,
+            input: BytesMut::with_capacity(READ_BYTES),
+            session: None,
+            parked: HashMap::new(),
+            running: FuturesUnordered::new(),
+            live: HashMap::new(),
+            aborts: Vec::new(),
+            signal_to_me,
+            closing: None,
+        })
+    }
+
+    /// Until the connection is to end; gives the reason.
+    async fn run(&mut self, signals: &mut mpsc::UnboundedReceiver<Signal>) -> String {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut events = Vec::new();
+        loop {
+            let unsent = match self.send() {
+                Ok(unsent) => unsent,
+                Err(error) => return format!("sending failed: {error}"),
+            };
+            if unsent == 0
+                && let Some(why) = self.closing.take()
+            {
+                return why;
+            }
+            let result = tokio::select! {
+                biased;
+                Some(signal) = signals.recv() => self.heed(signal),
+                Some(ended) = self.running.next(), if !self.running.is_empty() => {
+                    self.finish(ended);
+                    // All that are ready go out with one write.
+                    while let Some(Some(ended)) = self.running.next().now_or_never() {
+                        self.finish(ended);
+                    }
+                    Ok(())
+                }
+                ready = self.stream.writable(), if unsent > 0 => ready.map_err(lost),
+                ready = self.stream.readable(), if unsent < UNSENT_BYTES_MAX => {
+                    match ready.map_err(lost).and_then(|()| self.receive(&mut events)) {
+                        Ok(()) => self.handle(&mut events).await,
+                        Err(why) => Err(why),
+                    }
+                }
+                _ = ticks.tick() => {
+                    self.machine.tick(self.shared.world.clock.now(), &mut events);
+                    self.handle(&mut events).await
+                }
+            };
+            if let Err(why) = result {
+                // What was queued (a reject, a login refusal) is still worth a try.
+                let _ = self.send();
+                return why;
+            }
+        }
+    }
+
+    /// Send what the socket takes; gives the bytes that wait.
+    fn send(&mut self) -> io::Result<usize> {
+        let queue = self.machine.outgoing();
+        while !queue.is_empty() {
+            let pieces: Vec<IoSlice<'_>> =
+                queue.iter().take(PIECES_MAX).map(|piece| IoSlice::new(piece)).collect();
+            match self.stream.try_write_vectored(&pieces) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(mut sent) => {
+                    while sent > 0 {
+                        let first = queue.front_mut().expect("what was sent was queued");
+                        if sent < first.len() {
+                            let _ = first.split_to(sent);
+                            break;
+                        }
+                        sent -= first.len();
+                        queue.pop_front();
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(queue.iter().map(Bytes::len).sum::<usize>().max(1));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(0)
+    }
+
+    /// Read what is there and let the machine look at it.
+    fn receive(&mut self, events: &mut Vec<Event>) -> Result<(), String> {
+        self.input.reserve(self.machine.wanted().clamp(READ_BYTES / 4, 1 << 20));
+        match self.stream.try_read_buf(&mut self.input) {
+            Ok(0) => Err("the initiator closed the connection".into()),
+            Ok(_) => self
+                .machine
+                .receive(&mut self.input, &self.shared.book, events)
+                .map_err(|fatal| fatal.to_string()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(lost(error)),
+        }
+    }
+
+    async fn handle(&mut self, events: &mut Vec<Event>) -> Result<(), String> {
+        for event in events.drain(..) {
+            match event {
+                Event::SessionOpening { initiator, isid, target, .. } => {
+                    self.open_session(initiator, isid, target).await;
+                }
+                Event::LoginRefused { initiator, target, why } => {
+                    let (iqn, target) = (initiator.unwrap_or_default(), target.unwrap_or_default());
+                    let from = self.peer.to_string();
+                    self.shared.notices.send(Notice::LoginRefused { iqn, target, from, why });
+                }
+                Event::Command { task, lun, cdb, data, .. } => {
+                    self.command(task, lun, &cdb, data);
+                }
+                Event::DataArrived { task, data } => self.data_arrived(task, data),
+                Event::TaskManagement { itt, function, lun, referenced } => {
+                    self.task_management(itt, function, lun, referenced);
+                }
+                Event::Logout { itt, .. } => self.log_out(itt),
+                Event::Close { why } => self.closing = Some(why),
+            }
+        }
+        Ok(())
+    }
+
+    // ---- the session ----
+
+    async fn open_session(&mut self, initiator: String, isid: [u8; 6], target: Option<String>) {
+        let tsih = self.shared.next_tsih();
+        let Some(target) = target else {
+            self.machine.session_ready(tsih);
+            return;
+        };
+        let Some((unit, access)) = self.shared.book.find(&initiator, &target) else {
+            self.machine.session_refused((0x02, 0x03));
+            return;
+        };
+        let port = InitiatorPort::iscsi(&initiator, isid);
+        let nexus = ItNexus { initiator: port, target: TARGET_PORT };
+        let state = unit.nexus(&nexus, &access);
+        if let Some(old) = state.session() {
+            // Session reinstatement (RFC 7143 6.3.5): the old one ends first, all of it.
+            old.close("the initiator opened the session anew").await;
+        }
+        let link = SessionLink { tsih, signals: self.signal_to_me.clone() };
+        state.begin_session(link);
+        self.session = Some(Session { unit, nexus: state, initiator: initiator.clone(), tsih });
+        // A detach or fence first strikes the access from the book, then looks for sessions: so
+        // either it finds this one, or the access is gone here.
+        let still = self.shared.book.find(&initiator, &target);
+        if still.is_none_or(|(_, now)| now.attachment != access.attachment) {
+            self.machine.session_refused((0x02, 0x02));
+            return;
+        }
+        self.machine.session_ready(tsih);
+        self.tell_opened(&access, initiator);
+    }
+
+    /// Logout ends the session's tasks (RFC 7143 11.14); it is answered when none runs any more.
+    fn log_out(&mut self, itt: u32) {
+        let draining = self.session.as_ref().map(|session| session.nexus.gate.close());
+        self.drop_parked(false);
+        self.running.push(
+            async move {
+                if let Some(draining) = draining {
+                    draining.wait().await;
+                }
+                Ended::Logout { itt }
+            }
+            .boxed_local(),
+        );
+    }
+
+    fn tell_opened(&self, access: &Access, iqn: String) {
+        self.shared.notices.send(Notice::SessionOpened {
+            volume: access.volume,
+            host: access.host,
+            iqn,
+            from: self.peer.to_string(),
+        });
+    }
+
+    fn heed(&mut self, signal: Signal) -> Result<(), String> {
+        match signal {
+            Signal::Aborted { status } => {
+                self.drop_parked(status);
+                Ok(())
+            }
+            Signal::RequestLogout { seconds } => {
+                self.machine.request_logout(seconds);
+                Ok(())
+            }
+            Signal::Close { why } => Err(why.to_owned()),
+        }
+    }
+
+    // ---- commands ----
+
+    fn command(&mut self, task: TaskId, lun: u64, cdb: &[u8], data: DataOut) {
+        let arrived = self.shared.world.clock.now();
+        let Some(session) = &self.session else {
+            // A discovery session has no logical units (RFC 7143 4.3).
+            self.answer(task, scsi::logical_unit::judge_missing(cdb, &[]).into(), 0);
+            return;
+        };
+        if lun != 0 {
+            self.answer(task, scsi::logical_unit::judge_missing(cdb, &[0]).into(), 0);
+            return;
+        }
+        session.nexus.figures.begin();
+        let pass = session.nexus.gate.pass();
+        match session.unit.admit(&session.nexus, cdb) {
+            Step::Done(response) => {
+                if response.status == Status::ReservationConflict {
+                    session.nexus.figures.conflict();
+                }
+                let end = End { kind: Kind::Other, arrived };
+                self.count(&end, &response, 0);
+                self.answer(task, response.into(), 0);
+            }
+            Step::Run { command, transfer, conflict } => {
+                let parked = Parked { command, conflict, transfer, pass, arrived };
+                match data {
+                    DataOut::None => self.start(task, parked, Vec::new()),
+                    DataOut::All(data) => self.start(task, parked, data),
+                    DataOut::Pending => {
+                        let bytes = parked.transfer.data_out_bytes;
+                        self.parked.insert(task, parked);
+                        self.machine.accept_up_to(task, bytes);
+                    }
+                }
+            }
+        }
+    }
+
+    fn data_arrived(&mut self, task: TaskId, data: Vec<Bytes>) {
+        if let Some(parked) = self.parked.remove(&task) {
+            self.start(task, parked, data);
+        }
+    }
+
+    fn start(&mut self, task: TaskId, parked: Parked, data: Vec<Bytes>) {
+        let Some(session) = &self.session else { return };
+        let Parked { command, conflict, transfer, pass, arrived } = parked;
+        let end = End { kind: run::kind_of(&command), arrived };
+        let job = Job {
+            unit: Arc::clone(&session.unit),
+            nexus: Arc::clone(&session.nexus),
+            pass: pass.clone(),
+            command,
+            conflict,
+            data,
+        };
+        let io = Rc::clone(&self.worker.io);
+        self.live.insert(task, false);
+        self.running.push(
+            async move {
+                let outcome = run::submit(job, io).await;
+                Ended::Command { task, pass, outcome, transfer, end }
+            }
+            .boxed_local(),
+        );
+    }
+
+    fn finish(&mut self, ended: Ended) {
+        match ended {
+            Ended::Logout { itt } => {
+                self.machine.logout_done(itt);
+                self.closing = Some("the initiator logged out".into());
+            }
+            Ended::TaskManagement { itt, response, then_close } => {
+                self.machine.task_management_done(itt, response);
+                if then_close {
+                    self.closing = Some("the target was reset".into());
+                }
+            }
+            Ended::Command { task, pass, outcome, transfer, end } => {
+                let aborted = self.live.remove(&task).unwrap_or(false) || pass.is_void();
+                match outcome {
+                    Some(outcome) if !aborted => {
+                        let bytes: usize = outcome.data.iter().map(Bytes::len).sum();
+                        let bytes = bytes as u64 + u64::from(transfer.data_out_bytes);
+                        self.count(&end, &outcome.response, bytes);
+                        self.answer(task, outcome, transfer.data_out_bytes);
+                    }
+                    _ => {
+                        self.count(&end, &Response::good(), 0);
+                        self.end_aborted(task);
+                    }
+                }
+                self.answer_aborts(task);
+            }
+        }
+    }
+
+    fn count(&self, end: &End, response: &Response, bytes: u64) {
+        let Some(session) = &self.session else { return };
+        let figures = &session.nexus.figures;
+        let took = self.shared.world.clock.now().saturating_sub(end.arrived);
+        figures.end(end.kind, bytes, took);
+        let attention =
+            |sense: &scsi::sense::Sense| sense.key == scsi::sense::SenseKey::UnitAttention;
+        if response.status == Status::CheckCondition
+            && !response.sense.as_ref().is_some_and(attention)
+        {
+            figures.error();
+        }
+    }
+
+    fn answer(&mut self, task: TaskId, outcome: Outcome, data_out_bytes: u32) {
+        let descriptor =
+            self.session.as_ref().is_some_and(|session| session.unit.facts().descriptor_sense);
+        let sense = outcome.response.sense.map(|sense| sense.encode(descriptor));
+        self.machine.respond(
+            task,
+            Answer {
+                status: outcome.response.status,
+                sense: sense.unwrap_or_default().into(),
+                data: outcome.data,
+                data_out_bytes: Some(data_out_bytes),
+            },
+        );
+    }
+
+    /// An aborted task ends: with TASK ABORTED when the control mode page says so, else silently.
+    fn end_aborted(&mut self, task: TaskId) {
+        let status =
+            self.session.as_ref().is_some_and(|session| session.unit.facts().task_aborted_status);
+        if status {
+            let response = Response { status: Status::TaskAborted, ..Response::good() };
+            self.answer(task, response.into(), 0);
+        } else {
+            self.machine.drop_task(task);
+        }
+    }
+
+    /// Commands that wait for data and whose pass is void will never run.
+    fn drop_parked(&mut self, status: bool) {
+        let void: Vec<TaskId> = self
+            .parked
+            .iter()
+            .filter(|(_, parked)| parked.pass.is_void())
+            .map(|(task, _)| *task)
+            .collect();
+        for task in void {
+            if let Some(parked) = self.parked.remove(&task) {
+                let end = End { kind: Kind::Other, arrived: parked.arrived };
+                self.count(&end, &Response::good(), 0);
+            }
+            if status {
+                self.end_aborted(task);
+            } else {
+                self.machine.drop_task(task);
+            }
+        }
+    }
+
+    // ---- task management (RFC 7143 11.5, SAM-5 7) ----
+
+    fn task_management(
+        &mut self,
+        itt: u32,
+        function: TmfFunction,
+        lun: u64,
+        referenced: Option<TaskId>,
+    ) {
+        let Some(session) = &self.session else {
+            self.machine.task_management_done(itt, TmfResponse::NotSupported);
+            return;
+        };
+        let unit = Arc::clone(&session.unit);
+        let nexus = Arc::clone(&session.nexus);
+        let of_target =
+            matches!(function, TmfFunction::TargetWarmReset | TmfFunction::TargetColdReset);
+        if lun != 0 && !of_target {
+            self.machine.task_management_done(itt, TmfResponse::LunDoesNotExist);
+            return;
+        }
+        let future = match function {
+            TmfFunction::AbortTask => {
+                self.abort_task(itt, referenced);
+                return;
+            }
+            TmfFunction::AbortTaskSet => {
+                let draining = nexus.gate.close();
+                async move {
+                    draining.wait().await;
+                    Ended::TaskManagement {
+                        itt,
+                        response: TmfResponse::Complete,
+                        then_close: false,
+                    }
+                }
+                .boxed_local()
+            }
+            TmfFunction::ClearTaskSet => async move {
+                unit.clear_task_set(&nexus.nexus).await;
+                Ended::TaskManagement { itt, response: TmfResponse::Complete, then_close: false }
+            }
+            .boxed_local(),
+            TmfFunction::LogicalUnitReset
+            | TmfFunction::TargetWarmReset
+            | TmfFunction::TargetColdReset => {
+                let cold = function == TmfFunction::TargetColdReset;
+                async move {
+                    unit.reset(&nexus.nexus).await;
+                    if cold {
+                        unit.close_others(&nexus.nexus);
+                    }
+                    let response = TmfResponse::Complete;
+                    Ended::TaskManagement { itt, response, then_close: cold }
+                }
+                .boxed_local()
+            }
+            _ => {
+                self.machine.task_management_done(itt, TmfResponse::NotSupported);
+                return;
+            }
+        };
+        self.running.push(future);
+        if function == TmfFunction::AbortTaskSet {
+            // What the initiator aborts itself is not answered, whatever TAS says (SAM-5 5.3.1).
+            self.drop_parked(false);
+        }
+    }
+
+    fn abort_task(&mut self, itt: u32, referenced: Option<TaskId>) {
+        let Some(task) = referenced else {
+            // Answered already, or never seen: the machine knows the difference by the CmdSN and
+            // asks only for those that are gone (RFC 7143 11.6.1).
+            self.machine.task_management_done(itt, TmfResponse::TaskDoesNotExist);
+            return;
+        };
+        if let Some(aborted) = self.live.get_mut(&task) {
+            *aborted = true;
+            self.aborts.push(Abort { itt, task });
+            return;
+        }
+        if let Some(parked) = self.parked.remove(&task) {
+            let end = End { kind: Kind::Other, arrived: parked.arrived };
+            self.count(&end, &Response::good(), 0);
+        }
+        self.machine.drop_task(task);
+        self.machine.task_management_done(itt, TmfResponse::Complete);
+    }
+
+    fn answer_aborts(&mut self, task: TaskId) {
+        let (ended, waiting) = std::mem::take(&mut self.aborts)
+            .into_iter()
+            .partition(|abort: &Abort| abort.task == task);
+        self.aborts = waiting;
+        for abort in ended {
+            self.machine.task_management_done(abort.itt, TmfResponse::Complete);
+        }
+    }
+
+    // ---- the end ----
+
+    /// Nexus loss: nothing that arrived runs any more, SPC-2 reservations go, registrations stay.
+    async fn clean_up(mut self, why: &str) {
+        let Some(session) = self.session.take() else {
+            tracing::debug!(peer = %self.peer, why, "a connection ended");
+            return;
+        };
+        let draining = session.nexus.gate.close();
+        for _ in self.parked.values() {
+            session.nexus.figures.end(Kind::Other, 0, Duration::ZERO);
+        }
+        while let Some(ended) = self.running.next().await {
+            if let Ended::Command { end, .. } = ended {
+                session.nexus.figures.end(end.kind, 0, Duration::ZERO);
+            }
+        }
+        draining.wait().await;
+        session.unit.drop_legacy(Some(&session.nexus.nexus)).await;
+        session.nexus.attend(scsi::unit_attention::UnitAttention::NexusLoss);
+        session.nexus.end_session(session.tsih);
+        self.shared.notices.send(Notice::SessionClosed {
+            volume: session.unit.id,
+            host: session.nexus.access.host,
+            iqn: session.initiator,
+            why: why.to_owned(),
+        });
+        tracing::debug!(target = %target_name(session.unit.id), why, "a session ended");
+    }
+}
+
+fn lost(error: io::Error) -> String {
+    format!("the connection was lost: {error}")
+}

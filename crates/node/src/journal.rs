@@ -1,0 +1,139 @@
+//! The last orders, on the node's own disk: it serves from them while the control plane is away.
+//!
+//! One small JSON file for each pool and each attachment, replaced whole: written aside, made
+//! durable, renamed. So an attach costs the same whether it is the first or the five-thousandth.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use env::{BlockIo, Buffer, Files, OpenMode};
+use model::id::{AttachmentId, PoolId};
+use model::order::{Access, IoMode};
+use model::size::ByteSize;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// What is remembered of a pool.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PoolRecord {
+    pub pool: PoolId,
+    pub path: String,
+    pub io: IoMode,
+    pub capacity: Option<ByteSize>,
+}
+
+/// The journal's directory.
+pub struct Journal {
+    files: Arc<dyn Files>,
+    pools: PathBuf,
+    attachments: PathBuf,
+}
+
+impl Journal {
+    /// Open or make the journal in `dir`.
+    ///
+    /// # Errors
+    /// When the directories cannot be made.
+    pub fn open(files: Arc<dyn Files>, dir: &Path) -> io::Result<Self> {
+        let journal =
+            Self { files, pools: dir.join("pools"), attachments: dir.join("attachments") };
+        for path in [&journal.pools, &journal.attachments] {
+            journal.files.create_dir(path)?;
+        }
+        journal.files.sync_dir(dir)?;
+        Ok(journal)
+    }
+
+    /// Every pool and attachment that was ordered.
+    ///
+    /// # Errors
+    /// When a record cannot be read or is not one; the file is named.
+    pub async fn load(&self, io: &dyn BlockIo) -> io::Result<(Vec<PoolRecord>, Vec<Access>)> {
+        Ok((self.load_all(io, &self.pools).await?, self.load_all(io, &self.attachments).await?))
+    }
+
+    /// Remember a pool; durable when it returns.
+    ///
+    /// # Errors
+    /// When it could not be made durable.
+    pub async fn save_pool(&self, io: &dyn BlockIo, record: &PoolRecord) -> io::Result<()> {
+        self.save(io, &self.pools, &record.pool.to_string(), record).await
+    }
+
+    /// Remember an attachment; durable when it returns.
+    ///
+    /// # Errors
+    /// When it could not be made durable.
+    pub async fn save_attachment(&self, io: &dyn BlockIo, access: &Access) -> io::Result<()> {
+        self.save(io, &self.attachments, &access.attachment.to_string(), access).await
+    }
+
+    /// Forget a pool; one that is not there is forgotten already.
+    ///
+    /// # Errors
+    /// When the removal could not be made durable.
+    pub fn forget_pool(&self, pool: PoolId) -> io::Result<()> {
+        self.forget(&self.pools, &pool.to_string())
+    }
+
+    /// Forget an attachment; one that is not there is forgotten already.
+    ///
+    /// # Errors
+    /// When the removal could not be made durable.
+    pub fn forget_attachment(&self, attachment: AttachmentId) -> io::Result<()> {
+        self.forget(&self.attachments, &attachment.to_string())
+    }
+
+    async fn save<T: Serialize>(
+        &self,
+        io: &dyn BlockIo,
+        dir: &Path,
+        name: &str,
+        record: &T,
+    ) -> io::Result<()> {
+        let text = serde_json::to_vec(record).map_err(io::Error::other)?;
+        let (aside, path) = (dir.join(format!("{name}.new")), dir.join(format!("{name}.json")));
+        if self.files.exists(&aside) {
+            // Left by a crash between writing and renaming.
+            self.files.remove(&aside)?;
+        }
+        let file = self.files.open(&aside, OpenMode::CreateNew, false)?;
+        io.write(&file, 0, vec![Bytes::from(text)]).await?;
+        io.sync(&file).await?;
+        self.files.rename(&aside, &path)?;
+        self.files.sync_dir(dir)
+    }
+
+    fn forget(&self, dir: &Path, name: &str) -> io::Result<()> {
+        let path = dir.join(format!("{name}.json"));
+        if self.files.exists(&path) {
+            self.files.remove(&path)?;
+            self.files.sync_dir(dir)?;
+        }
+        Ok(())
+    }
+
+    async fn load_all<T: DeserializeOwned>(
+        &self,
+        io: &dyn BlockIo,
+        dir: &Path,
+    ) -> io::Result<Vec<T>> {
+        let mut records = Vec::new();
+        for name in self.files.list(dir)? {
+            if name.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            let path = dir.join(&name);
+            let file = self.files.open(&path, OpenMode::Read, false)?;
+            let length = usize::try_from(self.files.length(&file)?).map_err(io::Error::other)?;
+            let text = io.read(&file, 0, Buffer::new(length)).await?;
+            let record = serde_json::from_slice(&text).map_err(|error| {
+                let what = format!("{} is not a record of this node: {error}", path.display());
+                io::Error::new(io::ErrorKind::InvalidData, what)
+            })?;
+            records.push(record);
+        }
+        Ok(records)
+    }
+}

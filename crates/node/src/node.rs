@@ -1,0 +1,301 @@
+//! The node as a whole: its workers, its portals, its state on disk, and the door for orders.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use env::{Clock, Files, IoEngine, Random};
+use model::id::{AttachmentId, PoolId, VolumeId};
+use model::order::{
+    Found, Notice, Order, OrderError, PoolUsage, RegistrantView, Report, ReservationView,
+};
+use store::Pool;
+use tokio::sync::{broadcast, watch};
+
+use crate::NodeError;
+use crate::book::Book;
+use crate::journal::Journal;
+use crate::metrics::{self, Sample};
+use crate::nexus::Signal;
+use crate::notice::Notices;
+use crate::orders::Orders;
+use crate::portal;
+use crate::worker::WorkerHandle;
+
+/// How a node is set up.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the node keeps its orders.
+    pub data_dir: PathBuf,
+    /// Addresses to listen on; port 0 takes a free one.
+    pub portals: Vec<SocketAddr>,
+    /// Addresses told to initiators instead of the above (behind a forwarder, or for `0.0.0.0`).
+    pub advertise: Vec<SocketAddr>,
+    /// Worker threads for connections; zero: one per core.
+    pub workers: usize,
+    pub engine: IoEngine,
+    /// What the target offers at login.
+    pub iscsi: iscsi::target::Settings,
+}
+
+/// The world that a node lives in.
+#[derive(Clone)]
+pub struct World {
+    pub files: Arc<dyn Files>,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+}
+
+/// What all parts of a node share.
+pub(crate) struct Shared {
+    pub settings: Settings,
+    pub world: World,
+    pub book: Book,
+    pub notices: Notices,
+    pub pools: Mutex<HashMap<PoolId, Arc<Pool>>>,
+    pub journal: Journal,
+    /// Turns true when the node is to end.
+    pub ending: watch::Receiver<bool>,
+    last_tsih: AtomicU16,
+}
+
+impl Shared {
+    /// A target session identifying handle: never zero, not used again soon (RFC 7143 4.4.2).
+    pub(crate) fn next_tsih(&self) -> u16 {
+        match self.last_tsih.fetch_add(1, Ordering::Relaxed).wrapping_add(1) {
+            0 => self.next_tsih(),
+            tsih => tsih,
+        }
+    }
+
+    pub(crate) fn pool(&self, pool: PoolId) -> Option<Arc<Pool>> {
+        self.pools.lock().expect("no panic while the lock is held").get(&pool).cloned()
+    }
+
+    /// The pool that holds a volume.
+    pub(crate) fn pool_of(&self, volume: VolumeId) -> Option<(PoolId, Arc<Pool>)> {
+        self.pools().into_iter().find(|(_, pool)| pool.has_volume(volume))
+    }
+
+    pub(crate) fn pools(&self) -> Vec<(PoolId, Arc<Pool>)> {
+        let pools = self.pools.lock().expect("no panic while the lock is held");
+        pools.iter().map(|(id, pool)| (*id, Arc::clone(pool))).collect()
+    }
+}
+
+/// A running storage node.
+pub struct Node {
+    shared: Arc<Shared>,
+    orders: Orders,
+    workers: Vec<WorkerHandle>,
+    threads: Vec<JoinHandle<()>>,
+    portals: Vec<SocketAddr>,
+    end: watch::Sender<bool>,
+}
+
+impl Node {
+    /// Start: open the journal, serve what was last ordered, then open the portals.
+    ///
+    /// # Errors
+    /// When a portal's address cannot be had, or the node's own state cannot be read.
+    pub async fn start(settings: Settings, world: World) -> Result<Self, NodeError> {
+        world.files.create_dir(&settings.data_dir).map_err(NodeError::Journal)?;
+        let journal = Journal::open(Arc::clone(&world.files), &settings.data_dir)
+            .map_err(NodeError::Journal)?;
+        let (end, ending) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            settings,
+            world,
+            book: Book::default(),
+            notices: Notices::default(),
+            pools: Mutex::default(),
+            journal,
+            ending,
+            last_tsih: AtomicU16::new(0),
+        });
+        let (workers, mut threads) = start_workers(&shared)?;
+        let engine = shared.settings.engine;
+        let (housekeeper, thread) =
+            WorkerHandle::start("orders".into(), engine).map_err(NodeError::Thread)?;
+        threads.push(thread);
+        let orders = Orders::new(Arc::clone(&shared), housekeeper);
+        orders.restore().await?;
+        let portals = portal::open(&shared, &workers).await?;
+        Ok(Self { shared, orders, workers, threads, portals, end })
+    }
+
+    /// The addresses that the node listens on.
+    #[must_use]
+    pub fn portals(&self) -> &[SocketAddr] {
+        &self.portals
+    }
+
+    /// Carry out an order. Long ones (image import and export) take their time; see `progress`.
+    ///
+    /// # Errors
+    /// What the node could not do, and why.
+    pub async fn order(&self, order: Order) -> Result<Report, OrderError> {
+        self.orders.run(order).await
+    }
+
+    /// Bytes done and in all, of the long work on a volume.
+    #[must_use]
+    pub fn progress(&self, volume: VolumeId) -> Option<(u64, u64)> {
+        self.orders.progress(volume)
+    }
+
+    /// Stop the long work on a volume at the next opportunity.
+    pub fn cancel(&self, volume: VolumeId) {
+        self.orders.cancel(volume);
+    }
+
+    /// How full the pools are.
+    ///
+    /// # Errors
+    /// When a pool's file system cannot be asked.
+    pub fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {
+        self.shared
+            .pools()
+            .into_iter()
+            .map(|(_, pool)| {
+                pool.usage().map_err(|error| OrderError::Failed { why: error.to_string() })
+            })
+            .collect()
+    }
+
+    /// What lies on a volume.
+    ///
+    /// # Errors
+    /// When the volume is not here or cannot be read.
+    pub async fn probe(&self, volume: VolumeId) -> Result<Vec<Found>, OrderError> {
+        self.orders.probe(volume).await
+    }
+
+    /// What the node sees by itself, from now on.
+    #[must_use]
+    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.shared.notices.subscribe()
+    }
+
+    /// Reservation state of a volume; of one that nobody may reach, nothing.
+    #[must_use]
+    pub fn reservations(&self, volume: VolumeId) -> ReservationView {
+        self.shared.book.unit(volume).map_or_else(ReservationView::default, |unit| view(&unit))
+    }
+
+    /// Sessions open on a volume: `(attachment, initiator port)`.
+    #[must_use]
+    pub fn sessions(&self, volume: VolumeId) -> Vec<(AttachmentId, String)> {
+        let Some(unit) = self.shared.book.unit(volume) else { return Vec::new() };
+        unit.nexuses()
+            .iter()
+            .filter(|state| state.session().is_some())
+            .map(|state| (state.access.attachment, state.nexus.initiator.name().to_owned()))
+            .collect()
+    }
+
+    /// The Prometheus page of all attachments.
+    #[must_use]
+    pub fn metrics_page(&self) -> String {
+        let mut rows = Vec::new();
+        for unit in self.shared.book.units() {
+            for (attachment, figures) in unit.figures() {
+                let host = unit
+                    .nexuses_of(attachment)
+                    .first()
+                    .map_or_else(|| attachment.to_string(), |s| s.access.host_name.clone());
+                rows.push((unit.id.to_string(), host, figures));
+            }
+        }
+        rows.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        let samples: Vec<_> = rows
+            .iter()
+            .map(|(volume, host, figures)| Sample {
+                volume: volume.clone(),
+                host: host.clone(),
+                figures,
+            })
+            .collect();
+        metrics::page(&samples)
+    }
+
+    /// End in order: no new connections, ask the initiators to log out, let running commands end,
+    /// flush, stop the threads.
+    pub async fn stop(self) {
+        let _ = self.end.send(true);
+        let mut links = Vec::new();
+        for unit in self.shared.book.units() {
+            for state in unit.nexuses() {
+                links.extend(state.session());
+            }
+        }
+        for link in &links {
+            link.signal(Signal::Close { why: "the daemon stops" });
+        }
+        for link in links {
+            let _ = tokio::time::timeout(Duration::from_secs(10), link.signals.closed()).await;
+        }
+        self.orders.flush_all().await;
+        drop(self.orders);
+        drop(self.workers);
+        let threads = self.threads;
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                let _ = thread.join();
+            }
+        });
+        let _ = tokio::time::timeout(Duration::from_secs(10), joined).await;
+    }
+}
+
+fn start_workers(shared: &Shared) -> Result<(Vec<WorkerHandle>, Vec<JoinHandle<()>>), NodeError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = if shared.settings.workers == 0 { cores } else { shared.settings.workers };
+    let engine = shared.settings.engine;
+    let mut workers = Vec::new();
+    let mut threads = Vec::new();
+    for index in 0..count {
+        let (worker, thread) =
+            WorkerHandle::start(format!("worker-{index}"), engine).map_err(NodeError::Thread)?;
+        workers.push(worker);
+        threads.push(thread);
+    }
+    Ok((workers, threads))
+}
+
+fn view(unit: &crate::unit::LogicalUnit) -> ReservationView {
+    let reservations = unit.reservations();
+    let registrants = reservations
+        .registrations()
+        .iter()
+        .map(|registration| {
+            let nexus = &registration.nexus;
+            let state = unit.state_of(nexus);
+            let state = state.as_ref();
+            RegistrantView {
+                host: state.map(|state| state.access.host),
+                host_name: state.map(|state| state.access.host_name.clone()),
+                iqn: nexus.initiator.device().to_owned(),
+                isid: nexus.initiator.isid().to_owned(),
+                key: registration.key,
+                holder: reservations.is_holder(nexus),
+                last_command_age_ms: state.and_then(|s| s.last_command_age_ms(unit.now_ms())),
+                session: state.is_some_and(|state| state.session().is_some()),
+            }
+        })
+        .collect();
+    let kind = reservations.reservation().map(|reservation| reservation.kind);
+    ReservationView {
+        generation: reservations.generation(),
+        reservation_type: kind.map(|kind| kind.name().to_owned()),
+        type_code: kind.map(|kind| kind.code()),
+        persist_through_power_loss: reservations.aptpl(),
+        lost: reservations.is_lost(),
+        registrants,
+        history: unit.history(),
+    }
+}

@@ -1,0 +1,547 @@
+//! Carrying out orders, on a worker of their own: each idempotent, each durable before it is
+//! reported.
+//!
+//! Orders of different volumes run side by side. Those that change a volume's structure (create,
+//! grow, snapshot, open for the first host) take that volume's turn; attaching a further host does
+//! not, so sixteen hosts attach at once (design, invariant 8).
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use env::BlockIo;
+use model::id::{AttachmentId, PoolId, SnapshotId, VolumeId};
+use model::order::{Access, Found, ImageFormat, Order, OrderError, Report, Source};
+use model::size::ByteSize;
+use scsi::unit_attention::UnitAttention;
+use store::{Pool, StoreError, Volume};
+
+use crate::NodeError;
+use crate::book::target_name;
+use crate::facts::facts_of;
+use crate::journal::PoolRecord;
+use crate::nexus::Signal;
+use crate::node::Shared;
+use crate::reserve::Requester;
+use crate::unit::LogicalUnit;
+use crate::worker::{Worker, WorkerHandle};
+
+/// How long a host may take to log out by itself when it is detached.
+const LOGOUT_GRACE: Duration = Duration::from_secs(3);
+
+/// Long work on one volume.
+#[derive(Default)]
+struct Work {
+    done: AtomicU64,
+    total: AtomicU64,
+    cancelled: AtomicBool,
+}
+
+struct State {
+    shared: Arc<Shared>,
+    turns: Mutex<HashMap<VolumeId, Arc<tokio::sync::Mutex<()>>>>,
+    work: Mutex<HashMap<VolumeId, Arc<Work>>>,
+    /// A merge may be possible: wakes the background loop.
+    merge: tokio::sync::Notify,
+}
+
+/// The door for orders.
+#[derive(Clone)]
+pub(crate) struct Orders {
+    state: Arc<State>,
+    worker: WorkerHandle,
+}
+
+impl Orders {
+    pub(crate) fn new(shared: Arc<Shared>, worker: WorkerHandle) -> Self {
+        let state = Arc::new(State {
+            shared,
+            turns: Mutex::default(),
+            work: Mutex::default(),
+            merge: tokio::sync::Notify::new(),
+        });
+        let background = Arc::clone(&state);
+        worker.spawn(move |worker| async move { background.merge_loop(&worker).await });
+        Self { state, worker }
+    }
+
+    /// Serve what was last ordered.
+    pub(crate) async fn restore(&self) -> Result<(), NodeError> {
+        let state = Arc::clone(&self.state);
+        self.worker
+            .run(move |worker| async move { state.restore(&*worker.io).await })
+            .await
+            .unwrap_or(Err(NodeError::Stopped))
+    }
+
+    pub(crate) async fn run(&self, order: Order) -> Result<Report, OrderError> {
+        let state = Arc::clone(&self.state);
+        self.worker
+            .run(move |worker| async move { state.carry_out(&worker, order).await })
+            .await
+            .unwrap_or_else(|| Err(OrderError::Unreachable { why: "the node stops".into() }))
+    }
+
+    pub(crate) async fn probe(&self, volume: VolumeId) -> Result<Vec<Found>, OrderError> {
+        let state = Arc::clone(&self.state);
+        self.worker
+            .run(move |worker| async move {
+                let missing = || OrderError::Missing { what: format!("volume {volume}") };
+                let (_, pool) = state.shared.pool_of(volume).ok_or_else(missing)?;
+                let volume = pool.volume(&*worker.io, volume).await.map_err(order_error)?;
+                store::probe::probe_volume(&volume, &*worker.io).await.map_err(order_error)
+            })
+            .await
+            .unwrap_or_else(|| Err(OrderError::Unreachable { why: "the node stops".into() }))
+    }
+
+    pub(crate) fn progress(&self, volume: VolumeId) -> Option<(u64, u64)> {
+        let work = self.state.work.lock().expect("no panic while the lock is held");
+        let work = work.get(&volume)?;
+        Some((work.done.load(Ordering::Relaxed), work.total.load(Ordering::Relaxed)))
+    }
+
+    pub(crate) fn cancel(&self, volume: VolumeId) {
+        let work = self.state.work.lock().expect("no panic while the lock is held");
+        if let Some(work) = work.get(&volume) {
+            work.cancelled.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Flush every volume: the last thing before the daemon ends.
+    pub(crate) async fn flush_all(&self) {
+        let units = self.state.shared.book.units();
+        let flush = self.worker.run(move |worker| async move {
+            for unit in units {
+                if let Err(error) = unit.volume.flush(&*worker.io).await {
+                    tracing::error!(volume = %unit.id, %error, "the last flush failed");
+                }
+            }
+        });
+        let _ = tokio::time::timeout(Duration::from_secs(30), flush).await;
+    }
+}
+
+impl State {
+    async fn restore(&self, io: &dyn BlockIo) -> Result<(), NodeError> {
+        let (pools, attachments) =
+            self.shared.journal.load(io).await.map_err(NodeError::Journal)?;
+        for record in pools {
+            if let Err(error) = self.open_pool(io, record.clone()).await {
+                // The others are served all the same; the order comes again from the control plane.
+                tracing::error!(pool = %record.pool, %error, "a pool could not be opened");
+            }
+        }
+        for access in attachments {
+            let (attachment, volume) = (access.attachment, access.volume);
+            if let Err(error) = self.attach(io, access, false).await {
+                tracing::error!(%attachment, %volume, %error, "an attachment was not restored");
+            }
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&self, worker: &Rc<Worker>, order: Order) -> Result<Report, OrderError> {
+        let io = &*worker.io;
+        match order {
+            Order::OpenPool { pool, path, io: mode, capacity } => {
+                let record = PoolRecord { pool, path, io: mode, capacity };
+                self.open_pool(io, record.clone()).await?;
+                self.shared.journal.save_pool(io, &record).await.map_err(failed)?;
+                Ok(Report::Done)
+            }
+            Order::ClosePool { pool } => self.close_pool(pool),
+            Order::CreateVolume { volume, pool, size, source } => {
+                self.create_volume(io, pool, volume, size, &source).await
+            }
+            Order::DeleteVolume { volume, pool } => self.delete_volume(io, pool, volume).await,
+            Order::GrowVolume { volume, pool, size } => self.grow(io, pool, volume, size).await,
+            Order::CreateSnapshot { volume, pool, snapshot } => {
+                let _turn = self.turn(volume).await;
+                let store = self.pool(pool)?;
+                store.create_snapshot(io, volume, snapshot).await.map_err(order_error)?;
+                Ok(Report::Done)
+            }
+            Order::DeleteSnapshot { volume, pool, snapshot } => {
+                self.delete_snapshot(io, pool, volume, snapshot).await
+            }
+            Order::RevertVolume { volume, pool, snapshot } => {
+                self.revert(io, pool, volume, snapshot).await
+            }
+            Order::ImportImage { volume, pool, path, format } => {
+                self.import(io, pool, volume, (&path, format)).await
+            }
+            Order::ExportImage { volume, pool, path, format } => {
+                self.export(io, pool, volume, (&path, format)).await
+            }
+            Order::Attach { access } => self.attach(io, access, true).await,
+            Order::Detach { volume, attachment } => {
+                self.cut_off(io, volume, attachment, Some(LOGOUT_GRACE)).await
+            }
+            Order::Fence { volume, attachment } => self.cut_off(io, volume, attachment, None).await,
+            Order::ClearReservations { volume } => self.clear(io, volume).await,
+        }
+    }
+
+    async fn open_pool(&self, io: &dyn BlockIo, record: PoolRecord) -> Result<(), OrderError> {
+        if self.shared.pool(record.pool).is_some() {
+            return Ok(());
+        }
+        let files = Arc::clone(&self.shared.world.files);
+        let path = std::path::Path::new(&record.path);
+        let pool = Pool::open(files, io, path, record.pool, record.io, record.capacity)
+            .await
+            .map_err(order_error)?;
+        let mut pools = self.shared.pools.lock().expect("no panic while the lock is held");
+        pools.entry(record.pool).or_insert(pool);
+        Ok(())
+    }
+
+    fn close_pool(&self, pool: PoolId) -> Result<Report, OrderError> {
+        if let Some(open) = self.shared.pool(pool) {
+            let held = open.volumes().len();
+            if held > 0 {
+                let why = format!("the pool holds {held} volumes; delete or move them first");
+                return Err(OrderError::Refused { why });
+            }
+            self.shared.pools.lock().expect("no panic while the lock is held").remove(&pool);
+        }
+        self.shared.journal.forget_pool(pool).map_err(failed)?;
+        Ok(Report::Done)
+    }
+
+    async fn create_volume(
+        &self,
+        io: &dyn BlockIo,
+        pool: PoolId,
+        volume: VolumeId,
+        size: ByteSize,
+        source: &Source,
+    ) -> Result<Report, OrderError> {
+        let _turn = self.turn(volume).await;
+        self.pool(pool)?.create_volume(io, volume, size, source).await.map_err(order_error)?;
+        let made = self.volume(io, pool, volume).await?;
+        Ok(Report::Sized { size: ByteSize(made.size()) })
+    }
+
+    async fn delete_volume(
+        &self,
+        io: &dyn BlockIo,
+        pool: PoolId,
+        volume: VolumeId,
+    ) -> Result<Report, OrderError> {
+        let _turn = self.turn(volume).await;
+        self.refuse_while_attached(volume)?;
+        self.pool(pool)?.delete_volume(io, volume).await.map_err(order_error)?;
+        self.turns.lock().expect("no panic while the lock is held").remove(&volume);
+        self.merge.notify_one();
+        Ok(Report::Done)
+    }
+
+    async fn grow(
+        &self,
+        io: &dyn BlockIo,
+        pool: PoolId,
+        volume: VolumeId,
+        size: ByteSize,
+    ) -> Result<Report, OrderError> {
+        let _turn = self.turn(volume).await;
+        let open = self.volume(io, pool, volume).await?;
+        if open.size() < size.bytes() {
+            open.grow(io, size.bytes()).await.map_err(order_error)?;
+        }
+        if let Some(unit) = self.shared.book.unit(volume) {
+            let blocks = open.size() / unit.block_bytes();
+            if unit.facts().blocks < blocks {
+                let change = |facts: &scsi::unit::Unit| scsi::unit::Unit {
+                    blocks: facts.blocks.max(blocks),
+                    ..facts.clone()
+                };
+                unit.change_facts(change, UnitAttention::CapacityChanged, None);
+            }
+        }
+        Ok(Report::Sized { size: ByteSize(open.size()) })
+    }
+
+    async fn delete_snapshot(
+        &self,
+        io: &dyn BlockIo,
+        pool: PoolId,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+    ) -> Result<Report, OrderError> {
+        let _turn = self.turn(volume).await;
+        self.pool(pool)?.delete_snapshot(io, volume, snapshot).await.map_err(order_error)?;
+        self.merge.notify_one();
+        Ok(Report::Done)
+    }
+
+    async fn revert(
+        &self,
+        io: &dyn BlockIo,
+        pool: PoolId,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+    ) -> Result<Report, OrderError> {
+        let _turn = self.turn(volume).await;
+        self.refuse_while_attached(volume)?;
+        self.pool(pool)?.revert(io, volume, snapshot).await.map_err(order_error)?;
+        self.merge.notify_one();
+        Ok(Report::Done)
+    }
+
+    async fn import(
+        &self,
+        io: &dyn BlockIo,
+        pool: PoolId,
+        volume: VolumeId,
+        (path, format): (&str, ImageFormat),
+    ) -> Result<Report, OrderError> {
+        self.refuse_while_attached(volume)?;
+        let open = self.volume(io, pool, volume).await?;
+        let work = self.begin_work(volume)?;
+        let tell = |done, total| work.tell(done, total);
+        let path = std::path::Path::new(path);
+        let result = store::image::import(&open, io, path, format, &tell, &work.cancelled).await;
+        self.end_work(volume);
+        result.map_err(order_error)?;
+        open.flush(io).await.map_err(order_error)?;
+        Ok(Report::Done)
+    }
+
+    async fn export(
+        &self,
+        io: &dyn BlockIo,
+        pool: PoolId,
+        volume: VolumeId,
+        (path, format): (&str, ImageFormat),
+    ) -> Result<Report, OrderError> {
+        let open = self.volume(io, pool, volume).await?;
+        let work = self.begin_work(volume)?;
+        let tell = |done, total| work.tell(done, total);
+        let path = std::path::Path::new(path);
+        let result = store::image::export(&open, io, path, format, &tell, &work.cancelled).await;
+        self.end_work(volume);
+        result.map_err(order_error)?;
+        Ok(Report::Done)
+    }
+
+    async fn attach(
+        &self,
+        io: &dyn BlockIo,
+        access: Access,
+        journal: bool,
+    ) -> Result<Report, OrderError> {
+        let volume = access.volume;
+        let unit = match self.shared.book.unit(volume) {
+            Some(unit) => unit,
+            None => {
+                let _turn = self.turn(volume).await;
+                self.open_unit(io, volume, &access).await?
+            }
+        };
+        if journal {
+            self.shared.journal.save_attachment(io, &access).await.map_err(failed)?;
+        }
+        let attachment = access.attachment;
+        if self.shared.book.admit(&unit, access) {
+            // Other names, another mode: who is logged in under the old terms logs in again.
+            end_sessions(&unit, attachment, None).await;
+            unit.forget_nexuses(attachment);
+        }
+        let portals = self.shared.book.portals();
+        Ok(Report::Attached { target: target_name(volume), portals, lun: 0 })
+    }
+
+    /// The unit of a volume, opened when this is its first host. The caller has the turn.
+    async fn open_unit(
+        &self,
+        io: &dyn BlockIo,
+        volume: VolumeId,
+        access: &Access,
+    ) -> Result<Arc<LogicalUnit>, OrderError> {
+        if let Some(unit) = self.shared.book.unit(volume) {
+            return Ok(unit);
+        }
+        let missing = || OrderError::Missing { what: format!("volume {volume}") };
+        let (pool, store) = self.shared.pool_of(volume).ok_or_else(missing)?;
+        let open = store.volume(io, volume).await.map_err(order_error)?;
+        let facts = facts_of(&open);
+        let notices = self.shared.notices.clone();
+        let clock = Arc::clone(&self.shared.world.clock);
+        let unit =
+            LogicalUnit::open(open, pool, facts, io, notices, clock).await.map_err(order_error)?;
+        let unit = Arc::new(unit);
+        // In the book before the turn ends, so that a second first host finds it.
+        self.shared.book.admit(&unit, access.clone());
+        Ok(unit)
+    }
+
+    /// Detach (with a grace for the host to log out) or fence (without).
+    async fn cut_off(
+        &self,
+        io: &dyn BlockIo,
+        volume: VolumeId,
+        attachment: AttachmentId,
+        grace: Option<Duration>,
+    ) -> Result<Report, OrderError> {
+        // First the book, so that no new session begins; then those that there are.
+        let access = self.shared.book.dismiss(volume, attachment);
+        self.shared.journal.forget_attachment(attachment).map_err(failed)?;
+        let Some(unit) = self.shared.book.unit(volume) else {
+            return Ok(Report::CutOff { sessions: 0, registrations: 0 });
+        };
+        let sessions = end_sessions(&unit, attachment, grace).await;
+        let mut registrations = 0;
+        if let Some(access) = access {
+            let action = if grace.is_some() { "detach" } else { "fence" };
+            let requester = Requester { action, by: "control plane".into() };
+            for iqn in &access.initiators {
+                let device = iqn.to_ascii_lowercase();
+                registrations +=
+                    unit.remove_device(io, &device, &requester).await.map_err(order_error)?;
+            }
+        }
+        unit.forget(attachment);
+        if let Some(unused) = self.shared.book.close_if_unused(volume) {
+            unused.volume.flush(io).await.map_err(order_error)?;
+        }
+        Ok(Report::CutOff { sessions, registrations })
+    }
+
+    async fn clear(&self, io: &dyn BlockIo, volume: VolumeId) -> Result<Report, OrderError> {
+        if let Some(unit) = self.shared.book.unit(volume) {
+            let requester = Requester { action: "operator clear", by: "control plane".into() };
+            unit.clear_reservations(io, &requester).await.map_err(order_error)?;
+        }
+        Ok(Report::Done)
+    }
+
+    fn refuse_while_attached(&self, volume: VolumeId) -> Result<(), OrderError> {
+        match self.shared.book.access_count(volume) {
+            0 => Ok(()),
+            hosts => {
+                let why = format!("{hosts} hosts are attached to the volume; detach them first");
+                Err(OrderError::Refused { why })
+            }
+        }
+    }
+
+    fn pool(&self, pool: PoolId) -> Result<Arc<Pool>, OrderError> {
+        self.shared.pool(pool).ok_or_else(|| OrderError::Missing { what: format!("pool {pool}") })
+    }
+
+    async fn volume(
+        &self,
+        io: &dyn BlockIo,
+        pool: PoolId,
+        volume: VolumeId,
+    ) -> Result<Arc<Volume>, OrderError> {
+        self.pool(pool)?.volume(io, volume).await.map_err(order_error)
+    }
+
+    async fn turn(&self, volume: VolumeId) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns.lock().expect("no panic while the lock is held");
+            Arc::clone(turns.entry(volume).or_default())
+        };
+        turn.lock_owned().await
+    }
+
+    fn begin_work(&self, volume: VolumeId) -> Result<Arc<Work>, OrderError> {
+        let mut all = self.work.lock().expect("no panic while the lock is held");
+        if all.contains_key(&volume) {
+            let why = "other long work on the volume is still running".to_owned();
+            return Err(OrderError::Refused { why });
+        }
+        let work = Arc::<Work>::default();
+        all.insert(volume, Arc::clone(&work));
+        Ok(work)
+    }
+
+    fn end_work(&self, volume: VolumeId) {
+        self.work.lock().expect("no panic while the lock is held").remove(&volume);
+    }
+
+    /// Merge what deleted snapshots left behind, a little at a time, for ever.
+    async fn merge_loop(&self, worker: &Worker) {
+        let mut ending = self.shared.ending.clone();
+        while !*ending.borrow() {
+            let mut merged = false;
+            for (pool, store) in self.shared.pools() {
+                match store.merge_step(&*worker.io).await {
+                    Ok(Some(_)) => merged = true,
+                    Ok(None) => {}
+                    Err(error) => tracing::error!(%pool, %error, "a merge did not go on"),
+                }
+            }
+            if merged {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            tokio::select! {
+                () = self.merge.notified() => {}
+                () = tokio::time::sleep(Duration::from_secs(30)) => {}
+                _ = ending.changed() => {}
+            }
+        }
+    }
+}
+
+impl Work {
+    fn tell(&self, done: u64, total: u64) {
+        self.done.store(done, Ordering::Relaxed);
+        self.total.store(total, Ordering::Relaxed);
+    }
+}
+
+/// Shut the gates of an attachment for good and end its sessions; returns when nothing of it can
+/// land any more. Gives the number of sessions.
+async fn end_sessions(
+    unit: &LogicalUnit,
+    attachment: AttachmentId,
+    grace: Option<Duration>,
+) -> u32 {
+    let states = unit.nexuses_of(attachment);
+    let links: Vec<_> = states.iter().filter_map(|state| state.session()).collect();
+    if let Some(grace) = grace {
+        for link in &links {
+            link.signal(Signal::RequestLogout { seconds: 3 });
+        }
+        let all_gone = async {
+            for link in &links {
+                link.signals.closed().await;
+            }
+        };
+        // A host that does not log out in time is cut off like a fenced one.
+        let _ = tokio::time::timeout(grace, all_gone).await;
+    }
+    let draining: Vec<_> = states.iter().map(|state| state.gate.close_for_good()).collect();
+    let why = if grace.is_some() { "the host was detached" } else { "the host was fenced" };
+    for link in &links {
+        link.signal(Signal::Close { why });
+    }
+    for group in draining {
+        group.wait().await;
+    }
+    for link in &links {
+        link.signals.closed().await;
+    }
+    u32::try_from(links.len()).unwrap_or(u32::MAX)
+}
+
+fn failed(error: std::io::Error) -> OrderError {
+    OrderError::Failed { why: error.to_string() }
+}
+
+/// The store's words in the order's.
+fn order_error(error: StoreError) -> OrderError {
+    match error {
+        StoreError::NoSpace { needed, free } => {
+            OrderError::NoSpace { needed: ByteSize(needed), free: ByteSize(free) }
+        }
+        other => OrderError::Failed { why: other.to_string() },
+    }
+}

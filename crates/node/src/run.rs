@@ -1,0 +1,418 @@
+//! Running a decoded command against the volume: the shell's half of SBC.
+//!
+//! Invariant: `submit` is the only road to the medium. It counts the command in, checks the
+//! reservation again under that count, and only then touches the store.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use env::BlockIo;
+use scsi::command::{Command, Extent, Fill, VerifyCheck};
+use scsi::conflict::Conflict;
+use scsi::logical_unit;
+use scsi::reservations::Request;
+use scsi::sense::{Asc, Response, Sense, SenseKey, Status};
+use scsi::unit_attention::UnitAttention;
+use store::StoreError;
+
+use crate::gate::Pass;
+use crate::metrics::Kind;
+use crate::nexus::NexusState;
+use crate::unit::LogicalUnit;
+
+/// A command on its way to the medium, with its data-out.
+pub struct Job {
+    pub unit: Arc<LogicalUnit>,
+    pub nexus: Arc<NexusState>,
+    pub pass: Pass,
+    pub command: Command,
+    pub conflict: Conflict,
+    pub data: Vec<Bytes>,
+}
+
+/// How a command ended: an answer whose data-in comes in pieces that were never joined.
+#[derive(Debug)]
+pub struct Outcome {
+    pub response: Response,
+    pub data: Vec<Bytes>,
+}
+
+impl From<Response> for Outcome {
+    fn from(mut response: Response) -> Self {
+        let data = std::mem::take(&mut response.data);
+        let data = if data.is_empty() { Vec::new() } else { vec![data] };
+        Self { response, data }
+    }
+}
+
+/// What kind of work a command is, for the figures.
+#[must_use]
+pub fn kind_of(command: &Command) -> Kind {
+    match command {
+        Command::Read { .. } => Kind::Read,
+        Command::Write { .. }
+        | Command::WriteAndVerify { .. }
+        | Command::CompareAndWrite { .. }
+        | Command::OrWrite { .. } => Kind::Write,
+        Command::SynchronizeCache { .. } => Kind::Flush,
+        _ => Kind::Other,
+    }
+}
+
+/// Submit a command whose data-out is complete. `None`: it was aborted; nobody is answered.
+pub async fn submit(job: Job, io: Rc<dyn BlockIo>) -> Option<Outcome> {
+    let inflight = job.pass.enter()?;
+    if !job.unit.allows(&job.nexus, job.conflict) {
+        job.nexus.figures.conflict();
+        return Some(Response::conflict().into());
+    }
+    let io = &*io;
+    match &job.command {
+        Command::PersistentReserveOut { cdb, .. } => {
+            let request = match Request::parse(cdb, &joined(&job.data)) {
+                Ok(request) => request,
+                Err(sense) => return Some(Response::check(sense).into()),
+            };
+            let entered = (&job.pass, inflight);
+            let response =
+                job.unit.persistent_reserve_out(io, &job.nexus, entered, &request).await?;
+            return Some(response.into());
+        }
+        Command::Reserve | Command::Release => {
+            let reserve = job.command == Command::Reserve;
+            let entered = (&job.pass, inflight);
+            return job.unit.legacy(io, &job.nexus, entered, reserve).await.map(Outcome::from);
+        }
+        _ => {}
+    }
+    let outcome = medium(&job, io).await;
+    drop(inflight);
+    Some(outcome.unwrap_or_else(|error| Response::check(job.sense_of(error)).into()))
+}
+
+/// Why a medium command did not end with GOOD.
+enum MediumError {
+    Store(StoreError),
+    Sense(Sense),
+}
+
+impl From<StoreError> for MediumError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Sense> for MediumError {
+    fn from(sense: Sense) -> Self {
+        Self::Sense(sense)
+    }
+}
+
+async fn medium(job: &Job, io: &dyn BlockIo) -> Result<Outcome, MediumError> {
+    let volume = &job.unit.volume;
+    match &job.command {
+        Command::Read { extent, fua } => {
+            if *fua {
+                // What a FUA read returns must not be lost again.
+                volume.flush(io).await?;
+            }
+            let (offset, length) = job.range(*extent);
+            let data = volume.read(io, offset, length).await?;
+            return Ok(Outcome { response: Response::good(), data });
+        }
+        Command::Write { extent, fua } => job.write(io, *extent, *fua).await?,
+        Command::WriteAndVerify { extent, compare } => {
+            job.write(io, *extent, true).await?;
+            if *compare {
+                job.verify(io, *extent, VerifyCheck::Equal).await?;
+            }
+        }
+        Command::Verify { extent, check } => job.verify(io, *extent, *check).await?,
+        Command::CompareAndWrite { extent, fua } => {
+            job.compare_and_write(io, *extent, *fua).await?
+        }
+        Command::OrWrite { extent, fua } => job.or_write(io, *extent, *fua).await?,
+        Command::WriteSame { extent, fill } => job.write_same(io, *extent, *fill).await?,
+        Command::Unmap { .. } => {
+            let facts = job.unit.facts();
+            for extent in logical_unit::unmap_extents(&joined(&job.data), &facts)? {
+                let (offset, length) = job.wide_range(extent);
+                volume.discard(io, offset, length).await?;
+            }
+        }
+        Command::SynchronizeCache { .. } => volume.flush(io).await?,
+        Command::Prefetch { .. } => {
+            return Ok(Response { status: Status::ConditionMet, ..Response::good() }.into());
+        }
+        Command::GetLbaStatus { lba, allocation_bytes } => {
+            return Ok(job.lba_status(*lba, *allocation_bytes));
+        }
+        Command::ModeSelect { ten, .. } => job.mode_select(*ten)?,
+        Command::Nothing { flush } => {
+            if *flush {
+                volume.flush(io).await?;
+            }
+        }
+        Command::PersistentReserveOut { .. } | Command::Reserve | Command::Release => {
+            // These took the slow road in `submit`.
+        }
+    }
+    Ok(Response::good().into())
+}
+
+impl Job {
+    fn block_bytes(&self) -> u64 {
+        self.unit.block_bytes()
+    }
+
+    /// Byte offset and length of an extent that one command moves.
+    fn range(&self, extent: Extent) -> (u64, usize) {
+        let (offset, length) = self.wide_range(extent);
+        (
+            offset,
+            usize::try_from(length).expect("a transfer's length was checked against the limit"),
+        )
+    }
+
+    fn wide_range(&self, extent: Extent) -> (u64, u64) {
+        (extent.lba * self.block_bytes(), extent.blocks * self.block_bytes())
+    }
+
+    /// An initiator may send less than its CDB says (residual overflow): only what came is
+    /// written, whole blocks of it.
+    async fn write(&self, io: &dyn BlockIo, extent: Extent, fua: bool) -> Result<(), MediumError> {
+        let (offset, length) = self.range(extent);
+        let parts = whole_blocks(&self.data, length, self.block_bytes());
+        if !parts.is_empty() {
+            self.unit.volume.write(io, offset, parts, fua).await?;
+        }
+        Ok(())
+    }
+
+    async fn verify(
+        &self,
+        io: &dyn BlockIo,
+        extent: Extent,
+        check: VerifyCheck,
+    ) -> Result<(), MediumError> {
+        let (offset, length) = self.range(extent);
+        let medium = joined(&self.unit.volume.read(io, offset, length).await?);
+        let data = joined(&self.data);
+        let differs = match check {
+            VerifyCheck::Readable => None,
+            VerifyCheck::Equal => first_difference(&medium, &data),
+            VerifyCheck::EqualRepeated if data.is_empty() => None,
+            VerifyCheck::EqualRepeated => medium
+                .chunks(data.len())
+                .enumerate()
+                .find_map(|(at, block)| Some(at * data.len() + first_difference(block, &data)?)),
+        };
+        differs.map_or(Ok(()), |at| Err(miscompare(at).into()))
+    }
+
+    async fn compare_and_write(
+        &self,
+        io: &dyn BlockIo,
+        extent: Extent,
+        fua: bool,
+    ) -> Result<(), MediumError> {
+        let (offset, length) = self.range(extent);
+        let data = joined(&self.data);
+        if data.len() < 2 * length {
+            return Err(incomplete_data().into());
+        }
+        let (compare, write) = (data.slice(..length), data.slice(length..2 * length));
+        let decide = |medium: &[u8]| match first_difference(medium, &compare) {
+            None => Ok(Some(write)),
+            Some(at) => Err(miscompare(at)),
+        };
+        self.update(io, (offset, length), fua, decide).await
+    }
+
+    async fn or_write(
+        &self,
+        io: &dyn BlockIo,
+        extent: Extent,
+        fua: bool,
+    ) -> Result<(), MediumError> {
+        let (offset, length) = self.range(extent);
+        let data = joined(&self.data);
+        if data.len() < length {
+            return Err(incomplete_data().into());
+        }
+        let merge = |medium: &[u8]| {
+            let merged: Vec<u8> = medium.iter().zip(&data).map(|(old, new)| old | new).collect();
+            Ok(Some(Bytes::from(merged)))
+        };
+        self.update(io, (offset, length), fua, merge).await
+    }
+
+    async fn update(
+        &self,
+        io: &dyn BlockIo,
+        (offset, length): (u64, usize),
+        fua: bool,
+        decide: impl FnOnce(&[u8]) -> Result<Option<Bytes>, Sense>,
+    ) -> Result<(), MediumError> {
+        if length == 0 {
+            return Ok(());
+        }
+        let mut verdict = Ok(());
+        let volume = &self.unit.volume;
+        volume
+            .update(io, offset, length, fua, |medium: &[u8]| match decide(medium) {
+                Ok(data) => data,
+                Err(sense) => {
+                    verdict = Err(sense);
+                    None
+                }
+            })
+            .await?;
+        verdict.map_err(MediumError::Sense)
+    }
+
+    async fn write_same(
+        &self,
+        io: &dyn BlockIo,
+        extent: Extent,
+        fill: Fill,
+    ) -> Result<(), MediumError> {
+        let volume = &self.unit.volume;
+        let (offset, length) = self.wide_range(extent);
+        let block = joined(&self.data);
+        let zeros = block.iter().all(|byte| *byte == 0);
+        match fill {
+            Fill::Unmap => volume.discard(io, offset, length).await?,
+            Fill::BlockOrUnmap if zeros => volume.discard(io, offset, length).await?,
+            Fill::Zeros => volume.write_zeros(io, offset, length, false).await?,
+            Fill::Block if zeros => volume.write_zeros(io, offset, length, false).await?,
+            Fill::Block | Fill::BlockOrUnmap => {
+                // Written in pieces, so that a gigabyte of pattern takes a megabyte of memory.
+                const PIECE_BYTES: u64 = 1 << 20;
+                let block_bytes = block.len();
+                let piece_bytes = PIECE_BYTES.min(length);
+                let mut piece = BytesMut::new();
+                while (piece.len() as u64) < piece_bytes && block_bytes > 0 {
+                    piece.extend_from_slice(&block);
+                }
+                let piece = piece.freeze();
+                let mut done = 0;
+                while done < length && block_bytes > 0 {
+                    let now = (length - done).min(piece.len() as u64);
+                    let part = piece.slice(..usize::try_from(now).unwrap_or(piece.len()));
+                    volume.write(io, offset + done, vec![part], false).await?;
+                    done += now;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn lba_status(&self, lba: u64, allocation_bytes: u32) -> Outcome {
+        let facts = self.unit.facts();
+        let block_bytes = u64::from(facts.block_bytes);
+        let length = (facts.blocks - lba.min(facts.blocks)) * block_bytes;
+        let ranges: Vec<(Extent, bool)> = self
+            .unit
+            .volume
+            .status(lba * block_bytes, length)
+            .into_iter()
+            .map(|(start, length, mapped)| {
+                (Extent { lba: start / block_bytes, blocks: length / block_bytes }, mapped)
+            })
+            .collect();
+        let data = logical_unit::lba_status_data(lba, &ranges, allocation_bytes);
+        Outcome { response: Response::good(), data: vec![data] }
+    }
+
+    fn mode_select(&self, ten: bool) -> Result<(), MediumError> {
+        let facts = self.unit.facts();
+        let next = logical_unit::mode_select(&joined(&self.data), ten, &facts)?;
+        if next != *facts {
+            // Only the three bits that may change are carried over, so that a growth of the
+            // volume at the same moment is not undone.
+            let change = |facts: &scsi::unit::Unit| scsi::unit::Unit {
+                software_write_protect: next.software_write_protect,
+                task_aborted_status: next.task_aborted_status,
+                descriptor_sense: next.descriptor_sense,
+                ..facts.clone()
+            };
+            let attention = UnitAttention::ModeParametersChanged;
+            self.unit.change_facts(change, attention, Some(&self.nexus.nexus));
+        }
+        Ok(())
+    }
+
+    /// What the initiator hears of a failure below, and what the operator hears.
+    fn sense_of(&self, error: MediumError) -> Sense {
+        let error = match error {
+            MediumError::Sense(sense) => return sense,
+            MediumError::Store(error) => error,
+        };
+        let (pool, volume) = (self.unit.pool, self.unit.id);
+        let (key, asc) = match &error {
+            StoreError::NoSpace { .. } => {
+                self.unit.notices.send(model::order::Notice::PoolFull { pool, volume });
+                (SenseKey::DataProtect, Asc(0x27, 0x07))
+            }
+            StoreError::OutOfRange { .. } => (SenseKey::IllegalRequest, Asc(0x21, 0x00)),
+            other => {
+                let why = other.to_string();
+                self.unit.notices.send(model::order::Notice::MediumError { pool, volume, why });
+                match self.command {
+                    Command::Read { .. } | Command::Verify { .. } => {
+                        (SenseKey::MediumError, Asc(0x11, 0x00))
+                    }
+                    _ => (SenseKey::MediumError, Asc(0x0C, 0x00)),
+                }
+            }
+        };
+        tracing::warn!(volume = %self.unit.id, %error, "a command failed");
+        Sense { key, asc, information: None, field: None }
+    }
+}
+
+/// The parts cut to at most `limit` bytes and to whole blocks.
+fn whole_blocks(data: &[Bytes], limit: usize, block_bytes: u64) -> Vec<Bytes> {
+    let block_bytes = usize::try_from(block_bytes).unwrap_or(usize::MAX);
+    let have: usize = data.iter().map(Bytes::len).sum();
+    let mut left = have.min(limit) / block_bytes * block_bytes;
+    let mut parts = Vec::with_capacity(data.len());
+    for part in data {
+        let now = part.len().min(left);
+        if now > 0 {
+            parts.push(part.slice(..now));
+        }
+        left -= now;
+    }
+    parts
+}
+
+/// One piece of the parts; without a copy when there is only one.
+fn joined(data: &[Bytes]) -> Bytes {
+    match data {
+        [] => Bytes::new(),
+        [one] => one.clone(),
+        many => many.concat().into(),
+    }
+}
+
+fn first_difference(left: &[u8], right: &[u8]) -> Option<usize> {
+    left.iter().zip(right).position(|(a, b)| a != b)
+}
+
+/// MISCOMPARE DURING VERIFY OPERATION, with the offset of the first difference (SBC-4 5.3).
+fn miscompare(at: usize) -> Sense {
+    Sense {
+        key: SenseKey::Miscompare,
+        asc: Asc(0x1D, 0x00),
+        information: Some(at as u64),
+        field: None,
+    }
+}
+
+/// The initiator sent less data than the command needs to be done at all.
+fn incomplete_data() -> Sense {
+    Sense { key: SenseKey::IllegalRequest, asc: Asc(0x24, 0x00), information: None, field: None }
+}

@@ -1,0 +1,239 @@
+//! A logical unit: the volume, what SCSI says of it, and who speaks to it.
+//!
+//! This is the one authority that orders check and write (design, invariant 2). The road of a
+//! command through it:
+//!
+//! ```text
+//!   arrival:     admit   unit attention, reservation, protection, range     (scsi::logical_unit)
+//!   data is in:  submit  enter the gate -> check the reservation again -> run
+//! ```
+//!
+//! Reservation state and facts are immutable values, swapped whole; the hot path loads a pointer.
+//! Changes are serialised by `changing` and made durable before they are swapped in.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use arc_swap::ArcSwap;
+use env::{BlockIo, Clock};
+use model::id::{AttachmentId, PoolId, VolumeId};
+use model::order::{Access, Notice, ReservationChange};
+use scsi::command::Step;
+use scsi::logical_unit::View;
+use scsi::nexus::ItNexus;
+use scsi::reservations::Reservations;
+use scsi::unit::Unit;
+use scsi::unit_attention::UnitAttention;
+use store::{StoreError, Volume};
+
+use crate::metrics::AttachmentFigures;
+use crate::nexus::NexusState;
+use crate::notice::Notices;
+
+/// How many changes of reservation state are remembered for `volume reservations`.
+const HISTORY_MAX: usize = 100;
+
+/// One volume, reachable as LUN 0 of its target.
+pub struct LogicalUnit {
+    pub id: VolumeId,
+    pub pool: PoolId,
+    pub volume: Arc<Volume>,
+    facts: ArcSwap<Unit>,
+    reservations: ArcSwap<Reservations>,
+    /// Held from reading the reservation state to swapping in its successor.
+    pub(crate) changing: tokio::sync::Mutex<()>,
+    nexuses: Mutex<HashMap<ItNexus, Arc<NexusState>>>,
+    figures: Mutex<HashMap<AttachmentId, Arc<AttachmentFigures>>>,
+    history: Mutex<VecDeque<ReservationChange>>,
+    pub(crate) notices: Notices,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl LogicalUnit {
+    /// Open the unit of a volume: load what it promised about reservations. Opening is power on:
+    /// APTPL decides what is honoured, and an unreadable record is reported as lost, never taken
+    /// for "no reservation" (design, invariant 3).
+    ///
+    /// # Errors
+    /// The store's, when the record cannot be read or written for another reason than damage.
+    pub async fn open(
+        volume: Arc<Volume>,
+        pool: PoolId,
+        facts: Unit,
+        io: &dyn BlockIo,
+        notices: Notices,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
+        let reservations = match volume.load_reservations(io).await {
+            Ok(None) => Reservations::default(),
+            Ok(Some(record)) => match Reservations::from_record(&record) {
+                Ok(known) => known.after_power_loss(),
+                Err(error) => {
+                    tracing::error!(volume = %volume.id(), %error, "reservations are lost");
+                    Reservations::lost()
+                }
+            },
+            Err(StoreError::Corrupt { .. }) => {
+                tracing::error!(volume = %volume.id(), "the reservation record is damaged");
+                Reservations::lost()
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            id: volume.id(),
+            pool,
+            volume,
+            facts: ArcSwap::from_pointee(facts),
+            reservations: ArcSwap::from_pointee(reservations),
+            changing: tokio::sync::Mutex::new(()),
+            nexuses: Mutex::default(),
+            figures: Mutex::default(),
+            history: Mutex::default(),
+            notices,
+            clock,
+        })
+    }
+
+    /// The facts as they are now.
+    #[must_use]
+    pub fn facts(&self) -> Arc<Unit> {
+        self.facts.load_full()
+    }
+
+    /// Logical block length in bytes.
+    #[must_use]
+    pub fn block_bytes(&self) -> u64 {
+        u64::from(self.facts.load().block_bytes)
+    }
+
+    /// The reservation state as it is now.
+    #[must_use]
+    pub fn reservations(&self) -> Arc<Reservations> {
+        self.reservations.load_full()
+    }
+
+    /// Judge a command that arrives. No I/O, no waiting.
+    pub fn admit(&self, nexus: &NexusState, cdb: &[u8]) -> Step {
+        nexus.touch(self.now_ms());
+        let facts = self.facts.load();
+        let reservations = self.reservations.load();
+        let view = View {
+            unit: &facts,
+            access: nexus.scsi_access(),
+            nexus: &nexus.nexus,
+            reservations: &reservations,
+        };
+        nexus.with_attentions(|queue| scsi::logical_unit::judge(&view, queue, cdb))
+    }
+
+    /// May this nexus' command of this class go to the medium now? Asked under its in-flight count.
+    #[must_use]
+    pub fn allows(&self, nexus: &NexusState, conflict: scsi::conflict::Conflict) -> bool {
+        self.reservations.load().check(&nexus.nexus, conflict)
+    }
+
+    /// The state of this nexus here, made on its first login.
+    #[must_use]
+    pub fn nexus(&self, nexus: &ItNexus, access: &Arc<Access>) -> Arc<NexusState> {
+        let figures = Arc::clone(lock(&self.figures).entry(access.attachment).or_default());
+        let mut nexuses = lock(&self.nexuses);
+        if let Some(known) = nexuses.get(nexus)
+            && known.access == *access
+        {
+            return Arc::clone(known);
+        }
+        let state = Arc::new(NexusState::new(nexus.clone(), Arc::clone(access), figures));
+        nexuses.insert(nexus.clone(), Arc::clone(&state));
+        state
+    }
+
+    /// All nexuses that this unit knows.
+    #[must_use]
+    pub fn nexuses(&self) -> Vec<Arc<NexusState>> {
+        lock(&self.nexuses).values().cloned().collect()
+    }
+
+    /// The nexuses of one attachment.
+    #[must_use]
+    pub fn nexuses_of(&self, attachment: AttachmentId) -> Vec<Arc<NexusState>> {
+        lock(&self.nexuses)
+            .values()
+            .filter(|state| state.access.attachment == attachment)
+            .cloned()
+            .collect()
+    }
+
+    /// Forget what is kept of an attachment that is gone.
+    pub(crate) fn forget(&self, attachment: AttachmentId) {
+        self.forget_nexuses(attachment);
+        lock(&self.figures).remove(&attachment);
+    }
+
+    /// Forget its nexuses alone; their gates are shut for good.
+    pub(crate) fn forget_nexuses(&self, attachment: AttachmentId) {
+        lock(&self.nexuses).retain(|_, state| state.access.attachment != attachment);
+    }
+
+    /// The counters of every attachment: `(host name, figures)`.
+    #[must_use]
+    pub fn figures(&self) -> Vec<(AttachmentId, Arc<AttachmentFigures>)> {
+        lock(&self.figures).iter().map(|(id, figures)| (*id, Arc::clone(figures))).collect()
+    }
+
+    /// Establish a unit attention for everyone, or for everyone but one.
+    pub fn attend_all(&self, attention: UnitAttention, but: Option<&ItNexus>) {
+        for state in self.nexuses() {
+            if Some(&state.nexus) != but {
+                state.attend(attention);
+            }
+        }
+    }
+
+    /// Other facts from now on; everyone but `by` is told with `attention`.
+    pub fn change_facts(
+        &self,
+        change: impl Fn(&Unit) -> Unit,
+        attention: UnitAttention,
+        by: Option<&ItNexus>,
+    ) {
+        self.facts.rcu(|facts| change(facts));
+        self.attend_all(attention, by);
+    }
+
+    pub(crate) fn swap_reservations(&self, next: Reservations) {
+        self.reservations.store(Arc::new(next));
+    }
+
+    pub(crate) fn attend_one(&self, nexus: &ItNexus, attention: UnitAttention) {
+        if let Some(state) = lock(&self.nexuses).get(nexus) {
+            state.attend(attention);
+        }
+    }
+
+    pub(crate) fn state_of(&self, nexus: &ItNexus) -> Option<Arc<NexusState>> {
+        lock(&self.nexuses).get(nexus).cloned()
+    }
+
+    /// Remember a change and tell the control plane.
+    pub(crate) fn record(&self, action: &str, by: String, what: String) {
+        let change =
+            ReservationChange { at_ms: self.clock.wall_ms(), action: action.to_owned(), by, what };
+        let mut history = lock(&self.history);
+        history.push_front(change.clone());
+        history.truncate(HISTORY_MAX);
+        drop(history);
+        self.notices.send(Notice::ReservationChanged { volume: self.id, change });
+    }
+
+    pub(crate) fn history(&self) -> Vec<ReservationChange> {
+        lock(&self.history).iter().cloned().collect()
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        u64::try_from(self.clock.now().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no panic while the lock is held")
+}

@@ -1,0 +1,92 @@
+//! Worker threads: each a current-thread runtime with its own block I/O. A connection belongs to
+//! one worker for life; orders and background work run on a worker of their own.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::thread::JoinHandle;
+
+use env::{BlockIo, IoEngine};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+
+/// What a worker lends to the work that runs on it.
+pub struct Worker {
+    pub io: Rc<dyn BlockIo>,
+}
+
+type Work = Box<dyn FnOnce(Rc<Worker>) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+
+/// The way to a worker from any thread. The worker ends when the last handle is gone.
+#[derive(Clone)]
+pub struct WorkerHandle {
+    work: mpsc::UnboundedSender<Work>,
+}
+
+impl WorkerHandle {
+    /// Start a worker thread; its block I/O is made on that thread.
+    ///
+    /// # Errors
+    /// When the thread, its runtime or its block I/O cannot be made.
+    pub fn start(name: String, engine: IoEngine) -> io::Result<(Self, JoinHandle<()>)> {
+        let (work, mut queue) = mpsc::unbounded_channel::<Work>();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (opened, ready) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let local = LocalSet::new();
+            local.block_on(&runtime, async move {
+                let io = match env::block_io(engine) {
+                    Ok(io) => io,
+                    Err(error) => {
+                        let _ = opened.send(Err(error));
+                        return;
+                    }
+                };
+                let _ = opened.send(Ok(()));
+                let worker = Rc::new(Worker { io });
+                while let Some(work) = queue.recv().await {
+                    tokio::task::spawn_local(work(Rc::clone(&worker)));
+                }
+            });
+        })?;
+        ready.recv().map_err(io::Error::other)??;
+        Ok((Self { work }, thread))
+    }
+
+    /// Run something there; nobody waits for it.
+    pub fn spawn<F>(&self, work: impl FnOnce(Rc<Worker>) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let _ = self.work.send(Box::new(move |worker| Box::pin(work(worker))));
+    }
+
+    /// Run something there and wait for its result; `None` when the worker has ended.
+    pub async fn run<F, R>(&self, work: impl FnOnce(Rc<Worker>) -> F + Send + 'static) -> Option<R>
+    where
+        F: Future<Output = R> + 'static,
+        R: Send + 'static,
+    {
+        let (answer, result) = oneshot::channel();
+        self.spawn(move |worker| async move {
+            let _ = answer.send(work(worker).await);
+        });
+        result.await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_runs_on_the_workers_thread_and_answers() {
+        let (worker, thread) =
+            WorkerHandle::start("test-worker".into(), IoEngine::Threads).unwrap();
+        let name = worker.run(|_| async { std::thread::current().name().map(str::to_owned) }).await;
+        assert_eq!(name, Some(Some("test-worker".into())));
+        drop(worker);
+        thread.join().unwrap();
+    }
+}

@@ -2,9 +2,10 @@
 
 use super::{REGISTRATIONS_MAX, Registration, Reservations, State};
 use crate::nexus::ItNexus;
-use crate::sense::{Asc, FieldPointer, Sense, SenseKey};
+use crate::sense::{Asc, FieldPointer, Response, Sense, SenseKey, Status};
 use crate::transport_id::PORT_NAME_BYTES_MAX;
 use crate::unit_attention::UnitAttention;
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// How a command ends that may not run.
@@ -14,6 +15,18 @@ pub enum Refusal {
     Conflict,
     /// CHECK CONDITION status with this sense data.
     Check(Sense),
+}
+
+impl Refusal {
+    /// The response that the command ends with.
+    #[must_use]
+    pub fn response(self) -> Response {
+        let (status, sense) = match self {
+            Self::Conflict => (Status::ReservationConflict, None),
+            Self::Check(sense) => (Status::CheckCondition, Some(sense)),
+        };
+        Response { status, sense, data: Bytes::new() }
+    }
 }
 
 /// A step that was taken, and what it obliges the shell to do before it answers GOOD.

@@ -1,11 +1,10 @@
 //! PERSISTENT RESERVE IN (SPC-5 6.15). Length fields tell the full size; the allocation length only
 //! cuts what is sent.
 
-use super::change::invalid_cdb_field;
+use super::change::{Refusal, invalid_cdb_field};
 use super::{Reservations, information_lost};
-use crate::sense::{Response, Sense, Status};
+use crate::sense::{Response, Status};
 use crate::transport_id::TransportId;
-use bytes::Bytes;
 
 /// REPORT CAPABILITIES, byte 2: RLR_C (replace lost), CRH, SIP_C (SPEC_I_PT), ATP_C (ALL_TG_PT),
 /// PTPL_C (APTPL).
@@ -27,24 +26,20 @@ impl Reservations {
     #[must_use]
     pub fn persistent_in(&self, cdb: &[u8]) -> Response {
         let Some(&[_, action, .., a1, a0, _]) = cdb.first_chunk::<10>() else {
-            return check(invalid_cdb_field(0));
+            return Refusal::Check(invalid_cdb_field(0)).response();
         };
         if self.0.legacy.is_some() {
-            return Response {
-                status: Status::ReservationConflict,
-                sense: None,
-                data: Bytes::new(),
-            };
+            return Refusal::Conflict.response();
         }
         let mut data = match action & 0x1F {
             0x00..=0x03 if self.0.lost && action & 0x1F != 0x02 => {
-                return check(information_lost());
+                return Refusal::Check(information_lost()).response();
             }
             0x00 => self.keys(),
             0x01 => self.reservation_data(),
             0x02 => self.capabilities(),
             0x03 => self.full_status(),
-            _ => return check(invalid_cdb_field(1)),
+            _ => return Refusal::Check(invalid_cdb_field(1)).response(),
         };
         data.truncate(usize::from(u16::from_be_bytes([a1, a0])));
         Response { status: Status::Good, sense: None, data: data.into() }
@@ -99,8 +94,4 @@ impl Reservations {
         }
         self.with_header(&body)
     }
-}
-
-fn check(sense: Sense) -> Response {
-    Response { status: Status::CheckCondition, sense: Some(sense), data: Bytes::new() }
 }

@@ -7,7 +7,9 @@
 //! Invariant: bytes and values in, bytes and values out. No socket, no clock, no async, no lock;
 //! nothing that a peer sends makes this crate panic or hold more memory than its settings allow.
 
+pub mod chap;
 pub mod digest;
+pub mod keys;
 
 pub mod name;
 pub mod outbox;

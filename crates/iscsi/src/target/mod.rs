@@ -8,6 +8,12 @@
 //! answer is swallowed; it can reach no event.
 
 mod connection;
+mod full;
+mod login;
+mod requests;
+mod text;
+mod transfer;
+mod window;
 
 use std::ops::Deref;
 use std::time::Duration;

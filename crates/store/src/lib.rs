@@ -1,1 +1,26 @@
-//! store
+//! Pools and volumes on the machine's own file systems: sparse layers, snapshots, clones.
+//!
+//! Entry points: [`Pool::open`], then [`Pool::volume`]. The files are described in
+//! docs/formats/store.md.
+//!
+//! Invariant: what a flush has answered survives power loss; what it has not may be lost, but is
+//! never torn below a 512-byte block and never invented. Nothing here spawns a task, sets a timer,
+//! or touches a file except through `env`; a future is driven to its end once it was polled,
+//! because a dropped one leaves operations running that nobody waits for.
+
+mod error;
+mod fields;
+mod group_commit;
+mod layer;
+mod map;
+mod pool;
+mod range_lock;
+mod record;
+mod space;
+mod stack;
+mod tree;
+mod volume;
+
+pub use error::StoreError;
+pub use pool::{Pool, Progress, SnapshotInfo, VolumeInfo};
+pub use volume::Volume;

@@ -44,7 +44,7 @@ impl TransportId {
         let additional_bytes = usize::from(u16::from_be_bytes([head[2], head[3]]));
         if head[0] & 0x0F != PROTOCOL_ISCSI
             || additional_bytes < ADDITIONAL_BYTES_MIN
-            || additional_bytes % 4 != 0
+            || !additional_bytes.is_multiple_of(4)
         {
             return Err(Malformed);
         }

@@ -1,4 +1,5 @@
 //! What comes from outside never panics, and what we write we read back.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "reference/wire.rs"]
 mod wire;

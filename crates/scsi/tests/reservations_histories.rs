@@ -4,6 +4,11 @@
 //!
 //! A slice runs by default; `COMMONHOLD_HISTORIES=100000` runs that many. A failure prints its seed
 //! and its history; `COMMONHOLD_SEED=<seed>` runs that one alone.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and tells its seed"
+)]
 
 #[path = "reference/model.rs"]
 mod model;

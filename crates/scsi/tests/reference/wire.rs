@@ -77,7 +77,7 @@ pub(crate) fn transport_id(name: &str) -> Vec<u8> {
     let format = if name.contains(",i,0x") { 0x45 } else { 0x05 };
     let mut field = name.as_bytes().to_vec();
     field.push(0);
-    while field.len() < 20 || field.len() % 4 != 0 {
+    while field.len() < 20 || !field.len().is_multiple_of(4) {
         field.push(0);
     }
     let mut id = vec![format, 0];

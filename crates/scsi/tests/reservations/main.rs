@@ -3,6 +3,7 @@
 //! the shortest history that would show the rule broken.
 //!
 //! Commands enter as bytes and are put together in `reference/wire.rs`, not with the crate's codecs.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../reference/wire.rs"]
 mod wire;

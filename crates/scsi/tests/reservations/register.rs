@@ -42,8 +42,8 @@ fn names_compare_without_regard_to_case() {
 #[test]
 fn table_of_keys() {
     // (registered with, RESERVATION KEY, SERVICE ACTION KEY, conflict?, key afterwards)
-    let rows: [(Option<u64>, u64, u64, bool, Option<u64>); 9] = [
-        (None, 0, 0, false, None),
+    let rows = [
+        (None, 0, 0, false, None::<u64>),
         (None, 0, 5, false, Some(5)),
         (None, 1, 5, true, None),
         (None, 1, 0, true, None),

@@ -1,1 +1,91 @@
-fn main() {}
+//! The binary `commonhold`: the daemon, and the verbs that speak to it.
+//!
+//! Entry points: [`arguments::CommandLine`] says what may be typed, [`run`] does it.
+//!
+//! Invariant: verbs reach the service through `api::Client` only; what they can do, any client of
+//! the REST door can do.
+
+mod arguments;
+mod client_file;
+mod commands;
+mod config;
+mod failure;
+mod output;
+mod progress;
+mod settings;
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use arguments::{Command, CommandLine, ConfigCommand, GlobalArguments};
+use commands::Context;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    match run(line) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure::end(&failure),
+    }
+}
+
+fn run(line: CommandLine) -> Result<(), Failure> {
+    let CommandLine { global, command } = line;
+    match command {
+        Command::Config(ConfigCommand::Show(arguments)) => {
+            output::list(global.output, &settings::all(&global, &arguments)?)
+        }
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            let name = "commonhold";
+            clap_complete::generate(shell, &mut CommandLine::command(), name, &mut script);
+            output::write(&String::from_utf8_lossy(&script))
+        }
+        Command::Man { directory } => write_manual(&directory),
+        verb => runtime()?.block_on(speak(&global, verb)),
+    }
+}
+
+/// One thread is plenty for a verb.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let failed = |why| Failure::Io { what: "the runtime cannot start".to_owned(), why };
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)
+}
+
+fn write_manual(directory: &Path) -> Result<(), Failure> {
+    let failed = |why| Failure::Io { what: directory.display().to_string(), why };
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    clap_mangen::generate_to(CommandLine::command(), directory).map_err(failed)
+}
+
+/// The verbs that ask the service.
+async fn speak(global: &GlobalArguments, verb: Command) -> Result<(), Failure> {
+    let (client, project) = settings::client(global)?;
+    let context = Context {
+        client,
+        format: global.output,
+        wait: global.wait || (!global.no_wait && std::io::stderr().is_terminal()),
+    };
+    match verb {
+        Command::Volume(verb) => verb.run(&context).await,
+        Command::Attachment(verb) => verb.run(&context).await,
+        Command::Snapshot(verb) => verb.run(&context).await,
+        Command::Host(verb) => verb.run(&context).await,
+        Command::VolumeType(verb) => verb.run(&context).await,
+        Command::Pool(verb) => verb.run(&context).await,
+        Command::Project(verb) => verb.run(&context).await,
+        Command::User(verb) => verb.run(&context, project).await,
+        Command::Token(verb) => verb.run(&context).await,
+        Command::Operation(verb) => verb.run(&context, global.wait).await,
+        Command::Event(verb) => verb.run(&context).await,
+        Command::Whoami => output::show(context.format, &context.client.whoami().await?),
+        Command::Health => output::show(context.format, &context.client.health().await?),
+        Command::Serve(_)
+        | Command::Config(_)
+        | Command::Completion { .. }
+        | Command::Man { .. } => Ok(()),
+    }
+}

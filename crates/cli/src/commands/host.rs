@@ -1,0 +1,81 @@
+//! Hosts: consumer machines.
+
+use api::host::{CreateHost, Host, HostQuery, UpdateHost};
+use clap::Subcommand;
+
+use super::{Context, MetadataArguments};
+use crate::failure::Failure;
+use crate::output::{Column, Listed, moment, note};
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum HostCommand {
+    /// Make a host known
+    Create {
+        name: String,
+        /// An iSCSI name (IQN) that counts as this host; may be given several times
+        #[arg(long = "initiator", value_name = "IQN")]
+        initiators: Vec<String>,
+        /// An address of the host; may be given several times
+        #[arg(long = "address")]
+        addresses: Vec<String>,
+        #[command(flatten)]
+        metadata: MetadataArguments,
+    },
+    /// All hosts
+    List,
+    /// One host
+    Show { host: String },
+    /// Change a host; a list that is given takes the place of the old one
+    Update {
+        host: String,
+        #[arg(long)]
+        name: Option<String>,
+        #[arg(long = "initiator", value_name = "IQN")]
+        initiators: Option<Vec<String>>,
+        #[arg(long = "address")]
+        addresses: Option<Vec<String>>,
+        #[command(flatten)]
+        metadata: MetadataArguments,
+    },
+    /// Forget hosts to which nothing is attached
+    Delete {
+        #[arg(required = true)]
+        hosts: Vec<String>,
+    },
+}
+
+impl Listed for Host {
+    const WORD: &'static str = "hosts";
+    const COLUMNS: &'static [Column<Self>] = &[
+        ("name", |host| host.name.clone()),
+        ("initiators", |host| host.initiators.join(", ")),
+        ("addresses", |host| host.addresses.join(", ")),
+        ("created", |host| moment(&host.created_at)),
+        ("id", |host| host.id.to_string()),
+    ];
+}
+
+impl HostCommand {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let client = &context.client;
+        match self {
+            Self::Create { name, initiators, addresses, metadata } => {
+                let body = CreateHost { name, initiators, addresses, metadata: metadata.all() };
+                context.show(&client.host_create(&body).await?)
+            }
+            Self::List => context.list(&HostQuery::default()).await,
+            Self::Show { host } => context.show(&client.host_show(&host).await?),
+            Self::Update { host, name, initiators, addresses, metadata } => {
+                let body = UpdateHost { name, initiators, addresses, metadata: metadata.given() };
+                context.show(&client.host_update(&host, &body).await?)
+            }
+            Self::Delete { hosts } => {
+                for host in hosts {
+                    client.host_delete(&host).await?;
+                    note(&format!("Forgot the host {host}."));
+                }
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Pools: where bytes lie.
+
+use api::pool::{CreatePool, IoMode, Pool, PoolQuery, UpdatePool};
+use clap::{Subcommand, ValueEnum};
+
+use super::{Context, size};
+use crate::failure::Failure;
+use crate::output::{Column, Listed, bytes, note, or_dash};
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum PoolCommand {
+    /// Make a pool in a directory of the node
+    Create {
+        name: String,
+        /// ssd, hdd, or a word of your own: volume types choose pools by it
+        #[arg(long)]
+        class: String,
+        /// Absolute path of the pool's directory on the node
+        #[arg(long)]
+        path: String,
+        /// How it does its I/O
+        #[arg(long, default_value = "cached")]
+        io: IoName,
+        /// What it may hold at most; all that the file system has when left out
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        capacity: Option<api::Size>,
+    },
+    /// All pools, with what they hold
+    List,
+    /// One pool
+    Show { pool: String },
+    /// Change name, class or capacity
+    Update {
+        pool: String,
+        #[arg(long)]
+        name: Option<String>,
+        #[arg(long)]
+        class: Option<String>,
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        capacity: Option<api::Size>,
+    },
+    /// Forget pools that hold no volume any more
+    Delete {
+        #[arg(required = true)]
+        pools: Vec<String>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum IoName {
+    /// Past the page cache (O_DIRECT)
+    Direct,
+    /// Through the page cache; flushes make writes durable
+    Cached,
+}
+
+impl From<IoName> for IoMode {
+    fn from(io: IoName) -> Self {
+        match io {
+            IoName::Direct => Self::Direct,
+            IoName::Cached => Self::Cached,
+        }
+    }
+}
+
+impl Listed for Pool {
+    const WORD: &'static str = "pools";
+    const COLUMNS: &'static [Column<Self>] = &[
+        ("name", |pool| pool.name.clone()),
+        ("driver", |pool| pool.driver.clone()),
+        ("class", |pool| pool.class.clone()),
+        ("state", |pool| pool.state.clone()),
+        ("capacity", |pool| or_dash(pool.usage.map(|usage| bytes(usage.capacity_bytes)))),
+        ("used", |pool| or_dash(pool.usage.map(|usage| bytes(usage.used_bytes)))),
+        ("provisioned", |pool| or_dash(pool.usage.map(|usage| bytes(usage.provisioned_bytes)))),
+        ("path", |pool| pool.path.clone()),
+        ("id", |pool| pool.id.to_string()),
+    ];
+}
+
+impl PoolCommand {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let client = &context.client;
+        match self {
+            Self::Create { name, class, path, io, capacity } => {
+                let body = CreatePool { name, class, path, io: io.into(), capacity };
+                context.show(&client.pool_create(&body).await?)
+            }
+            Self::List => context.list(&PoolQuery::default()).await,
+            Self::Show { pool } => context.show(&client.pool_show(&pool).await?),
+            Self::Update { pool, name, class, capacity } => {
+                let body = UpdatePool { name, class, capacity };
+                context.show(&client.pool_update(&pool, &body).await?)
+            }
+            Self::Delete { pools } => {
+                for pool in pools {
+                    client.pool_delete(&pool).await?;
+                    note(&format!("Forgot the pool {pool}."));
+                }
+                Ok(())
+            }
+        }
+    }
+}

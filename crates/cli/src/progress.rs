@@ -1,0 +1,121 @@
+//! Waiting for work that goes on after its request was answered, with a bar for who watches.
+
+use std::time::Duration;
+
+use api::operation::Operation;
+use api::{ApiError, Client};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::failure::Failure;
+
+/// The first pause between two looks, and the longest.
+const PAUSE_MIN: Duration = Duration::from_millis(30);
+const PAUSE_MAX: Duration = Duration::from_millis(1000);
+
+/// A bar on standard error; draws nothing where that is no terminal.
+pub(crate) struct Bar {
+    bar: ProgressBar,
+    pause: Duration,
+}
+
+impl Bar {
+    pub(crate) fn new(message: String) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        bar.set_style(ProgressStyle::default_spinner());
+        bar.set_message(message);
+        Self { bar, pause: PAUSE_MIN }
+    }
+
+    /// Sleep, longer each time.
+    pub(crate) async fn pause(&mut self) {
+        self.bar.tick();
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 3 / 2).min(PAUSE_MAX);
+    }
+
+    /// Show how far the work is.
+    fn show(&self, operation: &Operation) {
+        let Some(progress) = operation.progress else {
+            return;
+        };
+        if self.bar.length() != Some(progress.total_bytes) {
+            self.bar.set_length(progress.total_bytes);
+            // A template that is wrong would be our own bug; the default bar then serves.
+            if let Ok(style) = ProgressStyle::with_template(
+                "{msg} [{wide_bar}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
+            ) {
+                self.bar.set_style(style);
+            }
+        }
+        self.bar.set_position(progress.done_bytes);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Is a status word one of those that end by themselves (`creating`, `attaching`, ...)?
+pub(crate) fn is_passing(status: &str) -> bool {
+    status.ends_with("ing")
+}
+
+/// Wait for an operation's end; its failure is ours.
+pub(crate) async fn operation(client: &Client, id: &str) -> Result<Operation, Failure> {
+    let mut seen = client.operation_show(id).await?;
+    let mut bar = Bar::new(seen.kind.clone());
+    while !seen.finished {
+        bar.show(&seen);
+        bar.pause().await;
+        seen = client.operation_show(id).await?;
+    }
+    match (seen.state.as_str(), &seen.fault) {
+        ("succeeded", _) => Ok(seen),
+        (state, None) => Err(Failure::Work(format!("the {} {state}", seen.kind))),
+        (state, Some(why)) => Err(Failure::Work(format!("the {} {state}: {why}", seen.kind))),
+    }
+}
+
+/// Show how far the operation behind a volume is; one that cannot be seen is no failure of the
+/// work itself.
+pub(crate) async fn follow(client: &Client, bar: &Bar, id: &str) {
+    if let Ok(seen) = client.operation_show(id).await {
+        bar.show(&seen);
+    }
+}
+
+/// Look until it is gone, or no longer on its way to be. `look` gives the status word.
+pub(crate) async fn gone<F>(what: &str, look: impl Fn() -> F) -> Result<(), Failure>
+where
+    F: Future<Output = Result<(String, Option<String>), ApiError>>,
+{
+    let mut bar = Bar::new(format!("{what} is going"));
+    loop {
+        match look().await {
+            Err(error) if error.status == Some(404) => return Ok(()),
+            Err(error) => return Err(error.into()),
+            Ok((status, why)) if !is_passing(&status) => {
+                let why = why.unwrap_or_else(|| format!("it is {status}"));
+                return Err(Failure::Work(format!("{what} is still there: {why}")));
+            }
+            Ok(_) => bar.pause().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_end_by_themselves_are_told_from_those_that_stay() {
+        for word in ["creating", "attaching", "detaching", "deleting", "reverting", "fencing"] {
+            assert!(is_passing(word), "{word}");
+        }
+        for word in ["available", "in-use", "attached", "error", "succeeded"] {
+            assert!(!is_passing(word), "{word}");
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! iSCSI (RFC 7143) at error recovery level 0: the target's and the initiator's side of one
 //! connection, as machines without sockets.
 //!
-//! Entry points: [`target::Connection`]. Both take received bytes and
+//! Entry points: [`target::Connection`] and [`initiator::Initiator`]. Both take received bytes and
 //! give events and bytes to send; the shell around them owns the socket, the time and the work.
 //!
 //! Invariant: bytes and values in, bytes and values out. No socket, no clock, no async, no lock;
@@ -9,6 +9,7 @@
 
 pub mod chap;
 pub mod digest;
+pub mod initiator;
 pub mod keys;
 
 pub mod name;

@@ -132,7 +132,7 @@ pub fn unmap_extents(list: &[u8], unit: &Unit) -> Result<Vec<Extent>, Sense> {
             _ => return Err(Sense::lba_out_of_range()),
         }
         total_blocks += extent.blocks;
-        if unit.max_unmap_blocks != 0 && total_blocks > u64::from(unit.max_unmap_blocks) {
+        if unit.deallocation_limit_blocks().is_some_and(|most| total_blocks > most) {
             let at = UNMAP_HEADER_BYTES + extents.len() * UNMAP_DESCRIPTOR_BYTES + 8;
             return Err(Sense::illegal_field_in_list(u16::try_from(at).unwrap_or(u16::MAX)));
         }

@@ -5,6 +5,8 @@
 
 use bytes::Bytes;
 
+use crate::sense::Sense;
+
 /// A range of logical blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extent {
@@ -34,7 +36,8 @@ pub enum Command {
     Unmap { list_bytes: u32 },
     /// SYNCHRONIZE CACHE 10/16. `immediate`: answer GOOD before it is done.
     SynchronizeCache { extent: Extent, immediate: bool },
-    /// PRE-FETCH 10/16: CONDITION MET when it fits the cache, GOOD otherwise.
+    /// PRE-FETCH 10/16: CONDITION MET when a cache of ours took all blocks, GOOD otherwise, which
+    /// is the answer of a shell that keeps no cache.
     Prefetch { extent: Extent, immediate: bool },
     /// GET LBA STATUS from `lba`; answer with [`crate::logical_unit::lba_status_data`].
     GetLbaStatus { lba: u64, allocation_bytes: u32 },
@@ -49,6 +52,42 @@ pub enum Command {
     ModeSelect { ten: bool, save: bool, list_bytes: u32 },
     /// START STOP UNIT, PREVENT ALLOW: nothing to do but GOOD, after a flush when `flush`.
     Nothing { flush: bool },
+}
+
+impl Command {
+    /// The command when the initiator announced `expected_bytes` of data-out, which need not be
+    /// what the CDB says (SAM-5 5.4.2): of blocks to write or compare, no more are done than there
+    /// is data for. Zero blocks are left where there is data for none, which ends with GOOD.
+    ///
+    /// # Errors
+    /// INVALID FIELD IN CDB where the data cannot be cut: COMPARE AND WRITE would compare with
+    /// what is to be written, WRITE SAME would repeat less than a block. Parameter lists are
+    /// judged by those who parse them.
+    pub fn limited_to(mut self, expected_bytes: u32, block_bytes: u32) -> Result<Self, Sense> {
+        let blocks = u64::from(expected_bytes.checked_div(block_bytes).unwrap_or(0));
+        match &mut self {
+            Self::Write { extent, .. }
+            | Self::WriteAndVerify { extent, .. }
+            | Self::OrWrite { extent, .. }
+            | Self::Verify { extent, check: VerifyCheck::Equal } => {
+                extent.blocks = extent.blocks.min(blocks);
+            }
+            Self::CompareAndWrite { extent, .. } => {
+                let wanted = extent.blocks.saturating_mul(2 * u64::from(block_bytes));
+                if u64::from(expected_bytes) != wanted {
+                    return Err(Sense::illegal_field_in_cdb(13));
+                }
+            }
+            Self::WriteSame { fill: Fill::Block | Fill::BlockOrUnmap, .. }
+            | Self::Verify { check: VerifyCheck::EqualRepeated, .. }
+                if expected_bytes != block_bytes =>
+            {
+                return Err(Sense::illegal_field_in_cdb(1));
+            }
+            _ => {}
+        }
+        Ok(self)
+    }
 }
 
 /// How VERIFY checks.

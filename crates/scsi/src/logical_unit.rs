@@ -1,8 +1,8 @@
 //! The logical unit: the fixed order in which every command is judged.
 //!
 //! ```text
-//! CDB -> unit attention -> reservation -> support and CDB bits -> protection -> fields, range -> Step
-//!          CHECK 6h/..      CONFLICT       CHECK 5h/20,24          CHECK 7h/27   CHECK 5h/24,21
+//! CDB -> attention -> reservation -> support, CDB bits -> protection -> fields, range -> Step
+//!        CHECK 6h/..  CONFLICT       CHECK 5h/20,24       CHECK 7h/27   CHECK 5h/24,21
 //! ```
 //!
 //! Invariant: what a [`Step::Run`] carries lies inside the unit and within its limits, and nothing

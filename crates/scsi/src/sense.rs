@@ -1,9 +1,9 @@
 //! Status and sense data (SAM-5 5.3, SPC-5 4.4).
 //!
 //! ```text
-//! fixed format (70h), 18 bytes                     descriptor format (72h), 8 bytes + descriptors
-//! 0 VALID|70h  2 key  3..6 INFORMATION  7 0Ah      0 72h  1 key  2 ASC  3 ASCQ  7 additional length
-//! 12 ASC  13 ASCQ  15..17 sense key specific       00h/0Ah information, 02h/06h sense key specific
+//! fixed (70h), 18 bytes                         descriptor (72h), 8 bytes and descriptors
+//! 0 VALID|70h  2 key  3 INFORMATION (4)  7 0Ah  0 72h  1 key  2 ASC  3 ASCQ  7 length
+//! 12 ASC  13 ASCQ  15 sense key specific (3)    00h 0Ah information, 02h 06h key specific
 //! ```
 
 use bytes::Bytes;

@@ -33,7 +33,7 @@ pub struct Unit {
     pub descriptor_sense: bool,
     /// Most blocks in one READ, WRITE or VERIFY.
     pub max_transfer_blocks: u32,
-    /// Most blocks in one UNMAP or WRITE SAME.
+    /// Most blocks in one UNMAP or WRITE SAME; see [`Unit::deallocation_limit_blocks`].
     pub max_unmap_blocks: u32,
     /// Most block descriptors in one UNMAP.
     pub max_unmap_descriptors: u32,
@@ -41,6 +41,18 @@ pub struct Unit {
     pub max_compare_blocks: u8,
     /// Best granularity of UNMAP, in blocks.
     pub unmap_granularity_blocks: u32,
+}
+
+impl Unit {
+    /// The most blocks in one UNMAP or WRITE SAME; `None` for no limit, which both zero and
+    /// FFFFFFFFh say, as they do in the two fields of page B0h.
+    #[must_use]
+    pub fn deallocation_limit_blocks(&self) -> Option<u64> {
+        match self.max_unmap_blocks {
+            0 | u32::MAX => None,
+            blocks => Some(u64::from(blocks)),
+        }
+    }
 }
 
 /// What an I_T nexus may do: from its attachment, enforced here and not by the client.

@@ -139,14 +139,14 @@ fn block_limits(view: &View<'_>) -> Vec<u8> {
     page.set(8, &unit.max_transfer_blocks.to_be_bytes());
     if unit.thin {
         let unmap_blocks =
-            if unit.max_unmap_blocks == 0 { u32::MAX } else { unit.max_unmap_blocks };
+            unit.deallocation_limit_blocks().map_or(u32::MAX, |_| unit.max_unmap_blocks);
         page.set(20, &unmap_blocks.to_be_bytes());
         page.set(24, &unit.max_unmap_descriptors.to_be_bytes());
         page.set(28, &unit.unmap_granularity_blocks.to_be_bytes());
         // UGAVALID, with an alignment of zero.
         page.set(32, &0x8000_0000_u32.to_be_bytes());
     }
-    page.set(36, &u64::from(unit.max_unmap_blocks).to_be_bytes());
+    page.set(36, &unit.deallocation_limit_blocks().unwrap_or(0).to_be_bytes());
     page.body()
 }
 

@@ -206,7 +206,7 @@ fn write_same(cdb: &Cdb, view: &View<'_>) -> Result<Decoded, Sense> {
     if extent.blocks == 0 {
         extent.blocks = unit.blocks.saturating_sub(extent.lba);
     }
-    if unit.max_unmap_blocks != 0 && extent.blocks > u64::from(unit.max_unmap_blocks) {
+    if unit.deallocation_limit_blocks().is_some_and(|most| extent.blocks > most) {
         return Err(Sense::illegal_field_in_cdb(count_byte));
     }
     let fill = match (no_data_out, unmap) {

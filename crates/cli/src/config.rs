@@ -227,9 +227,9 @@ mod tests {
         std::fs::write(&path, "listen = ['x', 'y']").unwrap();
         let listen = read(None).unwrap().find(&KEYS[0], None).unwrap();
         assert!(listen.text == "x,y" && listen.origin == Origin::File(path.clone()), "{listen:?}");
-        std::fs::write(&path, "listen = 'x'").unwrap();
+        std::fs::write(&path, "lisen = 'x'").unwrap();
         let error = read(None).err().unwrap();
-        assert!(error.to_string().contains("no setting is called 'listen'"), "{error}");
+        assert!(error.to_string().contains("no setting is called 'lisen'"), "{error}");
         std::fs::write(&path, "listen = ").unwrap();
         assert!(matches!(read(None), Err(ConfigError::File { .. })));
     }

@@ -221,7 +221,7 @@ mod tests {
         }
         assert_eq!(list_text(Format::Plain, &things(1)).unwrap(), "v0\t1 GiB\n");
         let table = list_text(Format::Table, &things(1000)).unwrap();
-        assert_eq!(table.lines().last(), Some("v999   1000 GiB"));
+        assert_eq!(table.lines().last(), Some("v999  1000 GiB"));
     }
 
     #[test]

@@ -89,7 +89,8 @@ fn an_operator_clears_everything_and_tells_every_registrant() {
     let told = UnitAttention::ReservationsPreempted;
     assert_eq!(change.attentions, [(a(), told), (b(), told)]);
     assert!(change.persist && change.next.generation() == 3);
-    assert!(!Reservations::lost().clear().next.is_lost());
+    let found = Reservations::lost().clear().next;
+    assert!(!found.is_lost() && !found.aptpl(), "nothing is known of its APTPL");
 }
 
 #[test]

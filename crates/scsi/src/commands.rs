@@ -108,9 +108,11 @@ pub(crate) enum Decoded {
     },
 }
 
+/// Allowed whoever holds a persistent reservation.
 pub(crate) const ALWAYS: Conflict =
     Conflict { persistent: ConflictClass::Always, under_legacy: false };
-pub(crate) const EVER: Conflict =
+/// Allowed whoever holds whatever, an SPC-2 reservation too.
+pub(crate) const EXEMPT: Conflict =
     Conflict { persistent: ConflictClass::Always, under_legacy: true };
 pub(crate) const READ: Conflict = Conflict { persistent: ConflictClass::Read, under_legacy: false };
 pub(crate) const WRITE: Conflict =

@@ -1,6 +1,6 @@
 //! SPC commands: identity, settings, reservations, reports.
 
-use super::{ALWAYS, Attention, Decoded, Direction, EVER, Protection, READ, Row, View, WRITE};
+use super::{ALWAYS, Attention, Decoded, Direction, EXEMPT, Protection, READ, Row, View, WRITE};
 use crate::cdb::Cdb;
 use crate::command::{Command, Extent, Transfer};
 use crate::conflict::{Conflict, ConflictClass};
@@ -30,9 +30,9 @@ const fn maintenance_in(name: &'static str, usage: &[u8], class: Conflict, actio
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
     Row::new("TEST UNIT READY", &[0x00, 0, 0, 0, 0, 0], ALWAYS, Direction::Neither, good),
-    Row::new("REQUEST SENSE", &[0x03, 0x01, 0, 0, 0xFF, 0], EVER, Direction::In, request_sense)
+    Row::new("REQUEST SENSE", &[0x03, 0x01, 0, 0, 0xFF, 0], EXEMPT, Direction::In, request_sense)
         .attention(Attention::IsData),
-    Row::new("INQUIRY", &[0x12, 0x01, 0xFF, 0xFF, 0xFF, 0], EVER, Direction::In, inquiry)
+    Row::new("INQUIRY", &[0x12, 0x01, 0xFF, 0xFF, 0xFF, 0], EXEMPT, Direction::In, inquiry)
         .attention(Attention::Waits),
     Row::new("MODE SELECT(6)", &[0x15, 0x11, 0, 0, 0xFF, 0], WRITE, Direction::Out, mode_select)
         .protected(Protection::Settings),
@@ -69,7 +69,7 @@ pub(super) const ROWS: &[Row] = &[
     persistent_out("PERSISTENT RESERVE OUT, REGISTER AND IGNORE EXISTING KEY", 0x06),
     persistent_out("PERSISTENT RESERVE OUT, REGISTER AND MOVE", 0x07),
     persistent_out("PERSISTENT RESERVE OUT, REPLACE LOST RESERVATION", 0x08),
-    Row::new("REPORT LUNS", &[0xA0, 0, 0xFF, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0], EVER,
+    Row::new("REPORT LUNS", &[0xA0, 0, 0xFF, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0], EXEMPT,
         Direction::In, report_luns).attention(Attention::Waits),
     maintenance_in("REPORT TARGET PORT GROUPS",
         &[0xA3, 0xE0, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0], ALWAYS, 0x0A),

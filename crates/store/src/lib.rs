@@ -14,6 +14,7 @@ mod group_commit;
 mod layer;
 mod map;
 mod pool;
+pub mod probe;
 mod range_lock;
 mod record;
 mod space;

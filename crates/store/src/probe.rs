@@ -83,8 +83,7 @@ where
     let partitions = partitions(&read, &whole).await?;
     for partition in partitions.iter().take(PARTITIONS_MAX) {
         let region = read_region(&read, partition.start, partition.length).await?;
-        let place =
-            format!("in partition {} (at {})", partition.number, ByteSize(partition.start));
+        let place = format!("in partition {} (at {})", partition.number, ByteSize(partition.start));
         found.extend(contents(&read, &region).await?.into_iter().map(|(what, _)| what.at(&place)));
     }
     if partitions.len() > PARTITIONS_MAX {
@@ -103,7 +102,7 @@ where
         all.push((content, false));
     }
     if let Some(label) = lvm::label(region) {
-        let metadata = match label.metadata_header(region) {
+        let metadata = match label.metadata_header() {
             Some((offset, length)) => read_part(read, region, offset, length).await?,
             None => None,
         };

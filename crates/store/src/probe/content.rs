@@ -74,10 +74,8 @@ const SIGNATURES: &[Signature] = &[
 pub(super) fn recognise(region: &Pieces) -> Vec<Content> {
     let mut all: Vec<Content> = Vec::new();
     for signature in SIGNATURES.iter().filter(|it| region.has(it.offset, it.bytes)) {
-        let content = Content {
-            name: signature.name.to_owned(),
-            cluster_aware: signature.cluster_aware,
-        };
+        let content =
+            Content { name: signature.name.to_owned(), cluster_aware: signature.cluster_aware };
         if !all.contains(&content) {
             all.push(content);
         }
@@ -141,7 +139,8 @@ fn fat(region: &Pieces) -> Option<Content> {
     if !sound {
         return None;
     }
-    let either = |short: u16, long: u32| if short != 0 { u64::from(short) } else { u64::from(long) };
+    let either =
+        |short: u16, long: u32| if short != 0 { u64::from(short) } else { u64::from(long) };
     let sectors = either(region.le16(19)?, region.le32(32)?);
     let table_sectors = either(region.le16(22)?, region.le32(36)?);
     if sectors == 0 || table_sectors == 0 {

@@ -25,9 +25,9 @@ pub(super) struct Label {
 
 /// The label of a region, if it is a physical volume.
 pub(super) fn label(region: &Pieces) -> Option<Label> {
-    let at = (0..4).map(|n| n * SECTOR).find(|at| {
-        region.has(*at, b"LABELONE") && region.has(at + 24, b"LVM2 001")
-    })?;
+    let at = (0..4)
+        .map(|n| n * SECTOR)
+        .find(|at| region.has(*at, b"LABELONE") && region.has(at + 24, b"LVM2 001"))?;
     let header = at + u64::from(region.le32(at + 20)?);
     let mut label = Label { header, area: None };
     label.area = label.first_area(region);
@@ -45,7 +45,7 @@ impl Label {
         (first.0 != 0).then_some(first)
     }
     /// Where the metadata area's own header is: offset and length in the region.
-    pub(super) fn metadata_header(&self, _region: &Pieces) -> Option<(u64, u64)> {
+    pub(super) fn metadata_header(&self) -> Option<(u64, u64)> {
         self.area.map(|(offset, _)| (offset, AREA_HEADER_BYTES))
     }
     /// Where the group's text is, told by the area's header.

@@ -36,15 +36,25 @@ struct Entry {
 }
 
 enum Wanted {
-    Nothing,
-    GptEntries { offset: u64, length: u64, entry_bytes: usize, sector: u64 },
+    GptEntries {
+        offset: u64,
+        length: u64,
+        entry_bytes: usize,
+        sector: u64,
+    },
     /// The boot record in sector `at` of the extended partition that starts in `base`.
-    Extended { base: u64, at: u64, left: usize, number: u32 },
+    Extended {
+        base: u64,
+        at: u64,
+        left: usize,
+        number: u32,
+    },
 }
 
 pub(super) struct Table {
     volume_bytes: u64,
-    wanted: Wanted,
+    /// The last one is next.
+    wanted: Vec<Wanted>,
     partitions: Vec<Partition>,
 }
 
@@ -52,36 +62,33 @@ impl Table {
     /// Look at what was read of the volume already.
     pub(super) fn new(whole: &Pieces) -> Self {
         let mut table =
-            Self { volume_bytes: whole.length(), wanted: Wanted::Nothing, partitions: Vec::new() };
+            Self { volume_bytes: whole.length(), wanted: Vec::new(), partitions: Vec::new() };
         let records = whole.at(0, 512).map(entries).unwrap_or_default();
         let protective = records.iter().any(|record| record.kind == GPT_PROTECTIVE);
-        if let Some(wanted) = gpt(whole) {
-            table.wanted = wanted;
-        }
         if !protective {
-            // A hybrid has both; a stale GPT behind a new MBR is looked at as well.
             table.take_primary(&records);
         }
+        // Also behind an MBR that does not protect it: the GPT may be stale, or the MBR may.
+        table.wanted.extend(gpt(whole));
         table
     }
 
     /// The next bytes to be given to [`Table::take`]: offset and length.
     pub(super) fn wanted(&self) -> Option<(u64, u64)> {
-        match self.wanted {
-            Wanted::Nothing => None,
+        match *self.wanted.last()? {
             Wanted::GptEntries { offset, length, .. } => Some((offset, length)),
-            Wanted::Extended { at, .. } => Some((at.checked_mul(SECTOR)?, SECTOR)),
+            Wanted::Extended { at, .. } => Some((at.saturating_mul(SECTOR), SECTOR)),
         }
     }
 
     /// The bytes that were wanted; fewer, or none, where the volume ends before.
     pub(super) fn take(&mut self, bytes: &[u8]) {
-        match std::mem::replace(&mut self.wanted, Wanted::Nothing) {
-            Wanted::Nothing => {}
-            Wanted::GptEntries { entry_bytes, sector, .. } => {
+        match self.wanted.pop() {
+            None => {}
+            Some(Wanted::GptEntries { entry_bytes, sector, .. }) => {
                 self.take_gpt(bytes, entry_bytes, sector);
             }
-            Wanted::Extended { base, at, left, number } => {
+            Some(Wanted::Extended { base, at, left, number }) => {
                 self.take_extended(bytes, base, at, left, number);
             }
         }
@@ -111,11 +118,8 @@ impl Table {
     fn take_primary(&mut self, records: &[Entry]) {
         for (number, record) in (1..).zip(records) {
             if EXTENDED.contains(&record.kind) {
-                if matches!(self.wanted, Wanted::Nothing) {
-                    let base = record.first;
-                    self.wanted =
-                        Wanted::Extended { base, at: base, left: LOGICAL_MAX, number: 5 };
-                }
+                let base = record.first;
+                self.wanted.push(Wanted::Extended { base, at: base, left: LOGICAL_MAX, number: 5 });
             } else if record.kind != 0 {
                 self.add(number, record.first, record.count, SECTOR);
             }
@@ -130,16 +134,16 @@ impl Table {
         for record in entries(bytes) {
             if EXTENDED.contains(&record.kind) {
                 next = next.or(base.checked_add(record.first));
-            } else if record.kind != 0 {
-                if let Some(first) = at.checked_add(record.first) {
-                    self.add(number, first, record.count, SECTOR);
-                    number += 1;
-                }
+            } else if record.kind != 0
+                && let Some(first) = at.checked_add(record.first)
+            {
+                self.add(number, first, record.count, SECTOR);
+                number += 1;
             }
         }
         // A chain only goes forward, so it cannot run in a circle.
         if let Some(next) = next.filter(|next| *next > at && left > 1) {
-            self.wanted = Wanted::Extended { base, at: next, left: left - 1, number };
+            self.wanted.push(Wanted::Extended { base, at: next, left: left - 1, number });
         }
     }
 
@@ -150,10 +154,10 @@ impl Table {
             let block = |at: usize| -> Option<u64> {
                 entry.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes)
             };
-            if let (false, Some(first), Some(last)) = (unused, block(32), block(40)) {
-                if let Some(count) = last.checked_sub(first).and_then(|it| it.checked_add(1)) {
-                    self.add(number, first, count, sector);
-                }
+            if let (false, Some(first), Some(last)) = (unused, block(32), block(40))
+                && let Some(count) = last.checked_sub(first).and_then(|it| it.checked_add(1))
+            {
+                self.add(number, first, count, sector);
             }
         }
     }
@@ -199,7 +203,7 @@ fn gpt_header(whole: &Pieces, at: u64, sector: u64) -> Option<Wanted> {
     let offset = whole.le64(at + 72)?.checked_mul(sector)?;
     let count = u64::from(whole.le32(at + 80)?);
     let entry_bytes = whole.le32(at + 84)?;
-    if entry_bytes < 128 || entry_bytes > 4096 || entry_bytes % 8 != 0 {
+    if !(128..=4096).contains(&entry_bytes) || entry_bytes % 8 != 0 {
         return None;
     }
     let length = (count * u64::from(entry_bytes)).min(ENTRIES_BYTES_MAX);

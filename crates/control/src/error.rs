@@ -103,6 +103,8 @@ pub enum ControlError {
     InitiatorTaken { iqn: String },
     #[error("{} '{name}' is still used by {by}", .kind.spoken())]
     InUse { kind: ResourceKind, name: String, by: String },
+    #[error("this is the last admin, and without one nobody could make another")]
+    LastAdmin,
     #[error(
         "a member may name image files in the daemon's image directory only, and '{path}' is not there"
     )]
@@ -155,6 +157,7 @@ impl ControlError {
             Self::TypeInUse { .. } => "type_in_use",
             Self::InitiatorTaken { .. } => "initiator_taken",
             Self::InUse { .. } => "in_use",
+            Self::LastAdmin => "last_admin",
             Self::ImagePathForbidden { .. } => "image_path_forbidden",
             Self::OperationFinished { .. } => "operation_finished",
             Self::OperationNotCancellable { .. } => "operation_not_cancellable",
@@ -245,6 +248,7 @@ impl ControlError {
                 "Give every host its own initiator name (/etc/iscsi/initiatorname.iscsi)."
             }
             Self::InUse { .. } => "Remove what uses it first.",
+            Self::LastAdmin => "Make another admin first.",
             Self::ImagePathForbidden { .. } => {
                 "Give a plain file name in that directory, or have an admin do it."
             }

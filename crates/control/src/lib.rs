@@ -26,14 +26,33 @@
 //!
 //! Invariant: no HTTP, no SCSI, no bytes of volumes. The catalog alone says what is wanted.
 
+mod attachment;
+mod board;
+mod bootstrap;
 mod caller;
+mod catalog;
 mod error;
+mod event;
+mod facade;
+mod host;
 mod node_link;
+mod operation;
 mod page;
 mod params;
+mod plan;
+mod pool;
+mod project;
+mod reconcile;
+mod snapshot;
+mod user;
+mod volume;
+mod volume_change;
+mod volume_type;
+mod work;
 
 pub use caller::Caller;
 pub use error::{Candidate, ControlError, ErrorKind, Result};
+pub use facade::{Control, Settings};
 pub use node_link::NodeLink;
 pub use page::{PAGE_ENTRIES_DEFAULT, PAGE_ENTRIES_MAX, Page, Paging};
 pub use params::*;

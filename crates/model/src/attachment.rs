@@ -7,6 +7,8 @@
 //!                |  +-- detach / fence ----+        v  |
 //!                |             +------------> fencing--+
 //!                +-> error ----- detach / fence --^
+//!                      |
+//!                      +-- asked for again: attaching
 //! ```
 //!
 //! Leaving is never refused by a state: a host must always be able to go.
@@ -42,6 +44,7 @@ pub const MOVES: &[(AttachmentState, AttachmentState)] = &[
     (AttachmentState::Attached, AttachmentState::Detaching),
     (AttachmentState::Attached, AttachmentState::Fencing),
     (AttachmentState::Detaching, AttachmentState::Fencing),
+    (AttachmentState::Error, AttachmentState::Attaching),
     (AttachmentState::Error, AttachmentState::Detaching),
     (AttachmentState::Error, AttachmentState::Fencing),
 ];

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!  (create) -> opening -> online -> closing -> (gone)
-//!                 |  ^      |          ^
-//!                 v  | retry           |
-//!               error -----------------+
+//!                 |       ^  |         ^
+//!         cannot  |  can  |  | cannot  |
+//!                 |  again|  v any more|
+//!                 +-----> error -------+
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -40,7 +41,7 @@ pub const MOVES: &[(PoolState, PoolState)] = &[
     (PoolState::Opening, PoolState::Online),
     (PoolState::Opening, PoolState::Error),
     (PoolState::Opening, PoolState::Closing),
-    (PoolState::Error, PoolState::Opening),
+    (PoolState::Error, PoolState::Online),
     (PoolState::Error, PoolState::Closing),
     (PoolState::Online, PoolState::Error),
     (PoolState::Online, PoolState::Closing),

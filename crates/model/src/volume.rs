@@ -161,7 +161,8 @@ impl VolumeStatus {
         let any = |state| attachments.contains(&state);
         if any(AttachmentState::Attached) {
             Self::InUse
-        } else if any(AttachmentState::Attaching) {
+        } else if any(AttachmentState::Attaching) || any(AttachmentState::Error) {
+            // One in error is still wanted in: it is not on its way out.
             Self::Attaching
         } else if attachments.is_empty() {
             Self::Available
@@ -252,8 +253,9 @@ mod tests {
         use AttachmentState::{Attached, Attaching, Detaching, Error, Fencing};
         assert_eq!(VolumeStatus::settled(&[]), VolumeStatus::Available);
         assert_eq!(VolumeStatus::settled(&[Attaching, Detaching]), VolumeStatus::Attaching);
+        assert_eq!(VolumeStatus::settled(&[Fencing, Error]), VolumeStatus::Attaching);
         assert_eq!(VolumeStatus::settled(&[Attaching, Attached]), VolumeStatus::InUse);
-        assert_eq!(VolumeStatus::settled(&[Fencing, Error]), VolumeStatus::Detaching);
+        assert_eq!(VolumeStatus::settled(&[Fencing, Detaching]), VolumeStatus::Detaching);
     }
 
     #[test]

@@ -1,0 +1,152 @@
+//! Which columns each resource has.
+
+use model::attachment::Attachment;
+use model::event::{Event, ResourceKind};
+use model::host::Host;
+use model::id::ProjectId;
+use model::operation::Operation;
+use model::order::{Chap, Mode};
+use model::pool::Pool;
+use model::project::Project;
+use model::snapshot::Snapshot;
+use model::user::{Token, User};
+use model::volume::Volume;
+use model::volume_type::{Grant, VolumeType};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::query::Value;
+use super::record::Record;
+
+/// A token with the hash of its secret.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct TokenRecord {
+    pub(crate) token: Token,
+    /// SHA-256 of the whole secret, hexadecimal.
+    pub(crate) hash: String,
+}
+
+/// A grant with an id of its own.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct GrantRecord {
+    pub(crate) id: Uuid,
+    pub(crate) grant: Grant,
+}
+
+/// An attachment with what only the node may know, and what the promise of its type was.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct AttachmentRecord {
+    pub(crate) attachment: Attachment,
+    pub(crate) chap: Option<Chap>,
+    /// Does the volume's type let several hosts write?
+    pub(crate) multiattach: bool,
+}
+
+macro_rules! record {
+    ($type:ty, $kind:ident, $table:literal, |$this:ident| {
+        id: $id:expr, name: $name:expr, project: $project:expr,
+        columns: { $($column:literal: $value:expr),* $(,)? }
+        $(, listed: $listed:expr)?
+    }) => {
+        impl Record for $type {
+            const KIND: ResourceKind = ResourceKind::$kind;
+            const TABLE: &'static str = $table;
+            const COLUMNS: &'static [&'static str] = &[$($column),*];
+            fn id(&self) -> Uuid {
+                let $this = self;
+                $id
+            }
+            fn name(&self) -> String {
+                let $this = self;
+                $name
+            }
+            fn project(&self) -> Option<ProjectId> {
+                #[allow(unused_variables, reason = "some resources belong to no project")]
+                let $this = self;
+                $project
+            }
+            fn columns(&self) -> Vec<Value> {
+                let $this = self;
+                vec![$($value.into()),*]
+            }
+            $(fn is_listed(&self) -> bool {
+                let $this = self;
+                $listed
+            })?
+        }
+    };
+}
+
+record!(Project, Project, "projects", |project| {
+    id: project.id.0, name: project.name.clone(), project: Some(project.id),
+    columns: { "name": project.name.as_str() }
+});
+record!(User, User, "users", |user| {
+    id: user.id.0, name: user.name.clone(), project: Some(user.project),
+    columns: { "name": user.name.as_str(), "project": user.project, "role": user.role.word() }
+});
+record!(TokenRecord, Token, "tokens", |record| {
+    id: record.token.id.0, name: record.token.id.to_string(), project: None,
+    columns: { "user": record.token.user, "hash": record.hash.as_str() }
+});
+record!(VolumeType, VolumeType, "volume_types", |kind| {
+    id: kind.id.0, name: kind.name.clone(), project: None,
+    columns: { "name": kind.name.as_str(), "class": kind.class.as_str(), "public": kind.public }
+});
+record!(GrantRecord, VolumeType, "grants", |record| {
+    id: record.id, name: record.id.to_string(), project: Some(record.grant.project),
+    columns: { "volume_type": record.grant.volume_type, "project": record.grant.project }
+});
+record!(Pool, Pool, "pools", |pool| {
+    id: pool.id.0, name: pool.name.clone(), project: None,
+    columns: {
+        "name": pool.name.as_str(), "class": pool.class.as_str(), "path": pool.path.as_str(),
+        "state": pool.state.word(),
+    }
+});
+record!(Volume, Volume, "volumes", |volume| {
+    id: volume.id.0, name: volume.name.clone(), project: Some(volume.project),
+    columns: {
+        "project": volume.project, "name": volume.name.as_str(), "status": volume.status.word(),
+        "volume_type": volume.volume_type, "pool": volume.pool,
+        "origin_volume": volume.origin.volume(), "origin_snapshot": volume.origin.snapshot(),
+        "promised_bytes": volume.promised().0,
+    }
+});
+record!(Snapshot, Snapshot, "snapshots", |snapshot| {
+    id: snapshot.id.0, name: snapshot.name.clone(), project: Some(snapshot.project),
+    columns: {
+        "project": snapshot.project, "name": snapshot.name.as_str(), "volume": snapshot.volume,
+        "state": snapshot.state.word(), "hidden_for": snapshot.hidden_for,
+    },
+    listed: snapshot.hidden_for.is_none()
+});
+record!(Host, Host, "hosts", |host| {
+    id: host.id.0, name: host.name.clone(), project: Some(host.project),
+    columns: { "project": host.project, "name": host.name.as_str() }
+});
+record!(AttachmentRecord, Attachment, "attachments", |record| {
+    id: record.attachment.id.0, name: record.attachment.id.to_string(),
+    project: Some(record.attachment.project),
+    columns: {
+        "project": record.attachment.project, "volume": record.attachment.volume,
+        "host": record.attachment.host, "state": record.attachment.state.word(),
+        "sole_writer": (record.attachment.mode == Mode::ReadWrite && !record.multiattach)
+            .then_some(record.attachment.volume),
+    }
+});
+record!(Operation, Operation, "operations", |operation| {
+    id: operation.id.0, name: operation.id.to_string(), project: Some(operation.project),
+    columns: {
+        "project": operation.project, "volume": operation.volume,
+        "state": operation.state.word(),
+    }
+});
+record!(Event, Operation, "events", |event| {
+    id: event.id.0, name: event.id.to_string(), project: event.project,
+    columns: {
+        "at_ms": event.at_ms, "project": event.project, "actor_name": event.actor_name.as_str(),
+        "resource": event.resource.word(), "resource_id": event.resource_id,
+        "action": event.action.as_str(),
+    }
+});

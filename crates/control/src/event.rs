@@ -1,0 +1,118 @@
+//! Events: the audit trail, and what nodes saw by themselves.
+
+use model::event::{Event, EventResult, ResourceKind};
+use model::id::EventId;
+use model::order::Notice;
+use model::pool::Pool;
+use model::volume::Volume;
+use uuid::Uuid;
+
+use crate::caller::Caller;
+use crate::catalog::{self, Connection, Query};
+use crate::error::Result;
+use crate::facade::{Control, Inner, listed_project};
+use crate::page::Page;
+use crate::params::EventFilter;
+
+impl Control {
+    /// Newest first; everybody sees the own project's, an admin all.
+    ///
+    /// # Errors
+    /// No such project; bad paging.
+    pub async fn event_list(&self, caller: &Caller, filter: &EventFilter) -> Result<Page<Event>> {
+        let mut on = self.inner.catalog.read().await?;
+        let project = listed_project(&mut on, caller, filter.project.as_deref()).await?;
+        let mut query = Query::<Event>::all()
+            .newest_first()
+            .maybe("project", project)
+            .maybe("action", filter.action.as_deref())
+            .maybe("actor_name", filter.actor.as_deref())
+            .maybe("resource", filter.resource.as_deref())
+            .maybe("resource_id", filter.resource_id.as_deref());
+        if let Some(since_ms) = filter.since_ms {
+            query = query.at_least("at_ms", since_ms);
+        }
+        if let Some(until_ms) = filter.until_ms {
+            query = query.less("at_ms", until_ms);
+        }
+        self.inner.page(&mut on, query, &filter.paging).await
+    }
+
+    /// Take what a node saw by itself into the audit trail.
+    ///
+    /// # Errors
+    /// The catalog failed.
+    pub async fn notice(&self, notice: Notice) -> Result<()> {
+        if let Notice::MergeFinished { .. } = notice {
+            self.inner.wake.notify_one();
+        }
+        let mut tx = self.inner.catalog.begin().await?;
+        let event = self.inner.event_of(&mut tx, notice).await?;
+        catalog::insert(&mut tx, &event).await?;
+        // No wake: a notice asks for no work.
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// The node started anew and knows nothing of what it was asked: send it all again.
+    pub fn node_restarted(&self) {
+        self.inner.board.forget_all();
+        self.inner.wake.notify_one();
+    }
+}
+
+impl Inner {
+    async fn event_of(&self, on: &mut Connection, notice: Notice) -> Result<Event> {
+        let (done, failed, refused) =
+            (EventResult::Done, EventResult::Failed, EventResult::Refused);
+        let (volume, action, result, from, detail) = match notice {
+            Notice::PoolFull { pool, volume } => {
+                let pool = catalog::get::<Pool>(on, pool.0).await?;
+                let name = pool.map_or_else(|| "?".to_owned(), |pool| pool.name);
+                let detail = format!("pool '{name}' is full; a write was refused");
+                (Some(volume), "volume.pool_full", failed, String::new(), detail)
+            }
+            Notice::MediumError { volume, why, .. } => {
+                (Some(volume), "volume.medium_error", failed, String::new(), why)
+            }
+            Notice::MergeFinished { volume, snapshot } => {
+                let detail = format!("the bytes of snapshot {snapshot} are merged");
+                (Some(volume), "volume.merge", done, String::new(), detail)
+            }
+            Notice::ReservationChanged { volume, change } => {
+                let detail = format!("{} by {}: {}", change.action, change.by, change.what);
+                (Some(volume), "volume.reservation", done, String::new(), detail)
+            }
+            Notice::SessionOpened { volume, iqn, from, .. } => {
+                (Some(volume), "volume.session_open", done, from, iqn)
+            }
+            Notice::SessionClosed { volume, iqn, why, .. } => {
+                let detail = format!("{iqn}: {why}");
+                (Some(volume), "volume.session_close", done, String::new(), detail)
+            }
+            Notice::LoginRefused { iqn, target, from, why } => {
+                let detail = format!("{iqn} at {target}: {why}");
+                (None, "target.login", refused, from, detail)
+            }
+        };
+        let known = match volume {
+            Some(id) => catalog::get::<Volume>(on, id.0).await?,
+            None => None,
+        };
+        let node = Caller { user_name: "node".to_owned(), from, ..Caller::system() };
+        Ok(Event {
+            id: EventId(self.new_id()),
+            at_ms: self.now_ms(),
+            actor: None,
+            actor_name: node.user_name,
+            from: node.from,
+            project: known.as_ref().map(|volume| volume.project),
+            resource: if volume.is_some() { ResourceKind::Volume } else { ResourceKind::Target },
+            resource_id: volume.map_or_else(Uuid::nil, |volume| volume.0),
+            resource_name: known.map(|volume| volume.name).unwrap_or_default(),
+            action: action.to_owned(),
+            result,
+            detail,
+        })
+    }
+}

@@ -1,0 +1,177 @@
+//! Hosts: the consumer machines.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use model::event::ResourceKind;
+use model::host::{HOST_NAMES_MAX, Host, iscsi_name};
+use model::id::HostId;
+use model::user::Role;
+use sqlx::Executor;
+
+use crate::caller::Caller;
+use crate::catalog::{self, AttachmentRecord, Connection, Query, Transaction};
+use crate::error::{ControlError, Result};
+use crate::facade::{
+    Control, invalid, listed_project, name_is_free, project_for, resolve, valid_metadata,
+    valid_name,
+};
+use crate::page::Page;
+use crate::params::{HostCreate, HostFilter, HostUpdate};
+
+fn at_most(field: &'static str, count: usize) -> Result<()> {
+    if count <= HOST_NAMES_MAX {
+        return Ok(());
+    }
+    let why = format!("{count} are given, and at most {HOST_NAMES_MAX} are allowed");
+    Err(ControlError::Invalid { field, why })
+}
+
+fn valid_initiators(names: &[String]) -> Result<Vec<String>> {
+    at_most("initiators", names.len())?;
+    let mut seen = BTreeSet::new();
+    let mut valid = Vec::with_capacity(names.len());
+    for name in names {
+        let name = iscsi_name(name).map_err(invalid("initiators"))?;
+        if seen.insert(name.clone()) {
+            valid.push(name);
+        }
+    }
+    Ok(valid)
+}
+
+fn valid_addresses(addresses: &[String]) -> Result<Vec<IpAddr>> {
+    at_most("addresses", addresses.len())?;
+    let parse = |text: &String| {
+        text.trim().parse().map_err(|_| ControlError::Invalid {
+            field: "addresses",
+            why: format!("'{text}' is not an IP address"),
+        })
+    };
+    addresses.iter().map(parse).collect()
+}
+
+/// Make these names the host's. Each belongs to one host, whatever the project: a target must be
+/// able to tell who logs in.
+async fn claim_initiators(tx: &mut Transaction, host: &Host) -> Result<()> {
+    let release = sqlx::query("DELETE FROM initiators WHERE host = $1");
+    tx.execute(release.bind(host.id.to_string())).await?;
+    for name in &host.initiators {
+        let owner = sqlx::query("SELECT host FROM initiators WHERE name = $1").bind(name.as_str());
+        if tx.fetch_optional(owner).await?.is_some() {
+            return Err(ControlError::InitiatorTaken { iqn: name.clone() });
+        }
+        let claim = sqlx::query("INSERT INTO initiators (name, host) VALUES ($1, $2)");
+        tx.execute(claim.bind(name.as_str()).bind(host.id.to_string())).await?;
+    }
+    Ok(())
+}
+
+async fn has_no_attachment(on: &mut Connection, host: &Host) -> Result<()> {
+    let attachments = Query::<AttachmentRecord>::all().eq("host", host.id);
+    let attachments = catalog::count(on, attachments).await?;
+    if attachments == 0 {
+        return Ok(());
+    }
+    Err(ControlError::InUse {
+        kind: ResourceKind::Host,
+        name: host.name.clone(),
+        by: format!("{attachments} attachments"),
+    })
+}
+
+impl Control {
+    /// # Errors
+    /// A reader; a bad value; the name is taken in the project; an initiator name is another's.
+    pub async fn host_create(&self, caller: &Caller, new: HostCreate) -> Result<Host> {
+        caller.must_be(Role::Member, "create hosts")?;
+        let name = valid_name(&new.name)?;
+        let initiators = valid_initiators(&new.initiators)?;
+        let addresses = valid_addresses(&new.addresses)?;
+        let metadata = valid_metadata(&new.metadata)?;
+        let mut tx = self.inner.catalog.begin().await?;
+        let project = project_for(&mut tx, caller, new.project.as_deref()).await?;
+        let among = Query::<Host>::all().eq("project", project.id);
+        name_is_free(&mut tx, among, &name, None).await?;
+        let host = Host {
+            id: HostId(self.inner.new_id()),
+            project: project.id,
+            name,
+            initiators,
+            addresses,
+            metadata,
+            created_ms: self.inner.now_ms(),
+        };
+        catalog::insert(&mut tx, &host).await?;
+        claim_initiators(&mut tx, &host).await?;
+        self.inner.done(&mut tx, caller, &host, "host.create").await?;
+        self.inner.commit(tx).await?;
+        Ok(host)
+    }
+
+    /// # Errors
+    /// No such project; bad paging.
+    pub async fn host_list(&self, caller: &Caller, filter: &HostFilter) -> Result<Page<Host>> {
+        let mut on = self.inner.catalog.read().await?;
+        let project = listed_project(&mut on, caller, filter.project.as_deref()).await?;
+        let query = Query::all().maybe("project", project).maybe("name", filter.name.as_deref());
+        self.inner.page(&mut on, query, &filter.paging).await
+    }
+
+    /// # Errors
+    /// No such host, or ambiguous.
+    pub async fn host_get(&self, caller: &Caller, host: &str) -> Result<Host> {
+        let mut on = self.inner.catalog.read().await?;
+        resolve(&mut on, caller, host).await
+    }
+
+    /// # Errors
+    /// A reader; a bad value; the name is taken; the initiator names would change while a volume
+    /// is attached, or are another host's.
+    pub async fn host_update(
+        &self,
+        caller: &Caller,
+        host: &str,
+        change: HostUpdate,
+    ) -> Result<Host> {
+        caller.must_be(Role::Member, "change hosts")?;
+        let mut tx = self.inner.catalog.begin().await?;
+        let mut host: Host = resolve(&mut tx, caller, host).await?;
+        if let Some(name) = &change.name {
+            host.name = valid_name(name)?;
+            let among = Query::<Host>::all().eq("project", host.project);
+            name_is_free(&mut tx, among, &host.name, Some(host.id.0)).await?;
+        }
+        if let Some(initiators) = &change.initiators {
+            let initiators = valid_initiators(initiators)?;
+            if initiators != host.initiators {
+                // Sessions and reservations stand under the old names: they must end first.
+                has_no_attachment(&mut tx, &host).await?;
+                host.initiators = initiators;
+                claim_initiators(&mut tx, &host).await?;
+            }
+        }
+        if let Some(addresses) = &change.addresses {
+            host.addresses = valid_addresses(addresses)?;
+        }
+        if let Some(metadata) = &change.metadata {
+            host.metadata = valid_metadata(metadata)?;
+        }
+        catalog::update(&mut tx, &host).await?;
+        self.inner.done(&mut tx, caller, &host, "host.update").await?;
+        self.inner.commit(tx).await?;
+        Ok(host)
+    }
+
+    /// # Errors
+    /// A reader; no such host; a volume is attached to it.
+    pub async fn host_delete(&self, caller: &Caller, host: &str) -> Result<()> {
+        caller.must_be(Role::Member, "delete hosts")?;
+        let mut tx = self.inner.catalog.begin().await?;
+        let host: Host = resolve(&mut tx, caller, host).await?;
+        has_no_attachment(&mut tx, &host).await?;
+        catalog::delete::<Host>(&mut tx, host.id.0).await?;
+        self.inner.done(&mut tx, caller, &host, "host.delete").await?;
+        self.inner.commit(tx).await
+    }
+}

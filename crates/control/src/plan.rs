@@ -1,0 +1,102 @@
+//! The plan: what is wanted, less what the node has confirmed, as steps.
+//!
+//! Invariant: a pure function. It decides; `work` acts.
+
+use std::collections::HashMap;
+
+use model::attachment::{Attachment, AttachmentState};
+use model::id::{PoolId, SnapshotId, VolumeId};
+use model::operation::{Operation, OperationKind, OperationState};
+use model::pool::{Pool, PoolState};
+use model::snapshot::{Snapshot, SnapshotState};
+use model::volume::{Volume, VolumeStatus};
+use uuid::Uuid;
+
+use crate::board::Step;
+
+/// What the catalog wants and does not know to be so.
+#[derive(Default)]
+pub(crate) struct Desired {
+    pub(crate) pools: Vec<Pool>,
+    /// In a transient status.
+    pub(crate) volumes: Vec<Volume>,
+    /// In a transient state.
+    pub(crate) snapshots: Vec<Snapshot>,
+    /// In a transient state; and the attached ones that the node may not know.
+    pub(crate) attachments: Vec<Attachment>,
+    /// Not over.
+    pub(crate) operations: Vec<Operation>,
+    /// Where the volumes of those snapshots and attachments lie.
+    pub(crate) pool_of: HashMap<VolumeId, PoolId>,
+}
+
+/// The steps that are possible now. A step that must follow another comes with a later plan.
+pub(crate) fn plan(desired: &Desired, is_confirmed: impl Fn(Uuid) -> bool) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for pool in &desired.pools {
+        match pool.state {
+            PoolState::Closing => steps.push(Step::ClosePool(pool.id)),
+            _ if !is_confirmed(pool.id.0) => steps.push(Step::OpenPool(pool.id)),
+            _ => {}
+        }
+    }
+    let is_open = |pool: &PoolId| is_confirmed(pool.0);
+    let lies_open = |volume: &VolumeId| desired.pool_of.get(volume).is_some_and(is_open);
+    let moving: HashMap<SnapshotId, SnapshotState> =
+        desired.snapshots.iter().map(|snapshot| (snapshot.id, snapshot.state)).collect();
+    for volume in desired.volumes.iter().filter(|volume| is_open(&volume.pool)) {
+        steps.extend(volume_step(volume, desired, &moving));
+    }
+    for snapshot in desired.snapshots.iter().filter(|snapshot| lies_open(&snapshot.volume)) {
+        match snapshot.state {
+            SnapshotState::Creating => steps.push(Step::CreateSnapshot(snapshot.id)),
+            SnapshotState::Deleting => steps.push(Step::DeleteSnapshot(snapshot.id)),
+            SnapshotState::Available | SnapshotState::Error => {}
+        }
+    }
+    for attachment in &desired.attachments {
+        let known = is_confirmed(attachment.id.0);
+        match attachment.state {
+            AttachmentState::Attaching if lies_open(&attachment.volume) => {
+                steps.push(Step::Attach(attachment.id));
+            }
+            AttachmentState::Attached if !known && lies_open(&attachment.volume) => {
+                steps.push(Step::Attach(attachment.id));
+            }
+            // A host must be able to leave a volume whose pool is broken.
+            AttachmentState::Detaching => steps.push(Step::Detach(attachment.id)),
+            AttachmentState::Fencing => steps.push(Step::Fence(attachment.id)),
+            AttachmentState::Attaching | AttachmentState::Attached | AttachmentState::Error => {}
+        }
+    }
+    for operation in desired.operations.iter().filter(|o| o.state == OperationState::Running) {
+        if matches!(operation.kind, OperationKind::MergeSnapshot { .. }) {
+            steps.push(Step::WatchMerge(operation.id));
+        } else if operation.cancel_requested {
+            steps.push(Step::CancelWork(operation.id));
+        }
+    }
+    steps
+}
+
+fn volume_step(
+    volume: &Volume,
+    desired: &Desired,
+    moving: &HashMap<SnapshotId, SnapshotState>,
+) -> Option<Step> {
+    match volume.status {
+        VolumeStatus::Creating { .. } => {
+            let source = volume.origin.snapshot().and_then(|snapshot| moving.get(&snapshot));
+            (source != Some(&SnapshotState::Creating)).then_some(Step::CreateVolume(volume.id))
+        }
+        VolumeStatus::Deleting => {
+            // Its snapshots go first.
+            let busy = desired.snapshots.iter().any(|snapshot| snapshot.volume == volume.id);
+            (!busy).then_some(Step::DeleteVolume(volume.id))
+        }
+        VolumeStatus::Extending { .. } => Some(Step::GrowVolume(volume.id)),
+        VolumeStatus::Reverting { .. } => Some(Step::RevertVolume(volume.id)),
+        VolumeStatus::Exporting { .. } => Some(Step::ExportVolume(volume.id)),
+        _ => None,
+    }
+}

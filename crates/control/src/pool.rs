@@ -1,0 +1,245 @@
+//! Pools: where bytes lie, and which one takes a new volume.
+
+use std::path::{Component, Path};
+
+use model::event::{EventResult, ResourceKind};
+use model::id::{NodeId, PoolId};
+use model::pool::{Driver, Pool, PoolState, Usage};
+use model::size::ByteSize;
+use model::text;
+use model::user::Role;
+use model::volume::Volume;
+use model::volume_type::VolumeType;
+
+use crate::caller::Caller;
+use crate::catalog::{self, Connection, Query};
+use crate::error::{ControlError, Result};
+use crate::facade::{Control, invalid, name_is_free, resolve, valid_name};
+use crate::page::Page;
+use crate::params::{PoolCreate, PoolFilter, PoolUpdate};
+
+fn absolute(path: &str) -> Result<String> {
+    let path = path.trim();
+    let parsed = Path::new(path);
+    let plain = !parsed.components().any(|part| matches!(part, Component::ParentDir));
+    if parsed.is_absolute() && plain && !path.contains(char::is_control) {
+        Ok(path.to_owned())
+    } else {
+        let why = format!("'{path}' is not an absolute path without '..'");
+        Err(ControlError::Invalid { field: "path", why })
+    }
+}
+
+/// The pool with the most room that may take a volume of this type and size.
+pub(crate) async fn choose(on: &mut Connection, kind: &VolumeType, size: ByteSize) -> Result<Pool> {
+    let class = || kind.class.clone();
+    let mut pools = catalog::select(on, Query::<Pool>::all().eq("class", class().as_str())).await?;
+    pools.retain(|pool| {
+        pool.state != PoolState::Closing && (kind.pools.is_empty() || kind.pools.contains(&pool.id))
+    });
+    if pools.is_empty() {
+        return Err(ControlError::NoPool { class: class() });
+    }
+    pools.retain(|pool| pool.state == PoolState::Online);
+    let free = |pool: &Pool| pool.usage.map_or(ByteSize(0), |usage| usage.free());
+    let Some(best) = pools.into_iter().max_by_key(free) else {
+        return Err(ControlError::PoolUnavailable { class: class() });
+    };
+    has_room(&best, size)?;
+    Ok(best)
+}
+
+/// Volumes are thin, and together they may promise more than there is; one alone may not.
+pub(crate) fn has_room(pool: &Pool, needed: ByteSize) -> Result<()> {
+    match pool.usage.map(|usage| usage.free()) {
+        Some(free) if needed > free => {
+            Err(ControlError::NoSpace { class: pool.class.clone(), needed, free })
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Control {
+    /// # Errors
+    /// Not an admin; a bad value; name or path are taken.
+    pub async fn pool_create(&self, caller: &Caller, new: PoolCreate) -> Result<Pool> {
+        caller.must_be(Role::Admin, "create pools")?;
+        let name = valid_name(&new.name)?;
+        let class = text::class(&new.class).map_err(invalid("class"))?;
+        let path = absolute(&new.path)?;
+        if new.capacity == Some(ByteSize(0)) {
+            let why = "a pool of capacity 0 holds nothing".to_owned();
+            return Err(ControlError::Invalid { field: "capacity", why });
+        }
+        let mut tx = self.inner.catalog.begin().await?;
+        name_is_free::<Pool>(&mut tx, Query::all(), &name, None).await?;
+        let same_path = Query::<Pool>::all().eq("path", path.as_str());
+        if let Some(other) = catalog::select(&mut tx, same_path).await?.pop() {
+            let why = format!("pool '{}' lies in '{path}' already", other.name);
+            return Err(ControlError::Invalid { field: "path", why });
+        }
+        let pool = Pool {
+            id: PoolId(self.inner.new_id()),
+            name,
+            driver: Driver::Local,
+            node: self.local_node(&mut tx).await?,
+            class,
+            path,
+            io: new.io,
+            capacity: new.capacity,
+            state: PoolState::Opening,
+            fault: None,
+            usage: None,
+            created_ms: self.inner.now_ms(),
+        };
+        catalog::insert(&mut tx, &pool).await?;
+        let (action, result) = ("pool.create", EventResult::Accepted);
+        self.inner.record(&mut tx, caller, &pool, action, result, "").await?;
+        self.inner.commit(tx).await?;
+        Ok(pool)
+    }
+
+    /// The pool of this name: the one that is there, or a new one. For set-up at every start.
+    ///
+    /// # Errors
+    /// As for [`Control::pool_create`].
+    pub async fn pool_ensure(&self, caller: &Caller, new: PoolCreate) -> Result<Pool> {
+        match self.pool_get(caller, &new.name).await {
+            Err(ControlError::NotFound { .. }) => self.pool_create(caller, new).await,
+            other => other,
+        }
+    }
+
+    /// # Errors
+    /// Not an admin; bad paging.
+    pub async fn pool_list(&self, caller: &Caller, filter: &PoolFilter) -> Result<Page<Pool>> {
+        caller.must_be(Role::Admin, "see pools")?;
+        self.refresh_usage().await;
+        let mut on = self.inner.catalog.read().await?;
+        let query = Query::all()
+            .maybe("name", filter.name.as_deref())
+            .maybe("class", filter.class.as_deref());
+        self.inner.page(&mut on, query, &filter.paging).await
+    }
+
+    /// # Errors
+    /// Not an admin; no such pool.
+    pub async fn pool_get(&self, caller: &Caller, pool: &str) -> Result<Pool> {
+        caller.must_be(Role::Admin, "see pools")?;
+        self.refresh_usage().await;
+        let mut on = self.inner.catalog.read().await?;
+        resolve(&mut on, caller, pool).await
+    }
+
+    /// # Errors
+    /// Not an admin; a bad value; the class would change while volumes lie in the pool.
+    pub async fn pool_update(
+        &self,
+        caller: &Caller,
+        pool: &str,
+        change: PoolUpdate,
+    ) -> Result<Pool> {
+        caller.must_be(Role::Admin, "change pools")?;
+        let mut tx = self.inner.catalog.begin().await?;
+        let mut pool: Pool = resolve(&mut tx, caller, pool).await?;
+        if let Some(name) = &change.name {
+            pool.name = valid_name(name)?;
+            name_is_free::<Pool>(&mut tx, Query::all(), &pool.name, Some(pool.id.0)).await?;
+        }
+        if let Some(class) = &change.class {
+            let class = text::class(class).map_err(invalid("class"))?;
+            if class != pool.class {
+                self.holds_no_volume(&mut tx, &pool).await?;
+            }
+            pool.class = class;
+        }
+        if let Some(capacity) = change.capacity {
+            pool.capacity = Some(capacity);
+            // The node is told by opening it again, which it takes as a change of the limit.
+            self.inner.board.forget(pool.id.0);
+        }
+        catalog::update(&mut tx, &pool).await?;
+        self.inner.done(&mut tx, caller, &pool, "pool.update").await?;
+        self.inner.commit(tx).await?;
+        Ok(pool)
+    }
+
+    /// Give the pool up; its directory stays.
+    ///
+    /// # Errors
+    /// Not an admin; no such pool; volumes lie in it.
+    pub async fn pool_delete(&self, caller: &Caller, pool: &str) -> Result<()> {
+        caller.must_be(Role::Admin, "delete pools")?;
+        let mut tx = self.inner.catalog.begin().await?;
+        let mut pool: Pool = resolve(&mut tx, caller, pool).await?;
+        self.holds_no_volume(&mut tx, &pool).await?;
+        if pool.state != PoolState::Closing {
+            pool.state = PoolState::Closing;
+            catalog::update(&mut tx, &pool).await?;
+            let (action, result) = ("pool.delete", EventResult::Accepted);
+            self.inner.record(&mut tx, caller, &pool, action, result, "").await?;
+        }
+        self.inner.commit(tx).await
+    }
+
+    async fn holds_no_volume(&self, on: &mut Connection, pool: &Pool) -> Result<()> {
+        let volumes = catalog::count(on, Query::<Volume>::all().eq("pool", pool.id)).await?;
+        if volumes == 0 {
+            return Ok(());
+        }
+        Err(ControlError::InUse {
+            kind: ResourceKind::Pool,
+            name: pool.name.clone(),
+            by: format!("{volumes} volumes"),
+        })
+    }
+
+    /// The id of the node in this process, made when the first pool needs it.
+    async fn local_node(&self, on: &mut Connection) -> Result<NodeId> {
+        let known = catalog::select(on, Query::<Pool>::all().limit(1)).await?.pop();
+        Ok(known.map_or_else(|| NodeId(self.inner.new_id()), |pool| pool.node))
+    }
+
+    /// Ask the node how full its pools are and note it. A node that is away changes nothing:
+    /// the last figures stand.
+    pub(crate) async fn refresh_usage(&self) {
+        let usages = match self.inner.node.pool_usage().await {
+            Ok(usages) => usages,
+            Err(error) => {
+                tracing::debug!(%error, "the node does not say how full its pools are");
+                return;
+            }
+        };
+        if let Err(error) = self.note_usage(usages).await {
+            tracing::warn!(%error, "the usage of pools could not be noted");
+        }
+    }
+
+    async fn note_usage(&self, usages: Vec<model::order::PoolUsage>) -> Result<()> {
+        let fresh = |usage: &model::order::PoolUsage| Usage {
+            capacity: usage.capacity,
+            used: usage.used,
+            provisioned: usage.provisioned,
+        };
+        let mut on = self.inner.catalog.read().await?;
+        let known: Vec<Pool> = catalog::select(&mut on, Query::all()).await?;
+        drop(on);
+        let differs = |usage: &&model::order::PoolUsage| {
+            known.iter().any(|pool| pool.id == usage.pool && pool.usage != Some(fresh(usage)))
+        };
+        let news: Vec<_> = usages.iter().filter(differs).collect();
+        if news.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.inner.catalog.begin().await?;
+        for usage in news {
+            if let Some(mut pool) = catalog::get::<Pool>(&mut tx, usage.pool.0).await? {
+                pool.usage = Some(fresh(usage));
+                catalog::update(&mut tx, &pool).await?;
+            }
+        }
+        // No wake: figures ask for no work.
+        tx.commit().await?;
+        Ok(())
+    }
+}

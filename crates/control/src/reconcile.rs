@@ -1,0 +1,181 @@
+//! The loop that brings the node to what the catalog wants.
+//!
+//! ```text
+//!  a request commits --wake--> pass: desired -> plan -> steps not running and due
+//!          ^                                              | each in a task of its own
+//!          |                                              v
+//!   GET sees the outcome <-- one transaction <-- orders to the node; failures pause and grow
+//! ```
+//!
+//! After a crash the same pass finds the same transient states and sends the same orders.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use model::attachment::AttachmentState;
+use model::operation::Operation;
+use model::snapshot::Snapshot;
+use model::volume::Volume;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::board::{Claim, Step};
+use crate::catalog::{self, AttachmentRecord, Query};
+use crate::error::Result;
+use crate::facade::{Control, Inner};
+use crate::plan::{Desired, plan};
+use crate::work::Outcome;
+
+/// How long nothing is looked at when nothing is due: a net below the wake-ups.
+const IDLE_PAUSE: Duration = Duration::from_secs(30);
+/// How soon a pass that could not read the catalog is tried again.
+const CATALOG_PAUSE: Duration = Duration::from_secs(1);
+
+const TRANSIENT_VOLUMES: &[&str] = &["creating", "extending", "reverting", "exporting", "deleting"];
+
+impl Control {
+    /// Begin the work in the background: everything that a crash left half done, then whatever
+    /// requests ask for. It ends when the last clone of this `Control` is gone.
+    pub fn start(&self) {
+        let inner = Arc::downgrade(&self.inner);
+        tokio::spawn(run(inner));
+    }
+
+    /// Bring the node to what is wanted as far as it goes now: steps that fail are left to the
+    /// loop. For start-up, and for whoever has no loop.
+    ///
+    /// # Errors
+    /// The catalog failed.
+    pub async fn reconcile(&self) -> Result<()> {
+        loop {
+            let begun = self.inner.pass().await?;
+            if begun.is_empty() {
+                self.inner.idle().await;
+                // What others ended in the meantime may have made new steps possible.
+                let begun = self.inner.pass().await?;
+                if begun.is_empty() {
+                    return Ok(());
+                }
+                join(begun).await;
+            } else {
+                join(begun).await;
+            }
+        }
+    }
+
+    /// Wait for the steps that run, then let go of the catalog. Requests fail from here on.
+    pub async fn shutdown(&self) {
+        self.inner.idle().await;
+        self.inner.catalog.close().await;
+    }
+}
+
+async fn join(begun: Vec<JoinHandle<()>>) {
+    for task in begun {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "a step broke off");
+        }
+    }
+}
+
+async fn run(inner: Weak<Inner>) {
+    loop {
+        // The strong reference lives for one pass only, so that the loop keeps nobody alive.
+        let Some(control) = inner.upgrade() else { return };
+        let next = match control.pass().await {
+            Ok(_tasks) => control.board.next_due().map_or(IDLE_PAUSE, until),
+            Err(error) => {
+                tracing::warn!(%error, "the catalog could not be read; trying again");
+                CATALOG_PAUSE
+            }
+        };
+        let wake = Arc::clone(&control.wake);
+        drop(control);
+        // A dropped `Control` wakes the loop, which then finds it gone.
+        let _woken_or_due = tokio::time::timeout(next.min(IDLE_PAUSE), wake.notified()).await;
+    }
+}
+
+fn until(due: Instant) -> Duration {
+    due.saturating_duration_since(Instant::now())
+}
+
+impl Inner {
+    /// One look: begin every step that is wanted, due and not held up.
+    async fn pass(self: &Arc<Self>) -> Result<Vec<JoinHandle<()>>> {
+        let desired = self.desired().await?;
+        let steps = plan(&desired, |id| self.board.is_confirmed(id));
+        self.board.keep_only(&steps);
+        let claims = steps.into_iter().filter_map(|step| self.claim(step, false));
+        let begin = |claim: Claim| {
+            let inner = Arc::clone(self);
+            tokio::spawn(async move {
+                inner.run_claimed(claim).await;
+            })
+        };
+        Ok(claims.map(begin).collect())
+    }
+
+    /// Run one step as soon as nothing holds it up, whatever pause it was in.
+    pub(crate) async fn run_now(self: &Arc<Self>, step: Step) -> Outcome {
+        let claim = self.claim_soon(step).await;
+        self.run_claimed(claim).await
+    }
+
+    async fn run_claimed(self: &Arc<Self>, claim: Claim) -> Outcome {
+        let outcome = self.perform(&claim).await;
+        match &outcome {
+            Outcome::Done(_) => self.board.clear(claim.step),
+            Outcome::Nothing => self.board.wait(claim.step, CATALOG_PAUSE),
+            Outcome::Wait(pause) => self.board.wait(claim.step, *pause),
+            Outcome::Retry(error) => {
+                tracing::warn!(step = ?claim.step, %error, "a step failed and will be tried again");
+                self.board.pause(&claim);
+            }
+        }
+        drop(claim);
+        self.wake.notify_one();
+        outcome
+    }
+
+    async fn desired(&self) -> Result<Desired> {
+        let mut on = self.catalog.read().await?;
+        let volumes = Query::<Volume>::all().one_of("status", TRANSIENT_VOLUMES);
+        let snapshots = Query::<Snapshot>::all().one_of("state", &["creating", "deleting"]);
+        let operations = Query::<Operation>::all().one_of("state", &["pending", "running"]);
+        let all = !self.board.all_confirmed();
+        let states: &[&str] = if all {
+            &["attaching", "attached", "detaching", "fencing"]
+        } else {
+            &["attaching", "detaching", "fencing"]
+        };
+        let attachments = Query::<AttachmentRecord>::all().one_of("state", states);
+        let mut desired = Desired {
+            pools: catalog::select(&mut on, Query::all()).await?,
+            volumes: catalog::select(&mut on, volumes).await?,
+            snapshots: catalog::select(&mut on, snapshots).await?,
+            operations: catalog::select(&mut on, operations).await?,
+            ..Desired::default()
+        };
+        for record in catalog::select(&mut on, attachments).await? {
+            desired.attachments.push(record.attachment);
+        }
+        let is_news = |a: &model::attachment::Attachment| {
+            a.state == AttachmentState::Attached && !self.board.is_confirmed(a.id.0)
+        };
+        if all && !desired.attachments.iter().any(is_news) {
+            self.board.set_all_confirmed();
+        }
+        let volumes = desired.attachments.iter().map(|attachment| attachment.volume);
+        let of_snapshots = desired.snapshots.iter().map(|snapshot| snapshot.volume);
+        for id in volumes.chain(of_snapshots).collect::<Vec<_>>() {
+            if desired.pool_of.contains_key(&id) {
+                continue;
+            }
+            if let Some(volume) = catalog::get::<Volume>(&mut on, id.0).await? {
+                desired.pool_of.insert(id, volume.pool);
+            }
+        }
+        Ok(desired)
+    }
+}

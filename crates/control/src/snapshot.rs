@@ -1,0 +1,209 @@
+//! Snapshots: create, list, show, change, delete. Cloning is `volume_create` from one.
+
+use std::collections::HashMap;
+
+use model::event::EventResult;
+use model::id::{SnapshotId, VolumeId};
+use model::pool::Pool;
+use model::project::Project;
+use model::size::ByteSize;
+use model::snapshot::{Snapshot, SnapshotState};
+use model::user::Role;
+use model::volume::Volume;
+
+use crate::caller::Caller;
+use crate::catalog::{self, Connection, Query};
+use crate::error::{ControlError, Result};
+use crate::facade::{
+    Control, listed_project, resolve, valid_description, valid_metadata, valid_name,
+};
+use crate::page::Page;
+use crate::params::{SnapshotCreate, SnapshotFilter, SnapshotUpdate, SnapshotView};
+use crate::pool::has_room;
+use crate::project;
+use crate::volume::{busy, expected};
+
+/// A snapshot starts small, but not from nothing: with less room than this in the pool, the next
+/// write to the volume would fail, and it is better to say so now.
+const LEAST_ROOM: ByteSize = ByteSize(1 << 20);
+
+/// Refuse what would take the project or the volume past its quotas.
+async fn within_quota(on: &mut Connection, project: &Project, volume: &Volume) -> Result<()> {
+    let quotas = project.quotas;
+    let used = project::usage(on, project.id).await?.snapshots;
+    let of_volume = Query::<Snapshot>::all().eq("volume", volume.id).null("hidden_for");
+    let of_volume = catalog::count(on, of_volume).await?;
+    let limits = [
+        ("snapshots", quotas.snapshots, used),
+        ("snapshots of one volume", quotas.snapshots_per_volume, of_volume),
+    ];
+    for (what, limit, used) in limits {
+        if used >= limit {
+            return Err(ControlError::QuotaExceeded {
+                what,
+                limit: limit.to_string(),
+                used: used.to_string(),
+                asked: "1".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn view(on: &mut Connection, snapshot: Snapshot) -> Result<SnapshotView> {
+    let volume: Volume = expected(on, snapshot.volume.0).await?;
+    Ok(SnapshotView { snapshot, volume_name: volume.name })
+}
+
+impl Control {
+    /// A new snapshot, in state `creating`; attached hosts notice nothing.
+    ///
+    /// # Errors
+    /// A reader; a bad value; a quota; the pool is full; other work goes on with the volume.
+    pub async fn snapshot_create(
+        &self,
+        caller: &Caller,
+        new: SnapshotCreate,
+    ) -> Result<SnapshotView> {
+        caller.must_be(Role::Member, "create snapshots")?;
+        let name = valid_name(&new.name)?;
+        let description = valid_description(&new.description)?;
+        let metadata = valid_metadata(&new.metadata)?;
+        self.refresh_usage().await;
+        let mut tx = self.inner.catalog.begin().await?;
+        let volume: Volume = resolve(&mut tx, caller, &new.volume).await?;
+        if !volume.status.takes_snapshots() {
+            return Err(busy(&volume, "snapshot"));
+        }
+        let project: Project = expected(&mut tx, volume.project.0).await?;
+        within_quota(&mut tx, &project, &volume).await?;
+        let pool: Pool = expected(&mut tx, volume.pool.0).await?;
+        has_room(&pool, LEAST_ROOM)?;
+        let snapshot = Snapshot {
+            id: SnapshotId(self.inner.new_id()),
+            project: volume.project,
+            volume: volume.id,
+            name,
+            description,
+            metadata,
+            size: volume.size,
+            state: SnapshotState::Creating,
+            fault: None,
+            hidden_for: None,
+            created_ms: self.inner.now_ms(),
+        };
+        catalog::insert(&mut tx, &snapshot).await?;
+        let detail = format!("of volume '{}'", volume.name);
+        let (action, result) = ("snapshot.create", EventResult::Accepted);
+        self.inner.record(&mut tx, caller, &snapshot, action, result, detail).await?;
+        self.inner.commit(tx).await?;
+        Ok(SnapshotView { snapshot, volume_name: volume.name })
+    }
+
+    /// # Errors
+    /// No such volume or project; bad paging.
+    pub async fn snapshot_list(
+        &self,
+        caller: &Caller,
+        filter: &SnapshotFilter,
+    ) -> Result<Page<SnapshotView>> {
+        let mut on = self.inner.catalog.read().await?;
+        let project = listed_project(&mut on, caller, filter.project.as_deref()).await?;
+        let volume = match &filter.volume {
+            None => None,
+            Some(name) => Some(resolve::<Volume>(&mut on, caller, name).await?.id),
+        };
+        let query = Query::<Snapshot>::all()
+            .null("hidden_for")
+            .maybe("project", project)
+            .maybe("volume", volume)
+            .maybe("name", filter.name.as_deref());
+        let page = self.inner.page(&mut on, query, &filter.paging).await?;
+        let mut names: HashMap<VolumeId, String> = HashMap::new();
+        let mut items = Vec::with_capacity(page.items.len());
+        for snapshot in page.items {
+            let volume_name = match names.get(&snapshot.volume) {
+                Some(name) => name.clone(),
+                None => expected::<Volume>(&mut on, snapshot.volume.0).await?.name,
+            };
+            names.insert(snapshot.volume, volume_name.clone());
+            items.push(SnapshotView { snapshot, volume_name });
+        }
+        Ok(Page { items, next: page.next })
+    }
+
+    /// # Errors
+    /// No such snapshot, or ambiguous.
+    pub async fn snapshot_get(&self, caller: &Caller, snapshot: &str) -> Result<SnapshotView> {
+        let mut on = self.inner.catalog.read().await?;
+        let snapshot: Snapshot = resolve(&mut on, caller, snapshot).await?;
+        view(&mut on, snapshot).await
+    }
+
+    /// # Errors
+    /// A reader; no such snapshot, or ambiguous; a bad value.
+    pub async fn snapshot_update(
+        &self,
+        caller: &Caller,
+        snapshot: &str,
+        change: SnapshotUpdate,
+    ) -> Result<SnapshotView> {
+        caller.must_be(Role::Member, "change snapshots")?;
+        let mut tx = self.inner.catalog.begin().await?;
+        let mut snapshot: Snapshot = resolve(&mut tx, caller, snapshot).await?;
+        if let Some(name) = &change.name {
+            snapshot.name = valid_name(name)?;
+        }
+        if let Some(description) = &change.description {
+            snapshot.description = valid_description(description)?;
+        }
+        if let Some(metadata) = &change.metadata {
+            snapshot.metadata = valid_metadata(metadata)?;
+        }
+        catalog::update(&mut tx, &snapshot).await?;
+        self.inner.done(&mut tx, caller, &snapshot, "snapshot.update").await?;
+        let view = view(&mut tx, snapshot).await?;
+        self.inner.commit(tx).await?;
+        Ok(view)
+    }
+
+    /// The snapshot goes to `deleting`; its bytes are merged afterwards, as an operation.
+    ///
+    /// # Errors
+    /// A reader; clones depend on it; it is being made, or reverted to.
+    pub async fn snapshot_delete(&self, caller: &Caller, snapshot: &str) -> Result<SnapshotView> {
+        caller.must_be(Role::Member, "delete snapshots")?;
+        let mut tx = self.inner.catalog.begin().await?;
+        let mut snapshot: Snapshot = resolve(&mut tx, caller, snapshot).await?;
+        if snapshot.state == SnapshotState::Deleting {
+            return view(&mut tx, snapshot).await;
+        }
+        let clones = Query::<Volume>::all().eq("origin_snapshot", snapshot.id);
+        let clones = catalog::select(&mut tx, clones).await?;
+        if !clones.is_empty() {
+            return Err(ControlError::SnapshotHasClones {
+                snapshot: snapshot.name,
+                clones: clones.into_iter().map(|clone| clone.name).collect(),
+            });
+        }
+        if !snapshot.state.may_become(SnapshotState::Deleting) {
+            return Err(ControlError::SnapshotBusy {
+                snapshot: snapshot.name,
+                state: snapshot.state.word(),
+                action: "delete",
+            });
+        }
+        let volume: Volume = expected(&mut tx, snapshot.volume.0).await?;
+        if volume.status == (model::volume::VolumeStatus::Reverting { to: snapshot.id }) {
+            return Err(busy(&volume, "delete a snapshot of"));
+        }
+        snapshot.state = SnapshotState::Deleting;
+        snapshot.fault = None;
+        catalog::update(&mut tx, &snapshot).await?;
+        let (action, result) = ("snapshot.delete", EventResult::Accepted);
+        self.inner.record(&mut tx, caller, &snapshot, action, result, "").await?;
+        let view = view(&mut tx, snapshot).await?;
+        self.inner.commit(tx).await?;
+        Ok(view)
+    }
+}

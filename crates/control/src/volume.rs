@@ -1,0 +1,485 @@
+//! Volumes: create, list, show, change, delete.
+
+use std::collections::HashMap;
+
+use model::event::{EventResult, ResourceKind};
+use model::host::Host;
+use model::id::{AttachmentId, OperationId, PoolId, ProjectId, SnapshotId, VolumeId, VolumeTypeId};
+use model::operation::OperationKind;
+use model::pool::Pool;
+use model::project::Project;
+use model::size::ByteSize;
+use model::snapshot::{Snapshot, SnapshotState};
+use model::user::Role;
+use model::volume::{self, Origin, Volume, VolumeStatus};
+use model::volume_type::VolumeType;
+
+use crate::caller::Caller;
+use crate::catalog::{self, AttachmentRecord, Connection, Query, Transaction};
+use crate::error::{ControlError, Result};
+use crate::facade::{
+    Control, Inner, invalid, listed_project, not_found, project_for, resolve, valid_description,
+    valid_metadata, valid_name,
+};
+use crate::page::Page;
+use crate::params::{VolumeCreate, VolumeFilter, VolumeSource, VolumeUpdate, VolumeView};
+use crate::volume_type::{fitting_types, usable_type};
+use crate::{pool, project};
+
+/// What a source settles for the new volume.
+#[derive(Default)]
+struct Start {
+    /// The new volume must be at least this large.
+    size: ByteSize,
+    volume_type: Option<VolumeTypeId>,
+    /// Clones lie where their source lies.
+    pool: Option<PoolId>,
+    /// The volume, and the snapshot of it; none yet when the clone is to own one.
+    shared: Option<(VolumeId, Option<SnapshotId>)>,
+}
+
+/// Refuse what would take the project past its quotas.
+pub(crate) async fn within_quota(
+    on: &mut Connection,
+    project: &Project,
+    volumes: u64,
+    more: ByteSize,
+) -> Result<()> {
+    let used = project::usage(on, project.id).await?;
+    let quotas = project.quotas;
+    if volumes > 0 && used.volumes + volumes > quotas.volumes {
+        return Err(ControlError::QuotaExceeded {
+            what: "volumes",
+            limit: quotas.volumes.to_string(),
+            used: used.volumes.to_string(),
+            asked: volumes.to_string(),
+        });
+    }
+    let limit = u128::from(quotas.gigabytes) << 30;
+    if u128::from(used.bytes) + u128::from(more.0) > limit {
+        return Err(ControlError::QuotaExceeded {
+            what: "gigabytes",
+            limit: format!("{} GiB", quotas.gigabytes),
+            used: ByteSize(used.bytes).to_string(),
+            asked: more.to_string(),
+        });
+    }
+    Ok(())
+}
+
+/// Refuse what is larger than the type allows.
+pub(crate) fn within_type(kind: &VolumeType, size: ByteSize) -> Result<()> {
+    match kind.max_size {
+        Some(max) if size > max => Err(ControlError::Invalid {
+            field: "size",
+            why: format!("{size} is more than {max}, the most that type '{}' allows", kind.name),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuse a type whose volumes lie elsewhere than in this pool.
+pub(crate) async fn pool_serves(
+    on: &mut Connection,
+    project: ProjectId,
+    pool: &Pool,
+    kind: &VolumeType,
+) -> Result<()> {
+    if pool.class == kind.class && (kind.pools.is_empty() || kind.pools.contains(&pool.id)) {
+        return Ok(());
+    }
+    Err(ControlError::RetypeNeedsMove {
+        from: pool.class.clone(),
+        to: kind.class.clone(),
+        fits: fitting_types(on, project, pool).await?,
+    })
+}
+
+/// Names of the hosts that have the volume, or are on their way in or out.
+pub(crate) async fn host_names(on: &mut Connection, volume: VolumeId) -> Result<Vec<String>> {
+    let query = Query::<Host>::all().fragment(
+        "id IN (SELECT host FROM attachments WHERE volume =",
+        volume,
+        ")",
+    );
+    Ok(catalog::select(on, query).await?.into_iter().map(|host| host.name).collect())
+}
+
+/// A row that must be there because a foreign key says so.
+pub(crate) async fn expected<R: catalog::Record>(on: &mut Connection, id: uuid::Uuid) -> Result<R> {
+    let found = catalog::get::<R>(on, id).await?;
+    found.ok_or_else(|| not_found(R::KIND, &id.to_string()))
+}
+
+pub(crate) fn busy(volume: &Volume, action: &'static str) -> ControlError {
+    ControlError::VolumeBusy { volume: volume.name.clone(), status: volume.status.word(), action }
+}
+
+impl Control {
+    /// A new volume, in status `creating`.
+    ///
+    /// # Errors
+    /// A reader; a bad value; an unknown source, type or project; a quota; no room.
+    pub async fn volume_create(&self, caller: &Caller, new: VolumeCreate) -> Result<VolumeView> {
+        caller.must_be(Role::Member, "create volumes")?;
+        let name = valid_name(&new.name)?;
+        let description = valid_description(&new.description)?;
+        let metadata = valid_metadata(&new.metadata)?;
+        let asked = new.size.map(volume::size).transpose().map_err(invalid("size"))?;
+        self.refresh_usage().await;
+        let inner = &self.inner;
+        let mut tx = inner.catalog.begin().await?;
+        let project = project_for(&mut tx, caller, new.project.as_deref()).await?;
+        let start = start_from(&mut tx, caller, project.id, &new.source).await?;
+        let size = size_of(asked, start.size)?;
+        let kind = self.type_of(&mut tx, caller, &project, &new, &start).await?;
+        within_type(&kind, size)?;
+        let pool = pool_of(&mut tx, &project, &kind, &start, size).await?;
+        within_quota(&mut tx, &project, 1, size).await?;
+
+        let id = VolumeId(inner.new_id());
+        let mut volume = Volume {
+            id,
+            project: project.id,
+            name,
+            description,
+            metadata,
+            volume_type: kind.id,
+            pool: pool.id,
+            size,
+            origin: Origin::Blank,
+            status: VolumeStatus::Creating { import: None },
+            fault: None,
+            created_ms: inner.now_ms(),
+        };
+        inner.set_origin(&mut tx, caller, &mut volume, &new.source, &start).await?;
+        catalog::insert(&mut tx, &volume).await?;
+        let detail = format!("{size} of type '{}'", kind.name);
+        let (action, result) = ("volume.create", EventResult::Accepted);
+        inner.record(&mut tx, caller, &volume, action, result, detail).await?;
+        inner.commit(tx).await?;
+        let (type_name, multiattach) = (kind.name, kind.multiattach);
+        let operation = operation_of(&volume);
+        Ok(VolumeView { volume, type_name, multiattach, attachments: Vec::new(), operation })
+    }
+
+    async fn type_of(
+        &self,
+        on: &mut Connection,
+        caller: &Caller,
+        project: &Project,
+        new: &VolumeCreate,
+        start: &Start,
+    ) -> Result<VolumeType> {
+        let inherited = start.volume_type.map(|id| id.to_string());
+        let name = new.volume_type.as_deref().or(inherited.as_deref());
+        let name = name.unwrap_or(&self.inner.settings.default_type);
+        usable_type(on, caller, project.id, name).await
+    }
+
+    /// # Errors
+    /// No such project or type; bad paging.
+    pub async fn volume_list(
+        &self,
+        caller: &Caller,
+        filter: &VolumeFilter,
+    ) -> Result<Page<VolumeView>> {
+        let mut on = self.inner.catalog.read().await?;
+        let project = listed_project(&mut on, caller, filter.project.as_deref()).await?;
+        let kind = match &filter.volume_type {
+            None => None,
+            Some(name) => Some(resolve::<VolumeType>(&mut on, caller, name).await?.id),
+        };
+        let query = Query::<Volume>::all()
+            .maybe("project", project)
+            .maybe("name", filter.name.as_deref())
+            .maybe("status", filter.status.as_deref())
+            .maybe("volume_type", kind);
+        let page = self.inner.page(&mut on, query, &filter.paging).await?;
+        Ok(Page { items: views(&mut on, project, page.items).await?, next: page.next })
+    }
+
+    /// # Errors
+    /// No such volume, or ambiguous.
+    pub async fn volume_get(&self, caller: &Caller, volume: &str) -> Result<VolumeView> {
+        let mut on = self.inner.catalog.read().await?;
+        let volume: Volume = resolve(&mut on, caller, volume).await?;
+        view(&mut on, volume).await
+    }
+
+    /// Rename, describe, label.
+    ///
+    /// # Errors
+    /// A reader; no such volume, or ambiguous; a bad value.
+    pub async fn volume_update(
+        &self,
+        caller: &Caller,
+        volume: &str,
+        change: VolumeUpdate,
+    ) -> Result<VolumeView> {
+        caller.must_be(Role::Member, "change volumes")?;
+        let mut tx = self.inner.catalog.begin().await?;
+        let mut volume: Volume = resolve(&mut tx, caller, volume).await?;
+        if let Some(name) = &change.name {
+            volume.name = valid_name(name)?;
+        }
+        if let Some(description) = &change.description {
+            volume.description = valid_description(description)?;
+        }
+        if let Some(metadata) = &change.metadata {
+            volume.metadata = valid_metadata(metadata)?;
+        }
+        catalog::update(&mut tx, &volume).await?;
+        self.inner.done(&mut tx, caller, &volume, "volume.update").await?;
+        let view = view(&mut tx, volume).await?;
+        self.inner.commit(tx).await?;
+        Ok(view)
+    }
+
+    /// The volume goes to `deleting`, and is gone when the node has let go of it. `cascade` takes
+    /// its snapshots along.
+    ///
+    /// # Errors
+    /// A reader; attached; clones depend on it; snapshots without `cascade`; other work goes on.
+    pub async fn volume_delete(
+        &self,
+        caller: &Caller,
+        volume: &str,
+        cascade: bool,
+    ) -> Result<VolumeView> {
+        caller.must_be(Role::Member, "delete volumes")?;
+        let inner = &self.inner;
+        let mut tx = inner.catalog.begin().await?;
+        let mut volume: Volume = resolve(&mut tx, caller, volume).await?;
+        if volume.status == VolumeStatus::Deleting {
+            return view(&mut tx, volume).await;
+        }
+        let hosts = host_names(&mut tx, volume.id).await?;
+        if !hosts.is_empty() {
+            let (volume, action) = (volume.name, "deleted");
+            return Err(ControlError::VolumeInUse { volume, hosts, action });
+        }
+        if !volume.status.may_become(&VolumeStatus::Deleting) {
+            return Err(busy(&volume, "delete"));
+        }
+        let snapshots = nothing_depends(&mut tx, &volume, cascade).await?;
+        for mut snapshot in snapshots {
+            snapshot.state = SnapshotState::Deleting;
+            catalog::update(&mut tx, &snapshot).await?;
+            let (action, result) = ("snapshot.delete", EventResult::Accepted);
+            inner.record(&mut tx, caller, &snapshot, action, result, "with its volume").await?;
+        }
+        volume.status = VolumeStatus::Deleting;
+        volume.fault = None;
+        catalog::update(&mut tx, &volume).await?;
+        let (action, result) = ("volume.delete", EventResult::Accepted);
+        inner.record(&mut tx, caller, &volume, action, result, "").await?;
+        let view = view(&mut tx, volume).await?;
+        inner.commit(tx).await?;
+        Ok(view)
+    }
+}
+
+/// The snapshots that go along with the volume; an error when something else depends on it.
+async fn nothing_depends(
+    on: &mut Connection,
+    volume: &Volume,
+    cascade: bool,
+) -> Result<Vec<Snapshot>> {
+    let clones = Query::<Volume>::all().eq("origin_volume", volume.id);
+    let clones: Vec<String> =
+        catalog::select(on, clones).await?.into_iter().map(|clone| clone.name).collect();
+    let own = Query::<Snapshot>::all().eq("volume", volume.id).null("hidden_for");
+    let snapshots: Vec<Snapshot> = catalog::select(on, own).await?;
+    if !clones.is_empty() || (!cascade && !snapshots.is_empty()) {
+        let named = if cascade { Vec::new() } else { names_of(&snapshots) };
+        return Err(ControlError::VolumeHasDependents {
+            volume: volume.name.clone(),
+            snapshots: named,
+            clones,
+        });
+    }
+    if let Some(busy) = snapshots.iter().find(|s| s.state == SnapshotState::Creating) {
+        return Err(ControlError::SnapshotBusy {
+            snapshot: busy.name.clone(),
+            state: busy.state.word(),
+            action: "delete",
+        });
+    }
+    Ok(snapshots.into_iter().filter(|s| s.state != SnapshotState::Deleting).collect())
+}
+
+fn names_of(snapshots: &[Snapshot]) -> Vec<String> {
+    snapshots.iter().map(|snapshot| snapshot.name.clone()).collect()
+}
+
+fn size_of(asked: Option<ByteSize>, least: ByteSize) -> Result<ByteSize> {
+    let missing = || "it is needed where no source gives it".to_owned();
+    match asked {
+        Some(size) if size < least => Err(ControlError::Invalid {
+            field: "size",
+            why: format!("{size} is less than the source, which is {least}"),
+        }),
+        Some(size) => Ok(size),
+        None if least > ByteSize(0) => Ok(least),
+        None => Err(ControlError::Invalid { field: "size", why: missing() }),
+    }
+}
+
+async fn start_from(
+    on: &mut Connection,
+    caller: &Caller,
+    project: ProjectId,
+    source: &VolumeSource,
+) -> Result<Start> {
+    let (volume, snapshot): (Volume, Option<Snapshot>) = match source {
+        VolumeSource::Blank | VolumeSource::Image { .. } => return Ok(Start::default()),
+        VolumeSource::Snapshot(name) => {
+            let snapshot: Snapshot = resolve(on, caller, name).await?;
+            if snapshot.state != SnapshotState::Available {
+                return Err(ControlError::SnapshotBusy {
+                    snapshot: snapshot.name,
+                    state: snapshot.state.word(),
+                    action: "clone",
+                });
+            }
+            (expected(on, snapshot.volume.0).await?, Some(snapshot))
+        }
+        VolumeSource::Volume(name) => {
+            let volume: Volume = resolve(on, caller, name).await?;
+            if !volume.status.takes_snapshots() {
+                return Err(busy(&volume, "clone"));
+            }
+            (volume, None)
+        }
+    };
+    if volume.project != project {
+        let (VolumeSource::Snapshot(name) | VolumeSource::Volume(name)) = source else {
+            return Err(not_found(ResourceKind::Volume, &volume.name));
+        };
+        let kind = snapshot.map_or(ResourceKind::Volume, |_| ResourceKind::Snapshot);
+        return Err(not_found(kind, name));
+    }
+    Ok(Start {
+        size: snapshot.as_ref().map_or(volume.size, |snapshot| snapshot.size),
+        volume_type: Some(volume.volume_type),
+        pool: Some(volume.pool),
+        shared: Some((volume.id, snapshot.map(|snapshot| snapshot.id))),
+    })
+}
+
+async fn pool_of(
+    on: &mut Connection,
+    project: &Project,
+    kind: &VolumeType,
+    start: &Start,
+    size: ByteSize,
+) -> Result<Pool> {
+    let Some(id) = start.pool else { return pool::choose(on, kind, size).await };
+    let pool: Pool = expected(on, id.0).await?;
+    pool_serves(on, project.id, &pool, kind).await?;
+    Ok(pool)
+}
+
+impl Inner {
+    async fn set_origin(
+        &self,
+        tx: &mut Transaction,
+        caller: &Caller,
+        volume: &mut Volume,
+        source: &VolumeSource,
+        start: &Start,
+    ) -> Result<()> {
+        if let VolumeSource::Image { path, format } = source {
+            let path = self.image_path(caller, path)?;
+            let kind = OperationKind::ImportImage { path: path.clone(), format: *format };
+            let operation = self.new_operation(tx, caller, volume, kind).await?;
+            volume.origin = Origin::Image { path };
+            volume.status = VolumeStatus::Creating { import: Some(operation.id) };
+        }
+        volume.origin = match start.shared {
+            None => return Ok(()),
+            Some((of, Some(snapshot))) => Origin::Snapshot { volume: of, snapshot },
+            Some((of, None)) => {
+                let snapshot = self.hidden_snapshot(tx, of, start.size, volume).await?;
+                Origin::Volume { volume: of, snapshot }
+            }
+        };
+        Ok(())
+    }
+
+    /// The snapshot of the source that only this clone knows, and that goes with it.
+    async fn hidden_snapshot(
+        &self,
+        tx: &mut Transaction,
+        of: VolumeId,
+        size: ByteSize,
+        clone: &Volume,
+    ) -> Result<SnapshotId> {
+        let snapshot = Snapshot {
+            id: SnapshotId(self.new_id()),
+            project: clone.project,
+            volume: of,
+            name: format!("for clone {}", clone.id),
+            description: String::new(),
+            metadata: model::text::Metadata::new(),
+            size,
+            state: SnapshotState::Creating,
+            fault: None,
+            hidden_for: Some(clone.id),
+            created_ms: self.now_ms(),
+        };
+        catalog::insert(tx, &snapshot).await?;
+        Ok(snapshot.id)
+    }
+}
+
+/// The long work that goes on with a volume.
+fn operation_of(volume: &Volume) -> Option<OperationId> {
+    match volume.status {
+        VolumeStatus::Creating { import } => import,
+        VolumeStatus::Exporting { operation } => Some(operation),
+        _ => None,
+    }
+}
+
+/// A volume with what people want to see beside it.
+pub(crate) async fn view(on: &mut Connection, volume: Volume) -> Result<VolumeView> {
+    let kind: VolumeType = expected(on, volume.volume_type.0).await?;
+    let attachments = Query::<AttachmentRecord>::all().eq("volume", volume.id);
+    let attachments = catalog::select(on, attachments).await?;
+    Ok(VolumeView {
+        type_name: kind.name,
+        multiattach: kind.multiattach,
+        attachments: attachments.into_iter().map(|record| record.attachment.id).collect(),
+        operation: operation_of(&volume),
+        volume,
+    })
+}
+
+/// The same for many, with two look-ups for all of them.
+async fn views(
+    on: &mut Connection,
+    project: Option<ProjectId>,
+    volumes: Vec<Volume>,
+) -> Result<Vec<VolumeView>> {
+    let kinds = catalog::select(on, Query::<VolumeType>::all()).await?;
+    let kinds: HashMap<VolumeTypeId, VolumeType> =
+        kinds.into_iter().map(|kind| (kind.id, kind)).collect();
+    let mut attachments: HashMap<VolumeId, Vec<AttachmentId>> = HashMap::new();
+    let query = Query::<AttachmentRecord>::all().maybe("project", project);
+    for AttachmentRecord { attachment, .. } in catalog::select(on, query).await? {
+        attachments.entry(attachment.volume).or_default().push(attachment.id);
+    }
+    let view = |volume: Volume| {
+        let kind = kinds.get(&volume.volume_type);
+        VolumeView {
+            type_name: kind.map(|kind| kind.name.clone()).unwrap_or_default(),
+            multiattach: kind.is_some_and(|kind| kind.multiattach),
+            attachments: attachments.remove(&volume.id).unwrap_or_default(),
+            operation: operation_of(&volume),
+            volume,
+        }
+    };
+    Ok(volumes.into_iter().map(view).collect())
+}

@@ -1,0 +1,81 @@
+//! Ending operations, and watching those that run by themselves.
+
+use std::time::Duration;
+
+use model::event::EventResult;
+use model::id::OperationId;
+use model::operation::{Operation, OperationState};
+use model::order::OrderError;
+use uuid::Uuid;
+
+use super::Outcome;
+use crate::caller::Caller;
+use crate::catalog::{self, Record, Transaction};
+use crate::error::Result;
+use crate::facade::Inner;
+
+/// How often running work is looked at.
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
+
+impl Inner {
+    /// One record, by id.
+    pub(super) async fn read_one<R: Record>(&self, id: Uuid) -> Result<Option<R>> {
+        let mut on = self.catalog.read().await?;
+        catalog::get(&mut on, id).await
+    }
+
+    /// Give the operation its final state.
+    pub(super) async fn end_operation(
+        &self,
+        tx: &mut Transaction,
+        id: OperationId,
+        answer: Result<(), OrderError>,
+    ) -> Result<()> {
+        let Some(mut operation) = catalog::get::<Operation>(tx, id.0).await? else {
+            return Ok(());
+        };
+        let (state, result) = match &answer {
+            Ok(()) => (OperationState::Succeeded, EventResult::Done),
+            Err(OrderError::Cancelled) => (OperationState::Cancelled, EventResult::Done),
+            Err(_) => (OperationState::Failed, EventResult::Failed),
+        };
+        if operation.state.is_final() {
+            return Ok(());
+        }
+        operation.state = state;
+        operation.fault = answer.err().map(|error| error.to_string());
+        operation.finished_ms = Some(self.now_ms());
+        catalog::update(tx, &operation).await?;
+        let action = format!("operation.{}", state.word());
+        let detail = operation.fault.clone().unwrap_or_default();
+        self.record(tx, &Caller::system(), &operation, &action, result, detail).await
+    }
+
+    /// Tell the node until the work has ended: the first time may have come before its start.
+    pub(super) async fn cancel_work(&self, id: OperationId) -> Result<Outcome> {
+        let Some(operation) = self.read_one::<Operation>(id.0).await? else {
+            return Ok(Outcome::Nothing);
+        };
+        if operation.state.is_final() {
+            return Ok(Outcome::Nothing);
+        }
+        self.node.cancel(operation.volume).await?;
+        Ok(Outcome::Wait(LOOK_PAUSE))
+    }
+
+    /// A merge is over when the node has no more work on the volume.
+    pub(super) async fn watch_merge(&self, id: OperationId) -> Result<Outcome> {
+        let Some(operation) = self.read_one::<Operation>(id.0).await? else {
+            return Ok(Outcome::Nothing);
+        };
+        match self.node.progress(operation.volume).await {
+            Ok(Some(_)) => return Ok(Outcome::Wait(LOOK_PAUSE)),
+            Ok(None) | Err(OrderError::Missing { .. }) => {}
+            Err(error) => return Ok(Outcome::Retry(error.into())),
+        }
+        let mut tx = self.catalog.begin().await?;
+        self.end_operation(&mut tx, id, Ok(())).await?;
+        tx.commit().await?;
+        Ok(Outcome::Done(None))
+    }
+}

@@ -21,6 +21,8 @@ pub enum TextError {
     Length,
     #[error("the key {0} comes twice")]
     Twice(String),
+    #[error("the peer declares a value for {0} that the standard does not allow")]
+    Declaration(String),
     #[error("the text is longer than {0} bytes")]
     TooMuch(usize),
     #[error("the peer answered {key} with {value}, which was not offered")]
@@ -28,3 +30,6 @@ pub enum TextError {
     #[error("the peer refused the key {0}")]
     Refused(String),
 }
+
+#[cfg(test)]
+mod tests;

@@ -120,7 +120,7 @@ impl Negotiation {
     /// length in the first answer.
     ///
     /// # Errors
-    /// [`TextError::Twice`] for a key that was negotiated before.
+    /// [`TextError::Twice`] for a key that was negotiated before, [`TextError::Declaration`].
     pub fn answer(&mut self, pairs: &[Pair], reply: &mut Vec<u8>) -> Result<(), TextError> {
         // MaxBurstLength first, wherever it stands: it bounds FirstBurstLength.
         let is_first = |pair: &&Pair| pair.0 == "MaxBurstLength";
@@ -175,6 +175,10 @@ impl Negotiation {
             *bytes = (*bytes).min(self.parameters.max_burst_bytes);
         }
         match table::agree(row.kind, ours, value) {
+            // A declaration is not answered, so that there is no way to say Reject.
+            None if matches!(row.kind, Kind::Declared(..)) => {
+                return Err(TextError::Declaration(key.to_owned()));
+            }
             None => text::append(reply, key, "Reject"),
             Some(agreed) => {
                 (row.set)(&mut self.parameters, agreed);

@@ -230,3 +230,6 @@ impl Residual {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -288,9 +288,10 @@ impl Full {
         else {
             return Err(Fatal::Protocol("a Text Response to no request"));
         };
-        match exchange.gathering.add(&frame.data, pdu.continues)? {
-            Some(pairs) => {
+        match exchange.gathering.whole(&frame.data, pdu.continues)? {
+            Some(text) => {
                 self.exchange = None;
+                let pairs = text::parse_list(&text)?;
                 events.push(Event::Text { itt: pdu.itt, pairs });
             }
             None if pdu.ttt == NO_TAG => {

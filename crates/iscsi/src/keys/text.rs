@@ -10,11 +10,25 @@ const VALUE_BYTES_MAX: usize = 8192;
 /// One key with its value.
 pub type Pair = (String, String);
 
-/// The pairs of a whole text, in order.
+/// The pairs of a whole text, in order, each key once: a negotiation.
 ///
 /// # Errors
 /// [`TextError`]: no pairs, too long, or a key that comes twice.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Pair>, TextError> {
+    let pairs = parse_list(bytes)?;
+    let mut names: Vec<&str> = pairs.iter().map(|pair| pair.0.as_str()).collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(TextError::Twice(pair[0].to_owned())),
+        None => Ok(pairs),
+    }
+}
+
+/// The pairs of a whole text, in order: the answer to SendTargets, where keys repeat.
+///
+/// # Errors
+/// [`TextError`]: no pairs, or too long.
+pub fn parse_list(bytes: &[u8]) -> Result<Vec<Pair>, TextError> {
     let mut pairs: Vec<Pair> = Vec::new();
     // Some initiators fill the segment with further zero bytes: empty pieces mean nothing.
     for piece in bytes.split(|byte| *byte == 0).filter(|piece| !piece.is_empty()) {
@@ -28,12 +42,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Pair>, TextError> {
         }
         pairs.push((key.to_owned(), value.to_owned()));
     }
-    let mut names: Vec<&str> = pairs.iter().map(|pair| pair.0.as_str()).collect();
-    names.sort_unstable();
-    match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(TextError::Twice(pair[0].to_owned())),
-        None => Ok(pairs),
-    }
+    Ok(pairs)
 }
 
 fn is_label(byte: u8) -> bool {
@@ -74,18 +83,23 @@ impl Gathering {
         Self { bytes: Vec::new(), bytes_max }
     }
 
-    /// Add one segment; the whole text once `continues` is false.
+    /// Add one segment; the pairs once `continues` is false.
     ///
     /// # Errors
     /// [`TextError::TooMuch`], or what [`parse`] says of the whole text.
     pub fn add(&mut self, segment: &[u8], continues: bool) -> Result<Option<Vec<Pair>>, TextError> {
+        self.whole(segment, continues)?.map(|text| parse(&text)).transpose()
+    }
+
+    /// Add one segment; the bytes of the whole text once `continues` is false.
+    ///
+    /// # Errors
+    /// [`TextError::TooMuch`].
+    pub fn whole(&mut self, segment: &[u8], continues: bool) -> Result<Option<Vec<u8>>, TextError> {
         if self.bytes.len() + segment.len() > self.bytes_max {
             return Err(TextError::TooMuch(self.bytes_max));
         }
         self.bytes.extend_from_slice(segment);
-        if continues {
-            return Ok(None);
-        }
-        parse(&std::mem::take(&mut self.bytes)).map(Some)
+        Ok((!continues).then(|| std::mem::take(&mut self.bytes)))
     }
 }

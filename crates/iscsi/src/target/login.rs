@@ -89,6 +89,9 @@ pub(super) struct Login {
     unsent: Bytes,
     stat_sn: u32,
     cmd_sn: u32,
+    /// MaxCmdSN minus ExpCmdSN: the initiator must know its window before the first response of
+    /// the full feature phase.
+    window_ahead: u32,
     last: Option<LoginRequest>,
 }
 
@@ -100,6 +103,7 @@ impl Login {
             unsent: Bytes::new(),
             stat_sn: 0,
             cmd_sn: 0,
+            window_ahead: settings.window.max(1) - 1,
             last: None,
         }
     }
@@ -232,7 +236,7 @@ impl Login {
             numbers: Numbers {
                 stat_sn: self.stat_sn,
                 exp_cmd_sn: self.cmd_sn,
-                max_cmd_sn: self.cmd_sn,
+                max_cmd_sn: self.cmd_sn.wrapping_add(self.window_ahead),
             },
             status,
         };

@@ -16,14 +16,14 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use scsi::sense::Status;
 
-pub const TARGET: &str = "iqn.2026-11.io.commonhold:volume-1";
-pub const HOST: &str = "iqn.2026-11.io.commonhold:host-1";
-pub const BLOCK: usize = 512;
+pub(crate) const TARGET: &str = "iqn.2026-11.io.commonhold:volume-1";
+pub(crate) const HOST: &str = "iqn.2026-11.io.commonhold:host-1";
+pub(crate) const BLOCK: usize = 512;
 
 /// What the node knows in these tests.
-pub struct Book {
-    pub authorization: Authorization,
-    pub targets: Vec<TargetRecord>,
+pub(crate) struct Book {
+    pub(crate) authorization: Authorization,
+    pub(crate) targets: Vec<TargetRecord>,
 }
 
 impl Directory for Book {
@@ -39,51 +39,53 @@ impl Directory for Book {
     }
 }
 
-pub fn open_book() -> Book {
+pub(crate) fn open_book() -> Book {
     let portals = vec![("192.0.2.1:3260".to_owned(), 1), ("[2001:db8::1]:3260".to_owned(), 2)];
     let targets = vec![TargetRecord { name: TARGET.to_owned(), portals }];
     Book { authorization: Authorization::Open, targets }
 }
 
-pub fn nonce(seed: u64) -> target::Nonce {
+pub(crate) fn nonce(seed: u64) -> target::Nonce {
     let mut random = StdRng::seed_from_u64(seed);
     Box::new(move |bytes| random.fill(bytes))
 }
 
-pub fn connection(settings: Settings, seed: u64) -> Connection {
+pub(crate) fn connection(settings: Settings, seed: u64) -> Connection {
     let address = "192.0.2.1:3260".parse().unwrap();
     Connection::new(Arc::new(settings), address, address, nonce(seed))
 }
 
 /// A command that the shell has not answered.
 #[derive(Clone, Debug)]
-pub struct Open {
-    pub cdb: Vec<u8>,
-    pub data: Vec<Bytes>,
+pub(crate) struct Open {
+    pub(crate) cdb: Vec<u8>,
+    pub(crate) data: Vec<Bytes>,
 }
 
-pub struct World {
-    pub target: Connection,
-    pub initiator: Initiator,
-    pub book: Book,
-    pub random: StdRng,
+pub(crate) struct World {
+    pub(crate) target: Connection,
+    pub(crate) initiator: Initiator,
+    pub(crate) book: Book,
+    pub(crate) random: StdRng,
     to_target: BytesMut,
     to_initiator: BytesMut,
-    pub blocks: Vec<u8>,
+    pub(crate) blocks: Vec<u8>,
     /// The shell answers commands by itself.
-    pub answers: bool,
-    pub open: BTreeMap<u32, (TaskId, Open)>,
-    pub seen: Vec<initiator::Event>,
-    pub target_seen: Vec<target::Event>,
-    pub target_error: Option<target::Fatal>,
-    pub initiator_error: Option<initiator::Fatal>,
+    pub(crate) answers: bool,
+    /// The shell answers RESERVATION CONFLICT before the data is there.
+    pub(crate) refuses: bool,
+    pub(crate) open: BTreeMap<u32, (TaskId, Open)>,
+    pub(crate) seen: Vec<initiator::Event>,
+    pub(crate) target_seen: Vec<target::Event>,
+    pub(crate) target_error: Option<target::Fatal>,
+    pub(crate) initiator_error: Option<initiator::Fatal>,
     /// Bytes that went to the target; the one with this number is broken.
-    pub sent: usize,
-    pub broken: Option<usize>,
+    pub(crate) sent: usize,
+    pub(crate) broken: Option<usize>,
 }
 
 impl World {
-    pub fn new(seed: u64, settings: Settings, options: Options, book: Book) -> Self {
+    pub(crate) fn new(seed: u64, settings: Settings, options: Options, book: Book) -> Self {
         Self {
             target: connection(settings, seed),
             initiator: Initiator::new(options, nonce(seed + 1)),
@@ -93,6 +95,7 @@ impl World {
             to_initiator: BytesMut::new(),
             blocks: vec![0; 4 << 20],
             answers: true,
+            refuses: false,
             open: BTreeMap::new(),
             seen: Vec::new(),
             target_seen: Vec::new(),
@@ -104,7 +107,7 @@ impl World {
     }
 
     /// Logged in, with default wishes.
-    pub fn logged_in(seed: u64) -> Self {
+    pub(crate) fn logged_in(seed: u64) -> Self {
         let mut world = Self::new(seed, Settings::default(), options(), open_book());
         world.run();
         assert!(world.target.session().is_some(), "{:?}", world.seen);
@@ -112,7 +115,7 @@ impl World {
     }
 
     /// Move bytes until nothing moves any more.
-    pub fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         loop {
             let down = self.initiator.outgoing();
             let chunk = piece(&mut self.random, down);
@@ -151,6 +154,10 @@ impl World {
                 let parts = match data {
                     DataOut::None => Vec::new(),
                     DataOut::All(parts) => parts,
+                    DataOut::Pending if self.refuses => {
+                        self.target.respond(task, Answer::status(Status::ReservationConflict));
+                        return;
+                    }
                     DataOut::Pending => {
                         self.open
                             .insert(task.itt, (task, Open { cdb: cdb.to_vec(), data: vec![] }));
@@ -202,7 +209,7 @@ impl World {
     }
 
     /// Run the command that was left open.
-    pub fn answer(&mut self, task: TaskId) {
+    pub(crate) fn answer(&mut self, task: TaskId) {
         let Some((_, open)) = self.open.remove(&task.itt) else { return };
         let word = |at: usize| u32::from_be_bytes(open.cdb[at..at + 4].try_into().unwrap());
         let lba = word(2) as usize * BLOCK;
@@ -230,12 +237,12 @@ impl World {
         self.target.respond(task, answer);
     }
 
-    pub fn submit(&mut self, cdb: &[u8], data: Data) -> Handle {
+    pub(crate) fn submit(&mut self, cdb: &[u8], data: Data) -> Handle {
         self.initiator.submit(Command::new(0, cdb, data))
     }
 
     /// The outcome of a task that has ended.
-    pub fn outcome(&self, handle: Handle) -> Option<Outcome> {
+    pub(crate) fn outcome(&self, handle: Handle) -> Option<Outcome> {
         self.seen.iter().find_map(|event| match event {
             initiator::Event::Done { task, outcome } if *task == handle => Some(outcome.clone()),
             _ => None,
@@ -243,13 +250,13 @@ impl World {
     }
 
     /// Hand the target a PDU that the initiator machine would not send.
-    pub fn forge(&mut self, bytes: &[u8]) {
+    pub(crate) fn forge(&mut self, bytes: &[u8]) {
         self.to_target.extend_from_slice(bytes);
         self.target_turn();
         self.run();
     }
 
-    pub fn tick(&mut self, seconds: u64) -> Vec<target::Event> {
+    pub(crate) fn tick(&mut self, seconds: u64) -> Vec<target::Event> {
         let mut events = Vec::new();
         self.target.tick(Duration::from_secs(seconds), &mut events);
         events
@@ -262,7 +269,7 @@ fn piece(random: &mut StdRng, queue: &mut std::collections::VecDeque<Bytes>) -> 
     if total == 0 {
         return Vec::new();
     }
-    let most = if random.random_bool(0.3) { 50 } else { 300_000 };
+    let most = if random.random_bool(0.1) { 60 } else { 300_000 };
     let mut wanted = random.random_range(1..=total.min(most));
     let mut bytes = Vec::with_capacity(wanted);
     while wanted > 0 {
@@ -277,15 +284,15 @@ fn piece(random: &mut StdRng, queue: &mut std::collections::VecDeque<Bytes>) -> 
     bytes
 }
 
-pub fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options::new(HOST, Some(TARGET.to_owned()))
 }
 
-pub fn read10(lba: u32, blocks: u16) -> [u8; 10] {
+pub(crate) fn read10(lba: u32, blocks: u16) -> [u8; 10] {
     cdb10(0x28, lba, blocks)
 }
 
-pub fn write10(lba: u32, blocks: u16) -> [u8; 10] {
+pub(crate) fn write10(lba: u32, blocks: u16) -> [u8; 10] {
     cdb10(0x2a, lba, blocks)
 }
 
@@ -298,7 +305,7 @@ fn cdb10(opcode: u8, lba: u32, blocks: u16) -> [u8; 10] {
 }
 
 /// Random bytes in a few parts.
-pub fn payload(random: &mut StdRng, bytes: usize) -> Vec<Bytes> {
+pub(crate) fn payload(random: &mut StdRng, bytes: usize) -> Vec<Bytes> {
     let mut data = vec![0; bytes];
     random.fill(&mut data[..]);
     let data = Bytes::from(data);
@@ -307,7 +314,7 @@ pub fn payload(random: &mut StdRng, bytes: usize) -> Vec<Bytes> {
 }
 
 /// One PDU as bytes, without digests.
-pub fn wire(header: iscsi::pdu::Header, data: &[u8]) -> Vec<u8> {
+pub(crate) fn wire(header: iscsi::pdu::Header, data: &[u8]) -> Vec<u8> {
     let mut outbox = iscsi::outbox::Outbox::default();
     outbox.push(header, &[], &[Bytes::copy_from_slice(data)]);
     outbox.pieces().iter().flat_map(|piece| piece.to_vec()).collect()

@@ -1,10 +1,11 @@
 //! Hosts: consumer machines.
 
+use std::collections::BTreeMap;
+
 use model::id::{HostId, ProjectId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::Metadata;
 use crate::page::list_query;
 
 /// Make a host known.
@@ -19,8 +20,8 @@ pub struct CreateHost {
     /// IP addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
-    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
-    pub metadata: Metadata,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// Change what is given; leave the rest. A list that is given takes the place of the old one.
@@ -34,7 +35,7 @@ pub struct UpdateHost {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub addresses: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Metadata>,
+    pub metadata: Option<BTreeMap<String, String>>,
 }
 
 /// A host.
@@ -47,7 +48,7 @@ pub struct Host {
     pub project_id: ProjectId,
     pub initiators: Vec<String>,
     pub addresses: Vec<String>,
-    pub metadata: Metadata,
+    pub metadata: BTreeMap<String, String>,
     pub created_at: jiff::Timestamp,
 }
 

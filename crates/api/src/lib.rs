@@ -30,9 +30,6 @@ pub use error::{ApiError, ErrorBody, ErrorDetail};
 pub use page::{ListQuery, Page};
 pub use size::Size;
 
-/// Free key and value pairs that a caller keeps with a resource.
-pub type Metadata = std::collections::BTreeMap<String, String>;
-
 /// The moment so many milliseconds after the Unix epoch; the last one that can be written when
 /// the number lies beyond it.
 #[must_use]

@@ -6,11 +6,7 @@ use utoipa::ToSchema;
 /// Answer of `/health`: needs no token and tells no secret.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Health {
-    /// `ok`, or `degraded` when a part is not.
+    /// `ok`; a service that is not well answers with an error instead.
     pub status: String,
     pub version: String,
-    /// Does the catalog answer?
-    pub catalog: bool,
-    /// Does the storage node answer?
-    pub node: bool,
 }

@@ -1,10 +1,11 @@
 //! Snapshots: read-only images of a volume at a point.
 
+use std::collections::BTreeMap;
+
 use model::id::{ProjectId, SnapshotId, VolumeId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::Metadata;
 use crate::page::list_query;
 
 /// Take a snapshot; crash consistent across all writers of the volume.
@@ -16,8 +17,8 @@ pub struct CreateSnapshot {
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
-    pub metadata: Metadata,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// Change what is given; leave the rest.
@@ -30,7 +31,7 @@ pub struct UpdateSnapshot {
     pub description: Option<String>,
     /// Takes the place of all metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Metadata>,
+    pub metadata: Option<BTreeMap<String, String>>,
 }
 
 /// Where a snapshot is in its life.
@@ -62,7 +63,7 @@ pub struct Snapshot {
     /// Why it could not be taken or removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
-    pub metadata: Metadata,
+    pub metadata: BTreeMap<String, String>,
     pub created_at: jiff::Timestamp,
 }
 

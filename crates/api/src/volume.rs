@@ -1,11 +1,13 @@
 //! Volumes: what we provide.
 
+use std::collections::BTreeMap;
+
 use model::id::{AttachmentId, OperationId, PoolId, ProjectId, SnapshotId, VolumeId, VolumeTypeId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::Size;
 use crate::page::list_query;
-use crate::{Metadata, Size};
 
 /// An image file's format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
@@ -67,8 +69,8 @@ pub struct CreateVolume {
     pub volume_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
-    pub metadata: Metadata,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
     /// Zeros when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<VolumeSource>,
@@ -84,7 +86,7 @@ pub struct UpdateVolume {
     pub description: Option<String>,
     /// Takes the place of all metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Metadata>,
+    pub metadata: Option<BTreeMap<String, String>>,
 }
 
 /// Make a volume larger, attached or not.
@@ -218,7 +220,7 @@ pub struct Volume {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Uuid>)]
     pub operation_id: Option<OperationId>,
-    pub metadata: Metadata,
+    pub metadata: BTreeMap<String, String>,
     pub created_at: jiff::Timestamp,
 }
 

@@ -27,7 +27,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::book::target_name;
-use crate::facts::TARGET_PORT;
+use crate::facts::{BLOCK_BYTES, TARGET_PORT};
 use crate::gate::Pass;
 use crate::metrics::Kind;
 use crate::nexus::{NexusState, SessionLink, Signal};
@@ -244,8 +244,8 @@ impl Shell {
                     let from = self.peer.to_string();
                     self.shared.notices.send(Notice::LoginRefused { iqn, target, from, why });
                 }
-                Event::Command { task, lun, cdb, data, .. } => {
-                    self.command(task, lun, &cdb, data);
+                Event::Command { task, lun, cdb, data, expected_bytes, .. } => {
+                    self.command(task, lun, &cdb, (expected_bytes, data));
                 }
                 Event::DataArrived { task, data } => self.data_arrived(task, data),
                 Event::TaskManagement { itt, function, lun, referenced } => {
@@ -331,7 +331,7 @@ impl Shell {
 
     // ---- commands ----
 
-    fn command(&mut self, task: TaskId, lun: u64, cdb: &[u8], data: DataOut) {
+    fn command(&mut self, task: TaskId, lun: u64, cdb: &[u8], expected: (u32, DataOut)) {
         let arrived = self.shared.world.clock.now();
         let Some(session) = &self.session else {
             // A discovery session has no logical units (RFC 7143 4.3).
@@ -354,14 +354,28 @@ impl Shell {
                 self.answer(task, response.into(), 0);
             }
             Step::Run { command, transfer, conflict } => {
+                let (expected_bytes, data) = expected;
+                let command = match command.limited_to(expected_bytes, BLOCK_BYTES) {
+                    Ok(command) => command,
+                    Err(sense) => {
+                        let response = Response::check(sense);
+                        self.count(&End { kind: Kind::Other, arrived }, &response, 0);
+                        self.answer(task, response.into(), transfer.data_out_bytes);
+                        return;
+                    }
+                };
                 let parked = Parked { command, conflict, transfer, pass, arrived };
                 match data {
                     DataOut::None => self.start(task, parked, Vec::new()),
                     DataOut::All(data) => self.start(task, parked, data),
                     DataOut::Pending => {
                         let bytes = parked.transfer.data_out_bytes;
-                        self.parked.insert(task, parked);
-                        self.machine.accept_up_to(task, bytes);
+                        match self.machine.accept_up_to(task, bytes) {
+                            Some(data) => self.start(task, parked, data),
+                            None => {
+                                self.parked.insert(task, parked);
+                            }
+                        }
                     }
                 }
             }

@@ -12,6 +12,8 @@ pub const BLOCK_BYTES: u32 = 512;
 const PHYSICAL_EXPONENT: u8 = 3;
 /// The most that one command moves.
 const TRANSFER_MAX_BYTES: u32 = 4 << 20;
+/// The most that one WRITE SAME fills.
+const WRITE_SAME_MAX_BYTES: u32 = 16 << 20;
 /// Best granularity of UNMAP: a chunk of the local store.
 const UNMAP_GRANULARITY_BYTES: u32 = 64 << 10;
 /// The one target port of a node.
@@ -37,6 +39,7 @@ pub fn facts_of(volume: &Volume) -> Unit {
         descriptor_sense: false,
         max_transfer_blocks: TRANSFER_MAX_BYTES / BLOCK_BYTES,
         max_unmap_blocks: u32::MAX,
+        max_write_same_blocks: WRITE_SAME_MAX_BYTES / BLOCK_BYTES,
         max_unmap_descriptors: 256,
         max_compare_blocks: 128,
         unmap_granularity_blocks: UNMAP_GRANULARITY_BYTES / BLOCK_BYTES,

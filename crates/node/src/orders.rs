@@ -91,7 +91,12 @@ impl Orders {
                 let missing = || OrderError::Missing { what: format!("volume {volume}") };
                 let (_, pool) = state.shared.pool_of(volume).ok_or_else(missing)?;
                 let volume = pool.volume(&*worker.io, volume).await.map_err(order_error)?;
-                store::probe::probe_volume(&volume, &*worker.io).await.map_err(order_error)
+                let io = &*worker.io;
+                let read = async |offset, length| {
+                    let parts = volume.read(io, offset, length).await?;
+                    Ok(bytes::Bytes::from(parts.concat()))
+                };
+                store::probe::probe(volume.size(), read).await.map_err(order_error)
             })
             .await
             .unwrap_or_else(|| Err(OrderError::Unreachable { why: "the node stops".into() }))
@@ -306,9 +311,11 @@ impl State {
         let path = std::path::Path::new(path);
         let result = store::image::import(&open, io, path, format, &tell, &work.cancelled).await;
         self.end_work(volume);
-        result.map_err(order_error)?;
-        open.flush(io).await.map_err(order_error)?;
-        Ok(Report::Done)
+        match result {
+            Ok(()) => Ok(Report::Done),
+            Err(StoreError::Format { why, .. }) => Err(OrderError::BadImage { why }),
+            Err(error) => Err(order_error(error)),
+        }
     }
 
     async fn export(
@@ -539,9 +546,10 @@ fn failed(error: std::io::Error) -> OrderError {
 /// The store's words in the order's.
 fn order_error(error: StoreError) -> OrderError {
     match error {
-        StoreError::NoSpace { needed, free } => {
-            OrderError::NoSpace { needed: ByteSize(needed), free: ByteSize(free) }
-        }
+        StoreError::NoSpace { needed, free } => OrderError::NoSpace { needed, free },
+        StoreError::Missing { what } => OrderError::Missing { what },
+        StoreError::Refused { why } => OrderError::Refused { why },
+        StoreError::Cancelled => OrderError::Cancelled,
         other => OrderError::Failed { why: other.to_string() },
     }
 }

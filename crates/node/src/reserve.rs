@@ -15,6 +15,7 @@ use env::BlockIo;
 use scsi::nexus::ItNexus;
 use scsi::reservations::{Change, Refusal, Request, Reservations};
 use scsi::sense::{Asc, Response, Sense, SenseKey};
+use scsi::unit_attention::UnitAttention;
 use store::StoreError;
 
 use crate::gate::{Draining, Inflight, Pass, wait_all};
@@ -166,6 +167,9 @@ impl LogicalUnit {
             .filter_map(|nexus| self.state_of(nexus))
             .map(|state| {
                 let draining = state.gate.close();
+                if !status {
+                    state.attend(UnitAttention::CommandsCleared);
+                }
                 state.signal(Signal::Aborted { status });
                 draining
             })

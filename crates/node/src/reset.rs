@@ -18,11 +18,11 @@ impl LogicalUnit {
     }
 
     /// Logical unit reset (SAM-5 6.3.3): every command ends, SPC-2 reservations go, persistent
-    /// ones stay, the others are told.
+    /// ones stay, every nexus is told, the caller too.
     pub async fn reset(&self, by: &ItNexus) {
         let draining = self.void_all(by);
         self.drop_legacy(None).await;
-        self.attend_all(UnitAttention::DeviceReset, Some(by));
+        self.attend_all(UnitAttention::DeviceReset, None);
         wait_all(draining).await;
     }
 

@@ -12,7 +12,7 @@ use scsi::command::{Command, Extent, Fill, VerifyCheck};
 use scsi::conflict::Conflict;
 use scsi::logical_unit;
 use scsi::reservations::Request;
-use scsi::sense::{Asc, Response, Sense, SenseKey, Status};
+use scsi::sense::{Asc, Response, Sense, SenseKey};
 use scsi::unit_attention::UnitAttention;
 use store::StoreError;
 
@@ -20,6 +20,9 @@ use crate::gate::Pass;
 use crate::metrics::Kind;
 use crate::nexus::NexusState;
 use crate::unit::LogicalUnit;
+
+/// The most that one GET LBA STATUS looks at.
+const LBA_STATUS_MAX_BYTES: u64 = 64 << 30;
 
 /// A command on its way to the medium, with its data-out.
 pub struct Job {
@@ -143,7 +146,7 @@ async fn medium(job: &Job, io: &dyn BlockIo) -> Result<Outcome, MediumError> {
         }
         Command::SynchronizeCache { .. } => volume.flush(io).await?,
         Command::Prefetch { .. } => {
-            return Ok(Response { status: Status::ConditionMet, ..Response::good() }.into());
+            // There is no cache of ours to fill: GOOD says that not all of it is in one.
         }
         Command::GetLbaStatus { lba, allocation_bytes } => {
             return Ok(job.lba_status(*lba, *allocation_bytes));
@@ -258,18 +261,8 @@ impl Job {
         if length == 0 {
             return Ok(());
         }
-        let mut verdict = Ok(());
-        let volume = &self.unit.volume;
-        volume
-            .update(io, offset, length, fua, |medium: &[u8]| match decide(medium) {
-                Ok(data) => data,
-                Err(sense) => {
-                    verdict = Err(sense);
-                    None
-                }
-            })
-            .await?;
-        verdict.map_err(MediumError::Sense)
+        let updated = self.unit.volume.update(io, offset, length, fua, decide).await?;
+        updated.map_err(MediumError::Sense)
     }
 
     async fn write_same(
@@ -313,6 +306,8 @@ impl Job {
         let facts = self.unit.facts();
         let block_bytes = u64::from(facts.block_bytes);
         let length = (facts.blocks - lba.min(facts.blocks)) * block_bytes;
+        // The answer may end early (SBC-4 5.7.2): enough for one look, not for a whole petabyte.
+        let length = length.min(LBA_STATUS_MAX_BYTES);
         let ranges: Vec<(Extent, bool)> = self
             .unit
             .volume

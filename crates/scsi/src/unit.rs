@@ -33,8 +33,10 @@ pub struct Unit {
     pub descriptor_sense: bool,
     /// Most blocks in one READ, WRITE or VERIFY.
     pub max_transfer_blocks: u32,
-    /// Most blocks in one UNMAP or WRITE SAME; see [`Unit::deallocation_limit_blocks`].
+    /// Most blocks in one UNMAP; see [`Unit::deallocation_limit_blocks`].
     pub max_unmap_blocks: u32,
+    /// Most blocks in one WRITE SAME; zero: no limit.
+    pub max_write_same_blocks: u32,
     /// Most block descriptors in one UNMAP.
     pub max_unmap_descriptors: u32,
     /// Most blocks in one COMPARE AND WRITE.
@@ -44,8 +46,7 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// The most blocks in one UNMAP or WRITE SAME; `None` for no limit, which both zero and
-    /// FFFFFFFFh say, as they do in the two fields of page B0h.
+    /// The most blocks in one UNMAP; `None` for no limit, which both zero and FFFFFFFFh say.
     #[must_use]
     pub fn deallocation_limit_blocks(&self) -> Option<u64> {
         match self.max_unmap_blocks {

@@ -132,8 +132,8 @@ fn extended_inquiry(view: &View<'_>) -> Vec<u8> {
 fn block_limits(view: &View<'_>) -> Vec<u8> {
     let unit = view.unit;
     let mut page = Page::new();
-    // Byte 4, WSNZ = 0: WRITE SAME of zero blocks goes on to the end of the unit.
-    page.set(5, &[unit.max_compare_blocks]);
+    // WSNZ: WRITE SAME of zero blocks would mean "to the end", which nobody should say by mistake.
+    page.set(4, &[0x01, unit.max_compare_blocks]);
     let physical_blocks = 1_u16.checked_shl(u32::from(unit.physical_exponent)).unwrap_or(1);
     page.set(6, &physical_blocks.to_be_bytes());
     page.set(8, &unit.max_transfer_blocks.to_be_bytes());
@@ -146,7 +146,7 @@ fn block_limits(view: &View<'_>) -> Vec<u8> {
         // UGAVALID, with an alignment of zero.
         page.set(32, &0x8000_0000_u32.to_be_bytes());
     }
-    page.set(36, &unit.deallocation_limit_blocks().unwrap_or(0).to_be_bytes());
+    page.set(36, &u64::from(unit.max_write_same_blocks).to_be_bytes());
     page.body()
 }
 

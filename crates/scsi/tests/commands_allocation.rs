@@ -52,6 +52,7 @@ fn unit() -> Unit {
         descriptor_sense: false,
         max_transfer_blocks: 8192,
         max_unmap_blocks: 0,
+        max_write_same_blocks: 0,
         max_unmap_descriptors: 256,
         max_compare_blocks: 128,
         unmap_granularity_blocks: 8,

@@ -190,23 +190,25 @@ fn compare_and_write(cdb: &Cdb, view: &View<'_>) -> Result<Decoded, Sense> {
     let bytes = bytes_of(&Span { extent, count_byte: 13 }, view.unit)?;
     let twice = bytes.checked_mul(2).ok_or(Sense::illegal_field_in_cdb(13))?;
     let command = Command::CompareAndWrite { extent, fua: cdb.has(1, FUA) };
-    Ok(run(extent, command, sends(twice)))
+    // Also with zero blocks: the shell refuses data-out that the CDB does not account for.
+    Ok(Decoded::Run { command, transfer: sends(twice), reach: extent })
 }
 
-/// NUMBER OF LOGICAL BLOCKS zero means up to the end of the unit (WSNZ is 0), as long as that is
-/// within MAXIMUM WRITE SAME LENGTH.
+/// NUMBER OF LOGICAL BLOCKS zero is refused (WSNZ is 1), and so is more than MAXIMUM WRITE SAME
+/// LENGTH (SBC-4 5.43).
 fn write_same(cdb: &Cdb, view: &View<'_>) -> Result<Decoded, Sense> {
     let unit = view.unit;
-    let Span { mut extent, count_byte } = span(cdb);
+    let Span { extent, count_byte } = span(cdb);
     let unmap = cdb.has(1, 0x08);
     let no_data_out = cdb.byte(0) == 0x93 && cdb.has(1, 0x01);
     if unmap && !unit.thin {
         return Err(Sense::illegal_bit_in_cdb(1, 3));
     }
-    if extent.blocks == 0 {
-        extent.blocks = unit.blocks.saturating_sub(extent.lba);
-    }
-    if unit.deallocation_limit_blocks().is_some_and(|most| extent.blocks > most) {
+    let most = match unit.max_write_same_blocks {
+        0 => u64::MAX,
+        blocks => u64::from(blocks),
+    };
+    if extent.blocks == 0 || extent.blocks > most {
         return Err(Sense::illegal_field_in_cdb(count_byte));
     }
     let fill = match (no_data_out, unmap) {
@@ -216,7 +218,5 @@ fn write_same(cdb: &Cdb, view: &View<'_>) -> Result<Decoded, Sense> {
         (true, true) => Fill::Unmap,
     };
     let transfer = sends(if no_data_out { 0 } else { unit.block_bytes });
-    // There is no end of the unit to write to from an LBA that lies behind it.
-    let reach = Extent { lba: extent.lba, blocks: extent.blocks.max(1) };
-    Ok(Decoded::Run { command: Command::WriteSame { extent, fill }, transfer, reach })
+    Ok(run(extent, Command::WriteSame { extent, fill }, transfer))
 }

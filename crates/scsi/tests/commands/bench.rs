@@ -30,6 +30,7 @@ pub(crate) fn unit() -> Unit {
         descriptor_sense: false,
         max_transfer_blocks: MAX_TRANSFER,
         max_unmap_blocks: MAX_UNMAP,
+        max_write_same_blocks: MAX_UNMAP,
         max_unmap_descriptors: 256,
         max_compare_blocks: 16,
         unmap_granularity_blocks: 8,

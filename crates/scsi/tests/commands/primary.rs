@@ -94,7 +94,7 @@ fn block_limits_tell_the_limits_that_are_enforced() {
     let data = page(&mut Bench::new(), 0xB0);
     let four = |at: usize| u32::from_be_bytes(data[at..at + 4].try_into().unwrap());
     assert_eq!(data.len(), 64);
-    assert_eq!(data[4..8], [0, 16, 0, 8], "WSNZ 0, compare 16, granularity 8");
+    assert_eq!(data[4..8], [1, 16, 0, 8], "WSNZ 1, compare 16, granularity 8");
     assert_eq!([four(8), four(20), four(24), four(28)], [8192, MAX_UNMAP, 256, 8]);
     assert_eq!(four(32), 0x8000_0000, "UGAVALID, alignment 0");
     assert_eq!([four(36), four(40)], [0, MAX_UNMAP], "MAXIMUM WRITE SAME LENGTH");
@@ -102,8 +102,9 @@ fn block_limits_tell_the_limits_that_are_enforced() {
     for unlimited in [0, u32::MAX] {
         let data = page(&mut Bench::with(|unit| unit.max_unmap_blocks = unlimited), 0xB0);
         assert_eq!(data[20..24], [0xFF; 4], "MAXIMUM UNMAP LBA COUNT says no limit by all ones");
-        assert_eq!(data[36..44], [0; 8], "MAXIMUM WRITE SAME LENGTH by zero");
     }
+    let data = page(&mut Bench::with(|unit| unit.max_write_same_blocks = 0), 0xB0);
+    assert_eq!(data[36..44], [0; 8], "MAXIMUM WRITE SAME LENGTH says no limit by zero");
     let thick = page(&mut Bench::with(|unit| unit.thin = false), 0xB0);
     assert!(thick[20..36].iter().all(|byte| *byte == 0), "no unmap");
 }

@@ -1,0 +1,307 @@
+//! A storage node in memory. It obeys, and it writes down what no node should ever be asked.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use control::NodeLink;
+use model::id::{AttachmentId, PoolId, SnapshotId, VolumeId};
+use model::order::{Access, Found, Order, OrderError, PoolUsage, Report, ReservationView, Source};
+use model::size::ByteSize;
+
+#[derive(Default)]
+pub(crate) struct FakeNode {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Lost by a restart.
+    open: HashSet<PoolId>,
+    let_in: HashMap<AttachmentId, Access>,
+    /// On disk.
+    volumes: HashMap<VolumeId, (PoolId, ByteSize)>,
+    snapshots: HashMap<SnapshotId, VolumeId>,
+    gone: HashSet<uuid::Uuid>,
+    content: HashMap<VolumeId, Vec<Found>>,
+    used: ByteSize,
+    capacity: Option<ByteSize>,
+    /// Behaviour.
+    failing: HashMap<&'static str, OrderError>,
+    stalled: HashSet<&'static str>,
+    loses_every_first_report: bool,
+    seen: HashSet<String>,
+    working: HashMap<VolumeId, (u64, u64)>,
+    cancelled: HashSet<VolumeId>,
+    sent: Vec<&'static str>,
+    violations: Vec<String>,
+}
+
+fn name(order: &Order) -> &'static str {
+    match order {
+        Order::OpenPool { .. } => "OpenPool",
+        Order::ClosePool { .. } => "ClosePool",
+        Order::CreateVolume { .. } => "CreateVolume",
+        Order::DeleteVolume { .. } => "DeleteVolume",
+        Order::GrowVolume { .. } => "GrowVolume",
+        Order::CreateSnapshot { .. } => "CreateSnapshot",
+        Order::DeleteSnapshot { .. } => "DeleteSnapshot",
+        Order::RevertVolume { .. } => "RevertVolume",
+        Order::ImportImage { .. } => "ImportImage",
+        Order::ExportImage { .. } => "ExportImage",
+        Order::Attach { .. } => "Attach",
+        Order::Detach { .. } => "Detach",
+        Order::Fence { .. } => "Fence",
+        Order::ClearReservations { .. } => "ClearReservations",
+    }
+}
+
+impl FakeNode {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+    pub(crate) fn fail(&self, order: &'static str, error: OrderError) {
+        self.lock().failing.insert(order, error);
+    }
+    pub(crate) fn heal(&self, order: &'static str) {
+        self.lock().failing.remove(order);
+    }
+    pub(crate) fn stall(&self, order: &'static str) {
+        self.lock().stalled.insert(order);
+    }
+    pub(crate) fn release(&self, order: &'static str) {
+        self.lock().stalled.remove(order);
+    }
+    /// Carry out every order, but say so only the second time that it comes.
+    pub(crate) fn lose_first_reports(&self) {
+        self.lock().loses_every_first_report = true;
+    }
+    /// What lies on the volume.
+    pub(crate) fn put(&self, volume: VolumeId, content: &str, cluster_aware: bool) {
+        let place = "at the start of the volume".to_owned();
+        let found = Found { content: content.to_owned(), cluster_aware, place };
+        self.lock().content.insert(volume, vec![found]);
+    }
+    pub(crate) fn set_space(&self, capacity: ByteSize, used: ByteSize) {
+        let mut state = self.lock();
+        state.capacity = Some(capacity);
+        state.used = used;
+    }
+    /// What is in memory is lost, what is on disk stays.
+    pub(crate) fn restart(&self) {
+        let mut state = self.lock();
+        state.open.clear();
+        state.let_in.clear();
+        state.working.clear();
+        state.stalled.clear();
+    }
+    pub(crate) fn work(&self, volume: VolumeId, done: u64, total: u64) {
+        self.lock().working.insert(volume, (done, total));
+    }
+    pub(crate) fn work_ended(&self, volume: VolumeId) {
+        self.lock().working.remove(&volume);
+    }
+    pub(crate) fn sent(&self, order: &str) -> usize {
+        self.lock().sent.iter().filter(|sent| **sent == order).count()
+    }
+    pub(crate) fn lets_in(&self, attachment: AttachmentId) -> bool {
+        self.lock().let_in.contains_key(&attachment)
+    }
+    pub(crate) fn access(&self, attachment: AttachmentId) -> Option<Access> {
+        self.lock().let_in.get(&attachment).cloned()
+    }
+    pub(crate) fn let_in(&self) -> usize {
+        self.lock().let_in.len()
+    }
+    pub(crate) fn size_of(&self, volume: VolumeId) -> Option<ByteSize> {
+        self.lock().volumes.get(&volume).map(|(_, size)| *size)
+    }
+    pub(crate) fn volumes(&self) -> usize {
+        self.lock().volumes.len()
+    }
+    pub(crate) fn snapshots(&self) -> usize {
+        self.lock().snapshots.len()
+    }
+    pub(crate) fn assert_was_asked_nothing_wrong(&self) {
+        assert_eq!(self.lock().violations, Vec::<String>::new());
+    }
+
+    async fn long_work(&self, volume: VolumeId) -> Result<Report, OrderError> {
+        loop {
+            {
+                let mut state = self.lock();
+                if state.cancelled.remove(&volume) {
+                    state.working.remove(&volume);
+                    return Err(OrderError::Cancelled);
+                }
+                let held = state.stalled.contains("work");
+                if !held {
+                    state.working.remove(&volume);
+                    return Ok(Report::Done);
+                }
+                state.working.insert(volume, (1, 4));
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+impl State {
+    fn must(&mut self, good: bool, otherwise: String) {
+        if !good {
+            self.violations.push(otherwise);
+        }
+    }
+
+    fn apply(&mut self, order: &Order) -> Result<Report, OrderError> {
+        match order {
+            Order::OpenPool { pool, path, .. } => {
+                self.must(path.starts_with('/'), format!("pool in {path}"));
+                self.open.insert(*pool);
+                Ok(Report::Done)
+            }
+            Order::ClosePool { pool } => {
+                self.open.remove(pool);
+                Ok(Report::Done)
+            }
+            Order::CreateVolume { volume, pool, size, source } => {
+                self.create(*volume, *pool, *size, source)
+            }
+            Order::DeleteVolume { volume, .. } => {
+                let kept = self.snapshots.values().any(|of| of == volume);
+                self.must(!kept, format!("delete of {volume} with snapshots"));
+                self.volumes.remove(volume);
+                self.gone.insert(volume.0);
+                Ok(Report::Done)
+            }
+            Order::GrowVolume { volume, size, .. } => {
+                let missing = || OrderError::Missing { what: format!("volume {volume}") };
+                let known = self.volumes.get_mut(volume).ok_or_else(missing)?;
+                known.1 = known.1.max(*size);
+                Ok(Report::Sized { size: known.1 })
+            }
+            Order::CreateSnapshot { volume, snapshot, .. } => {
+                let fresh = !self.gone.contains(&snapshot.0);
+                self.must(fresh, format!("snapshot {snapshot} made again after its end"));
+                self.must(self.volumes.contains_key(volume), format!("snapshot of no {volume}"));
+                self.snapshots.insert(*snapshot, *volume);
+                Ok(Report::Done)
+            }
+            Order::DeleteSnapshot { snapshot, .. } => {
+                self.snapshots.remove(snapshot);
+                self.gone.insert(snapshot.0);
+                Ok(Report::Done)
+            }
+            Order::RevertVolume { volume, snapshot, .. } => {
+                let used = self.let_in.values().any(|access| access.volume == *volume);
+                self.must(!used, format!("revert of {volume} while attached"));
+                self.must(self.snapshots.contains_key(snapshot), "revert to nothing".to_owned());
+                Ok(Report::Done)
+            }
+            Order::Attach { access } => self.let_in(access),
+            Order::Detach { attachment, .. } | Order::Fence { attachment, .. } => {
+                self.gone.insert(attachment.0);
+                let sessions = u32::from(self.let_in.remove(attachment).is_some());
+                Ok(Report::CutOff { sessions, registrations: 0 })
+            }
+            Order::ImportImage { .. } | Order::ExportImage { .. } => Ok(Report::Done),
+            Order::ClearReservations { .. } => Ok(Report::Done),
+        }
+    }
+
+    fn create(
+        &mut self,
+        volume: VolumeId,
+        pool: PoolId,
+        size: ByteSize,
+        source: &Source,
+    ) -> Result<Report, OrderError> {
+        self.must(self.open.contains(&pool), format!("{volume} in a closed pool"));
+        self.must(!self.gone.contains(&volume.0), format!("{volume} made again after its end"));
+        if let Some((_, known)) = self.volumes.get(&volume) {
+            let same = *known == size;
+            self.must(same, format!("{volume} made again with another size"));
+        }
+        if let Source::Snapshot { snapshot, .. } = source {
+            let there = self.snapshots.contains_key(snapshot);
+            self.must(there, format!("clone of no snapshot {snapshot}"));
+        }
+        self.volumes.insert(volume, (pool, size));
+        Ok(Report::Done)
+    }
+
+    fn let_in(&mut self, access: &Access) -> Result<Report, OrderError> {
+        let id = access.attachment;
+        let known = self.volumes.contains_key(&access.volume);
+        self.must(known, format!("attach of no volume {}", access.volume));
+        self.must(!self.gone.contains(&id.0), format!("{id} let in after it was cut off"));
+        if let Some(before) = self.let_in.get(&id) {
+            let same = before == access;
+            self.must(same, format!("{id} attached again as something else"));
+        }
+        self.let_in.insert(id, access.clone());
+        let target = format!("iqn.2026-11.io.commonhold:volume-{}", access.volume);
+        Ok(Report::Attached { target, portals: vec!["127.0.0.1:3260".to_owned()], lun: 0 })
+    }
+}
+
+#[async_trait]
+impl NodeLink for FakeNode {
+    async fn order(&self, order: Order) -> Result<Report, OrderError> {
+        let kind = name(&order);
+        self.lock().sent.push(kind);
+        while self.lock().stalled.contains(kind) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        if let Some(error) = self.lock().failing.get(kind) {
+            return Err(error.clone());
+        }
+        let report = self.lock().apply(&order)?;
+        {
+            let mut state = self.lock();
+            if state.loses_every_first_report && state.seen.insert(format!("{order:?}")) {
+                return Err(OrderError::Unreachable { why: "the report got lost".to_owned() });
+            }
+        }
+        match order {
+            Order::ImportImage { volume, .. } | Order::ExportImage { volume, .. } => {
+                self.long_work(volume).await
+            }
+            _ => Ok(report),
+        }
+    }
+
+    async fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {
+        let state = self.lock();
+        let capacity = state.capacity.unwrap_or(ByteSize::gib(1 << 17));
+        let usage = |pool: &PoolId| PoolUsage {
+            pool: *pool,
+            capacity,
+            used: state.used,
+            provisioned: state.used,
+        };
+        Ok(state.open.iter().map(usage).collect())
+    }
+
+    async fn probe(&self, volume: VolumeId) -> Result<Vec<Found>, OrderError> {
+        tokio::task::yield_now().await;
+        Ok(self.lock().content.get(&volume).cloned().unwrap_or_default())
+    }
+
+    async fn reservations(&self, _volume: VolumeId) -> Result<ReservationView, OrderError> {
+        Ok(ReservationView { generation: 7, ..ReservationView::default() })
+    }
+
+    async fn progress(&self, volume: VolumeId) -> Result<Option<(u64, u64)>, OrderError> {
+        Ok(self.lock().working.get(&volume).copied())
+    }
+
+    async fn cancel(&self, volume: VolumeId) -> Result<(), OrderError> {
+        let mut state = self.lock();
+        if state.working.contains_key(&volume) {
+            state.cancelled.insert(volume);
+        }
+        Ok(())
+    }
+}

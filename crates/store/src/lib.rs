@@ -11,6 +11,7 @@
 mod error;
 mod fields;
 mod group_commit;
+pub mod image;
 mod layer;
 mod map;
 mod pool;

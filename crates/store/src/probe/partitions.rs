@@ -203,7 +203,7 @@ fn gpt_header(whole: &Pieces, at: u64, sector: u64) -> Option<Wanted> {
     let offset = whole.le64(at + 72)?.checked_mul(sector)?;
     let count = u64::from(whole.le32(at + 80)?);
     let entry_bytes = whole.le32(at + 84)?;
-    if !(128..=4096).contains(&entry_bytes) || entry_bytes % 8 != 0 {
+    if !(128..=4096).contains(&entry_bytes) || !entry_bytes.is_multiple_of(8) {
         return None;
     }
     let length = (count * u64::from(entry_bytes)).min(ENTRIES_BYTES_MAX);

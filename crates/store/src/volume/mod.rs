@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use env::BlockIo;
+use env::{BlockIo, Files};
 use model::id::VolumeId;
 use tokio::sync::Mutex;
 
@@ -80,6 +80,11 @@ impl Volume {
             return Err(StoreError::missing(format!("volume {}", self.id)));
         }
         Ok(stack)
+    }
+
+    /// The files of the world that the pool lives in.
+    pub(crate) fn files(&self) -> &Arc<dyn Files> {
+        &self.shared.names
     }
 
     /// The content of `length` bytes at `offset`, in order; one part on a volume without

@@ -59,7 +59,13 @@ pub(crate) struct GlobalArguments {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Run the service: control plane and storage node in one process
-    Serve(ServeArguments),
+    Serve {
+        #[command(flatten)]
+        settings: Box<ServeArguments>,
+        /// Make a new token for the operator and print it: for when the first one is lost
+        #[arg(long)]
+        new_token: bool,
+    },
     /// Volumes: create, grow, retype, revert, import, export, reservations
     #[command(subcommand)]
     Volume(VolumeCommand),
@@ -104,6 +110,9 @@ pub(crate) enum Command {
     Completion { shell: clap_complete::Shell },
     /// Write the manual pages into a directory
     Man { directory: PathBuf },
+    /// Print the OpenAPI document of the REST door
+    #[command(hide = true)]
+    Openapi,
 }
 
 #[derive(Subcommand, Debug)]

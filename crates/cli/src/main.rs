@@ -12,6 +12,7 @@ mod config;
 mod failure;
 mod output;
 mod progress;
+mod serve;
 mod settings;
 
 use std::io::IsTerminal;
@@ -23,6 +24,7 @@ use clap::{CommandFactory, Parser};
 use arguments::{Command, CommandLine, ConfigCommand, GlobalArguments};
 use commands::Context;
 use failure::Failure;
+use settings::ServeSettings;
 
 fn main() -> ExitCode {
     let line = CommandLine::parse();
@@ -45,6 +47,11 @@ fn run(line: CommandLine) -> Result<(), Failure> {
             output::write(&String::from_utf8_lossy(&script))
         }
         Command::Man { directory } => write_manual(&directory),
+        Command::Openapi => output::write(&server::openapi_json()),
+        Command::Serve { settings, new_token } => {
+            let settings = ServeSettings::read(&global, &settings)?;
+            runtime()?.block_on(serve::run(&settings, new_token))
+        }
         verb => runtime()?.block_on(speak(&global, verb)),
     }
 }
@@ -83,9 +90,11 @@ async fn speak(global: &GlobalArguments, verb: Command) -> Result<(), Failure> {
         Command::Event(verb) => verb.run(&context).await,
         Command::Whoami => output::show(context.format, &context.client.whoami().await?),
         Command::Health => output::show(context.format, &context.client.health().await?),
-        Command::Serve(_)
+        // `run` has done these: they ask nobody.
+        Command::Serve { .. }
         | Command::Config(_)
         | Command::Completion { .. }
-        | Command::Man { .. } => Ok(()),
+        | Command::Man { .. }
+        | Command::Openapi => Ok(()),
     }
 }

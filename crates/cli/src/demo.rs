@@ -1,0 +1,226 @@
+//! `commonhold demo`: the main job in half a minute, on this machine, with nothing set up.
+//!
+//! A real daemon on loopback and a temporary directory; two hosts that speak real iSCSI to it
+//! through our own initiator. Every line that is printed was checked: what does not hold ends the
+//! demo with a failure.
+
+mod acts;
+mod keys;
+
+use std::time::{Duration, Instant};
+
+use api::Client;
+use api::attachment::{CreateAttachments, CreatedAttachment};
+use api::host::CreateHost;
+use api::project::CreateProject;
+use api::volume::CreateVolume;
+use api::volume_type::CreateGrant;
+use comfy_table::{Table, presets};
+use host::{Credentials, HostError, Initiator, LogicalUnit, Options};
+use model::order::IoMode;
+use model::size::ByteSize;
+
+use crate::failure::Failure;
+use crate::output;
+use crate::serve::Daemon;
+use crate::settings::ServeSettings;
+
+const PROJECT: &str = "lab";
+const VOLUME: &str = "shared";
+const HOSTS: [&str; 2] = ["alpha", "beta"];
+const SIZE: ByteSize = ByteSize::gib(1);
+
+/// One checked fact, for the closing table.
+struct Shown {
+    what: &'static str,
+    figure: String,
+}
+
+/// The demo's state: what was made, and what was shown so far.
+struct Demo {
+    client: Client,
+    shown: Vec<Shown>,
+}
+
+/// One host with its open session.
+struct Guest {
+    name: &'static str,
+    session: Initiator,
+    unit: LogicalUnit,
+}
+
+/// Run it; the daemon ends and the directory goes whatever happens.
+pub(crate) async fn run() -> Result<(), Failure> {
+    let directory = tempfile::Builder::new().prefix("commonhold-demo-").tempdir();
+    let directory =
+        directory.map_err(|why| Failure::Io { what: "a temporary directory".into(), why })?;
+    let settings = settings(directory.path());
+    say("A daemon starts on loopback, with an empty data directory and CHAP required.")?;
+    let daemon = Daemon::start(&settings).await?;
+    let token = daemon.first_token.clone();
+    let client = Client::new(&format!("http://{}", daemon.api), token)?;
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(daemon.serve_until(async {
+        // An error means that the demo is over already.
+        let _ = ended.await;
+    }));
+    let began = Instant::now();
+    let mut demo = Demo { client, shown: Vec::new() };
+    let result = demo.play().await;
+    let _ = end.send(());
+    let stopped = serving.await;
+    result?;
+    stopped.map_err(|why| Failure::Work(format!("the daemon did not end: {why}")))??;
+    demo.close(began.elapsed())
+}
+
+fn settings(directory: &std::path::Path) -> ServeSettings {
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    ServeSettings {
+        data: directory.to_owned(),
+        listen: any,
+        portals: vec![any],
+        chap: crate::settings::ChapRequired(true),
+        capacity: None,
+        io: IoMode::Cached,
+        workers: 0,
+        log: "off".to_owned(),
+        log_format: crate::settings::LogFormat::Text,
+        client_file: false,
+    }
+}
+
+impl Demo {
+    async fn play(&mut self) -> Result<(), Failure> {
+        self.prepare().await?;
+        let attached = self.attach().await?;
+        let mut guests = Vec::new();
+        for (name, created) in HOSTS.into_iter().zip(&attached) {
+            guests.push(log_in(name, created).await?);
+        }
+        say("Both hosts log in over iSCSI; initiator and target prove themselves by CHAP.")?;
+        let [alpha, beta] = &guests[..] else {
+            return Err(Failure::Work("two hosts were expected".to_owned()));
+        };
+        self.share(alpha, beta).await?;
+        self.count(alpha, beta).await?;
+        self.reserve(alpha, beta).await?;
+        self.fence(alpha, beta).await?;
+        self.grow(beta).await?;
+        self.cut_off(&attached[0], alpha, beta).await?;
+        self.history().await
+    }
+
+    async fn prepare(&mut self) -> Result<(), Failure> {
+        let project = CreateProject { name: PROJECT.into(), ..CreateProject::default() };
+        self.client.project_create(&project).await?;
+        let grant = CreateGrant { project: PROJECT.into(), acknowledge_data_loss: true };
+        self.client.grant_create("ssd-multiattach", &grant).await?;
+        self.client = self.client.clone().in_project(Some(PROJECT.into()));
+        say("The operator makes the project 'lab' and grants it the type ssd-multiattach;\n\
+             the grant records who acknowledged that uncoordinated writers destroy data.")?;
+        for name in HOSTS {
+            let initiators = vec![iqn(name)];
+            let host = CreateHost { name: name.into(), initiators, ..CreateHost::default() };
+            self.client.host_create(&host).await?;
+        }
+        let volume = CreateVolume {
+            name: VOLUME.into(),
+            size: Some(SIZE.into()),
+            volume_type: Some("ssd-multiattach".into()),
+            ..CreateVolume::default()
+        };
+        self.client.volume_create(&volume).await?;
+        self.until_volume("available").await?;
+        say(&format!("Two hosts, and a volume '{VOLUME}' of {SIZE}."))
+    }
+
+    async fn attach(&mut self) -> Result<Vec<CreatedAttachment>, Failure> {
+        let began = Instant::now();
+        let request = CreateAttachments {
+            volume: VOLUME.into(),
+            hosts: HOSTS.map(str::to_owned).to_vec(),
+            ..CreateAttachments::default()
+        };
+        let mut attached = self.client.attachment_create(&request).await?.attachments;
+        for created in &mut attached {
+            let id = created.attachment.id.to_string();
+            let end = Instant::now() + Duration::from_secs(20);
+            while created.attachment.connection.is_none() && Instant::now() < end {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                created.attachment = self.client.attachment_show(&id).await?;
+            }
+        }
+        let took = milliseconds(began.elapsed());
+        say(&format!("One call attaches the volume to both hosts: {took}."))?;
+        self.show("one call attaches two hosts", took);
+        Ok(attached)
+    }
+
+    async fn until_volume(&self, status: &str) -> Result<(), Failure> {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let volume = self.client.volume_show(VOLUME).await?;
+            if volume.status == status {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                let is = volume.status;
+                return Err(Failure::Work(format!("the volume is {is}, not {status}")));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn show(&mut self, what: &'static str, figure: impl Into<String>) {
+        self.shown.push(Shown { what, figure: figure.into() });
+    }
+
+    fn close(&self, took: Duration) -> Result<(), Failure> {
+        let mut table = Table::new();
+        table.load_preset(presets::UTF8_FULL_CONDENSED);
+        table.set_header(["what was shown", "figure"]);
+        for shown in &self.shown {
+            table.add_row([shown.what, &shown.figure]);
+        }
+        say(&format!("\n{table}\n\nDone in {:.1} s; nothing is left behind.", took.as_secs_f64()))
+    }
+}
+
+async fn log_in(name: &'static str, created: &CreatedAttachment) -> Result<Guest, Failure> {
+    let missing = || Failure::Work(format!("{name} has no connection information"));
+    let connection = created.attachment.connection.as_ref().ok_or_else(missing)?;
+    let chap = created.credentials.as_ref().ok_or_else(missing)?;
+    let portal = connection.portals.first().ok_or_else(missing)?;
+    let mut options = Options::new(iqn(name), Some(connection.target.clone()));
+    options.chap = Some(Credentials { user: chap.user.clone(), secret: chap.secret.clone() });
+    options.mutual = Some(Credentials {
+        user: chap.target_user.clone(),
+        secret: chap.target_secret.clone(),
+    });
+    let session = Initiator::connect(portal.as_str(), options).await.map_err(failed)?;
+    let unit = LogicalUnit::open(&session, 0).await.map_err(failed)?;
+    Ok(Guest { name, session, unit })
+}
+
+fn iqn(host: &str) -> String {
+    format!("iqn.2026-11.io.commonhold.demo:{host}")
+}
+
+fn say(text: &str) -> Result<(), Failure> {
+    output::write(&format!("{text}\n"))
+}
+
+fn milliseconds(took: Duration) -> String {
+    format!("{:.1} ms", took.as_secs_f64() * 1e3)
+}
+
+/// A step that had to succeed.
+fn failed(why: HostError) -> Failure {
+    Failure::Work(why.to_string())
+}
+
+/// Something that had to hold.
+fn holds(yes: bool, otherwise: &str) -> Result<(), Failure> {
+    if yes { Ok(()) } else { Err(Failure::Work(otherwise.to_owned())) }
+}

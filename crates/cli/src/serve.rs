@@ -1,0 +1,259 @@
+//! `commonhold serve`: control plane and storage node in one process.
+//!
+//! ```text
+//!  start: lock the data directory -> listen -> node (serves from its last orders) -> control
+//!         -> pools of the first start -> say where we are -> tell systemd
+//!  end:   no new requests, running ones end -> control's steps end -> node drains and flushes
+//! ```
+
+mod link;
+
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use control::{Caller, Control, PoolCreate};
+use env::{OsRandom, RealClock, RealFiles};
+use model::order::Notice;
+use node::{Node, World};
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::broadcast;
+use tracing_subscriber::EnvFilter;
+
+use crate::client_file;
+use crate::failure::Failure;
+use crate::output;
+use crate::settings::{LogFormat, ServeSettings};
+use link::Link;
+
+/// The pools of the first start: one for each class of the types that we ship. Both lie on the
+/// same file system; an operator who has several makes pools of their own.
+const FIRST_POOLS: [&str; 2] = ["ssd", "hdd"];
+
+/// A running service.
+pub(crate) struct Daemon {
+    control: Control,
+    link: Arc<Link>,
+    listener: TcpListener,
+    /// Where the API listens.
+    pub(crate) api: SocketAddr,
+    /// Where the iSCSI portals listen.
+    pub(crate) portals: Vec<SocketAddr>,
+    /// The operator's token, if it was made now. It is shown to a person or it is lost.
+    pub(crate) first_token: Option<String>,
+    /// As long as it lives, no second daemon uses the directory.
+    _lock: Box<dyn Send + Sync>,
+}
+
+/// Run until SIGTERM or SIGINT.
+pub(crate) async fn run(settings: &ServeSettings, new_token: bool) -> Result<(), Failure> {
+    start_log(settings)?;
+    let mut daemon = Daemon::start(settings).await?;
+    if new_token && daemon.first_token.is_none() {
+        let renewed = daemon.control.operator_token_renew().await.map_err(refused)?;
+        daemon.first_token = Some(renewed.secret);
+    }
+    daemon.introduce(settings)?;
+    let ended = end_signal()?;
+    notify(&[NotifyState::Ready]);
+    daemon.serve_until(ended).await
+}
+
+impl Daemon {
+    /// Bring everything up; nothing is served before this returns but the node's last orders.
+    pub(crate) async fn start(settings: &ServeSettings) -> Result<Self, Failure> {
+        let data = &settings.data;
+        let world = World {
+            files: Arc::new(RealFiles),
+            clock: Arc::new(RealClock::default()),
+            random: Arc::new(OsRandom),
+        };
+        make_directory(data).map_err(|why| at(data, &why))?;
+        let lock = world.files.lock_dir(data).map_err(|why| at(data, &why))?;
+        let listener = TcpListener::bind(settings.listen).await.map_err(|why| Failure::Serve {
+            message: format!("cannot listen on {}: {why}", settings.listen),
+            hint: Some("Is another service running there? Choose with --listen.".into()),
+        })?;
+        let api = listener.local_addr().map_err(|why| at(data, &why))?;
+        let node = Node::start(node_settings(settings), world.clone()).await;
+        let node = node.map_err(|why| Failure::Serve {
+            message: why.to_string(),
+            hint: Some("Choose the portals with --portals.".into()),
+        })?;
+        let (portals, notices) = (node.portals().to_vec(), node.notices());
+        let link = Arc::new(Link::new(node));
+        let wanted = control::Settings { chap: settings.chap.0, ..control::Settings::below(data) };
+        make_directory(&wanted.image_dir).map_err(|why| at(&wanted.image_dir, &why))?;
+        let node_link = Arc::clone(&link) as _;
+        let (control, first_token) =
+            Control::open(wanted, node_link, world.clock, world.random).await.map_err(refused)?;
+        control.start();
+        tokio::spawn(record_notices(control.clone(), notices));
+        let daemon = Self { control, link, listener, api, portals, first_token, _lock: lock };
+        daemon.ensure_pools(settings).await?;
+        Ok(daemon)
+    }
+
+    async fn ensure_pools(&self, settings: &ServeSettings) -> Result<(), Failure> {
+        for class in FIRST_POOLS {
+            let path = settings.data.join("pools").join(class);
+            let pool = PoolCreate {
+                name: format!("local-{class}"),
+                class: class.to_owned(),
+                path: path.display().to_string(),
+                io: settings.io,
+                capacity: settings.capacity,
+            };
+            self.control.pool_ensure(&Caller::system(), pool).await.map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    /// Say where we are, and the token this once.
+    fn introduce(&self, settings: &ServeSettings) -> Result<(), Failure> {
+        let url = format!("http://{}", reachable(self.api));
+        let portals: Vec<_> = self.portals.iter().map(SocketAddr::to_string).collect();
+        let mut text = format!("API      {url}\nportal   {}\n", portals.join(", "));
+        if settings.client_file {
+            let left = client_file::leave(&settings.data, &url, self.first_token.as_deref());
+            match left {
+                Ok(paths) if paths.is_empty() => {}
+                Ok(paths) => {
+                    let paths: Vec<_> =
+                        paths.iter().map(|path| path.display().to_string()).collect();
+                    text += &format!("client   {}\n", paths.join(", "));
+                }
+                Err(why) => tracing::warn!(%why, "the client's settings could not be left"),
+            }
+        }
+        if let Some(token) = &self.first_token {
+            text += &format!("token    {token}   (admin; shown this once)\n");
+        }
+        output::write(&text)
+    }
+
+    /// Serve until `ended`, then end in order.
+    pub(crate) async fn serve_until(
+        self,
+        ended: impl Future<Output = ()> + Send,
+    ) -> Result<(), Failure> {
+        let metrics: Arc<dyn server::MetricsSource> = Arc::clone(&self.link) as _;
+        server::serve(self.listener, self.control.clone(), metrics, async {
+            ended.await;
+            tracing::info!("ending: requests that run may end");
+            notify(&[NotifyState::Stopping]);
+        })
+        .await;
+        self.control.shutdown().await;
+        drop(self.control);
+        self.link.stop().await;
+        tracing::info!("ended");
+        Ok(())
+    }
+}
+
+fn node_settings(settings: &ServeSettings) -> node::Settings {
+    node::Settings {
+        data_dir: settings.data.join("node"),
+        portals: settings.portals.clone(),
+        advertise: Vec::new(),
+        workers: settings.workers,
+        engine: env::IoEngine::Auto,
+        iscsi: iscsi::target::Settings::default(),
+    }
+}
+
+/// What the node saw by itself becomes part of the audit trail.
+async fn record_notices(control: Control, mut notices: broadcast::Receiver<Notice>) {
+    loop {
+        match notices.recv().await {
+            Ok(notice) => {
+                if let Err(why) = control.notice(notice).await {
+                    tracing::warn!(%why, "a notice of the node could not be recorded");
+                }
+            }
+            Err(broadcast::error::RecvError::Lagged(lost)) => {
+                tracing::warn!(lost, "notices of the node were not recorded");
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+/// An address that a client on this machine can use: the wildcard is none.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+/// Only its owner may look into it: it holds the catalog, credentials and the bytes of volumes.
+fn make_directory(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn at(path: &Path, why: &io::Error) -> Failure {
+    Failure::Serve {
+        message: format!("the data directory {} cannot be used: {why}", path.display()),
+        hint: Some("Choose another one with --data, or end what uses it.".into()),
+    }
+}
+
+fn refused(why: control::ControlError) -> Failure {
+    Failure::Serve { message: why.to_string(), hint: Some(why.hint().to_owned()) }
+}
+
+/// systemd, where it started us; elsewhere there is nobody to tell.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(why) = sd_notify::notify(state) {
+        tracing::warn!(%why, "systemd could not be told");
+    }
+}
+
+fn end_signal() -> Result<impl Future<Output = ()> + Send, Failure> {
+    let failed = |why| Failure::Io { what: "signals".into(), why };
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn start_log(settings: &ServeSettings) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&settings.log).map_err(|why| Failure::Usage {
+        message: format!("'{}' does not say what to log: {why}", settings.log),
+        hint: "Write a level such as info, or levels per part: node=debug,info.".into(),
+    })?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // Colours are for a person at a terminal, not for a file.
+    let log = log.with_ansi(io::stderr().is_terminal());
+    let started = match settings.log_format {
+        LogFormat::Json => log.json().try_init(),
+        LogFormat::Text => log.try_init(),
+    };
+    started.map_err(|why| Failure::Serve { message: format!("no log: {why}"), hint: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_told_an_address_that_they_can_reach() {
+        let told = |text: &str| reachable(text.parse().unwrap()).to_string();
+        assert_eq!(told("0.0.0.0:7700"), "127.0.0.1:7700");
+        assert_eq!(told("[::]:7700"), "[::1]:7700");
+        assert_eq!(told("192.0.2.1:7700"), "192.0.2.1:7700");
+    }
+}

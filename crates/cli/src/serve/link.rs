@@ -1,0 +1,71 @@
+//! The short way from control plane to storage node: both are in this process.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use control::NodeLink;
+use model::id::VolumeId;
+use model::order::{Found, Order, OrderError, PoolUsage, Report, ReservationView};
+use node::Node;
+
+/// The node, until it is stopped.
+pub(super) struct Link {
+    node: RwLock<Option<Arc<Node>>>,
+}
+
+impl Link {
+    pub(super) fn new(node: Node) -> Self {
+        Self { node: RwLock::new(Some(Arc::new(node))) }
+    }
+
+    fn node(&self) -> Result<Arc<Node>, OrderError> {
+        let node = self.node.read().unwrap_or_else(PoisonError::into_inner);
+        node.clone().ok_or_else(|| OrderError::Unreachable { why: "the daemon stops".into() })
+    }
+
+    /// Stop the node once the last order has let go of it.
+    pub(super) async fn stop(&self) {
+        let node = self.node.write().unwrap_or_else(PoisonError::into_inner).take();
+        match node.map(Arc::try_unwrap) {
+            Some(Ok(node)) => node.stop().await,
+            Some(Err(_)) => {
+                tracing::error!("an order still runs: the node is not stopped in order")
+            }
+            None => {}
+        }
+    }
+}
+
+#[async_trait]
+impl NodeLink for Link {
+    async fn order(&self, order: Order) -> Result<Report, OrderError> {
+        self.node()?.order(order).await
+    }
+
+    async fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {
+        self.node()?.pool_usage()
+    }
+
+    async fn probe(&self, volume: VolumeId) -> Result<Vec<Found>, OrderError> {
+        self.node()?.probe(volume).await
+    }
+
+    async fn reservations(&self, volume: VolumeId) -> Result<ReservationView, OrderError> {
+        Ok(self.node()?.reservations(volume))
+    }
+
+    async fn progress(&self, volume: VolumeId) -> Result<Option<(u64, u64)>, OrderError> {
+        Ok(self.node()?.progress(volume))
+    }
+
+    async fn cancel(&self, volume: VolumeId) -> Result<(), OrderError> {
+        self.node()?.cancel(volume);
+        Ok(())
+    }
+}
+
+impl server::MetricsSource for Link {
+    fn metrics(&self) -> String {
+        self.node().map(|node| node.metrics_page()).unwrap_or_default()
+    }
+}

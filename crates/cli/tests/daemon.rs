@@ -1,0 +1,149 @@
+//! The service and the verbs, from outside: what a person does, and what is refused.
+
+mod service;
+
+use serde_json::Value;
+use service::Service;
+
+fn names(list: &Value) -> Vec<&str> {
+    list.as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_volumes_life_from_create_to_delete() {
+    let service = Service::start();
+    assert!(service.token.is_some());
+    let volume = service.json(&["volume", "create", "v", "--size", "64m", "--metadata", "a=b"]);
+    assert_eq!(volume["status"], "available");
+    assert_eq!(volume["size_bytes"], 64 << 20);
+    service.json(&["volume", "rename", "v", "w"]);
+    service.json(&["volume", "update", "w", "--description", "mine"]);
+    assert_eq!(service.json(&["volume", "grow", "w", "128m"])["size_bytes"], 128 << 20);
+    service.json(&["snapshot", "create", "w", "s"]);
+    let clone = service.json(&["volume", "create", "c", "--from-snapshot", "s"]);
+    assert_eq!(clone["size_bytes"], 128 << 20);
+    service.json(&["volume", "revert", "w", "s"]);
+    assert_eq!(names(&service.json(&["volume", "list"])), ["w", "c"]);
+
+    let (code, error) = service.refused(&["volume", "delete", "w", "--cascade"]);
+    assert!(code == 4 && error.contains("'c'"), "{error}");
+    service.run(&["volume", "delete", "--wait", "c"]);
+    service.run(&["volume", "delete", "--wait", "--cascade", "w"]);
+    assert_eq!(service.json(&["volume", "list"]), Value::Array(Vec::new()));
+    let actions = service.json(&["event", "list", "--resource", "volume", "--all"]);
+    let actions: Vec<_> =
+        actions.as_array().unwrap().iter().map(|event| event["action"].as_str().unwrap()).collect();
+    for action in ["volume.create", "volume.delete"] {
+        assert!(actions.contains(&action), "{action} in {actions:?}");
+    }
+}
+
+#[test]
+fn many_hosts_are_attached_in_one_call_or_none() {
+    let service = Service::start();
+    service.json(&[
+        "volume-type",
+        "grant",
+        "ssd-multiattach",
+        "default",
+        "--acknowledge-data-loss",
+    ]);
+    service.json(&["volume", "create", "m", "--size", "16m", "--type", "ssd-multiattach"]);
+    service.json(&["volume", "create", "single", "--size", "16m"]);
+    for host in ["a", "b"] {
+        let name = format!("iqn.2026-11.org.example:{host}");
+        service.json(&["host", "create", host, "--initiator", &name]);
+    }
+    let (code, _) = service.refused(&["attachment", "create", "m", "--host", "a", "--host", "no"]);
+    assert_eq!(code, 3);
+    let (code, error) =
+        service.refused(&["attachment", "create", "single", "--host", "a", "--host", "b"]);
+    assert!(code == 4 && error.contains("hint: "), "{error}");
+    assert_eq!(service.json(&["attachment", "list"]).as_array().unwrap().len(), 0);
+
+    let created = service.json(&["attachment", "create", "m", "--host", "a", "--host", "b"]);
+    let created = created["attachments"].as_array().unwrap();
+    assert_eq!(created.len(), 2);
+    for one in created {
+        assert_eq!(one["attachment"]["state"], "attached");
+        assert!(one["credentials"]["secret"].as_str().unwrap().len() >= 12);
+        assert_eq!(one["attachment"]["connection"]["portals"][0], service.portal.as_str());
+    }
+    // The secret is in that answer only.
+    let listed = service.run(&["-o", "json", "attachment", "list"]).stdout;
+    let secret = created[0]["credentials"]["secret"].as_str().unwrap();
+    assert!(!String::from_utf8_lossy(&listed).contains(secret));
+    assert!(!service.log().contains(secret));
+
+    let id = |index: usize| created[index]["attachment"]["id"].as_str().unwrap();
+    service.json(&["attachment", "fence", id(0)]);
+    service.run(&["attachment", "delete", "--wait", id(1)]);
+    let left = service.json(&["attachment", "list"]);
+    assert!(left.as_array().unwrap().iter().all(|one| one["id"] != id(1)), "{left}");
+}
+
+#[test]
+fn bad_input_is_refused_with_a_reason_and_changes_nothing() {
+    let service = Service::start();
+    for (arguments, code) in [
+        (&["volume", "show", "nope"][..], 3),
+        (&["volume", "create", "v", "--size", "0"], 2),
+        (&["volume", "create", "v", "--size", "18446744073709551615"], 2),
+        (&["volume", "create", "v", "--size", "1g", "--type", "nope"], 3),
+        (
+            &[
+                "volume",
+                "create",
+                "v",
+                "--size",
+                "1g",
+                "--type",
+                "ssd-multiattach",
+                "--project",
+                "no",
+            ],
+            3,
+        ),
+        (&["volume", "create", "", "--size", "1g"], 2),
+        (&["host", "create", "h", "--initiator", "not-a-name"], 2),
+        (&["attachment", "create", "nope", "--host", "h"], 3),
+        (&["operation", "cancel", "nope"], 3),
+        (&["--token", "expired", "volume", "list"], 5),
+    ] {
+        let (got, error) = service.refused(arguments);
+        assert_eq!(got, code, "{arguments:?}: {error}");
+        assert!(error.contains("\nhint: "), "{arguments:?}: {error}");
+    }
+    assert_eq!(service.json(&["volume", "list"]).as_array().unwrap().len(), 0);
+    assert_eq!(service.json(&["host", "list"]).as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn a_restart_keeps_everything_and_a_lost_token_can_be_renewed() {
+    let service = Service::start();
+    service.json(&["volume", "create", "v", "--size", "16m"]);
+    let (status, home) = service.end();
+    assert!(status.success(), "{status}");
+
+    let service = Service::start_in(home, &[]);
+    assert_eq!(service.token, None);
+    assert_eq!(names(&service.json(&["volume", "list"])), ["v"]);
+    let home = service.kill();
+
+    std::fs::remove_file(home.path().join("data/client.toml")).unwrap();
+    std::fs::remove_file(home.path().join("commonhold/client.toml")).unwrap();
+    std::fs::remove_file(home.path().join("started")).unwrap();
+    let service = Service::start_in(home, &["--new-token"]);
+    assert!(service.token.is_some());
+    assert_eq!(names(&service.json(&["volume", "list"])), ["v"]);
+}
+
+#[test]
+fn two_services_cannot_share_a_directory() {
+    let service = Service::start();
+    let data = service.path("data");
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--portals", "127.0.0.1:0", "--data"];
+    let arguments = [&arguments[..], &[data.to_str().unwrap()]].concat();
+    let (code, error) = service.refused(&arguments[..]);
+    assert!(code == 1 && error.contains("another process"), "{error}");
+}

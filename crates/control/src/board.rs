@@ -71,6 +71,8 @@ struct State {
     confirmed: HashSet<Uuid>,
     /// All attached attachments are among them.
     all_confirmed: bool,
+    /// No new step is begun.
+    stopped: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -127,6 +129,12 @@ impl Board {
     pub(crate) fn set_all_confirmed(&self) {
         self.lock().all_confirmed = true;
     }
+    pub(crate) fn stop(&self) {
+        self.lock().stopped = true;
+    }
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.lock().stopped
+    }
     pub(crate) fn is_idle(&self) -> bool {
         self.lock().running.is_empty()
     }
@@ -166,7 +174,7 @@ impl Inner {
             return None;
         }
         let waiting = state.waiting.get(&step).copied();
-        if !now && waiting.is_some_and(|waiting| waiting.due > Instant::now()) {
+        if !now && (state.stopped || waiting.is_some_and(|waiting| waiting.due > Instant::now())) {
             return None;
         }
         state.running.insert(step);

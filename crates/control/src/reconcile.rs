@@ -28,6 +28,9 @@ use crate::work::Outcome;
 
 /// How long nothing is looked at when nothing is due: a net below the wake-ups.
 const IDLE_PAUSE: Duration = Duration::from_secs(30);
+/// A step may be due and still held up by another: the loop must not spin until that one ends,
+/// which wakes it anyway.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// How soon a pass that could not read the catalog is tried again.
 const CATALOG_PAUSE: Duration = Duration::from_secs(1);
 
@@ -63,8 +66,11 @@ impl Control {
         }
     }
 
-    /// Wait for the steps that run, then let go of the catalog. Requests fail from here on.
+    /// Begin no new step, wait for those that run, then let go of the catalog. Requests fail
+    /// from here on. Whoever must not wait for a node that hangs puts a time limit on this: what
+    /// is left undone is done at the next start.
     pub async fn shutdown(&self) {
+        self.inner.board.stop();
         self.inner.idle().await;
         self.inner.catalog.close().await;
     }
@@ -82,6 +88,9 @@ async fn run(inner: Weak<Inner>) {
     loop {
         // The strong reference lives for one pass only, so that the loop keeps nobody alive.
         let Some(control) = inner.upgrade() else { return };
+        if control.board.is_stopped() {
+            return;
+        }
         let next = match control.pass().await {
             Ok(_tasks) => control.board.next_due().map_or(IDLE_PAUSE, until),
             Err(error) => {
@@ -92,7 +101,8 @@ async fn run(inner: Weak<Inner>) {
         let wake = Arc::clone(&control.wake);
         drop(control);
         // A dropped `Control` wakes the loop, which then finds it gone.
-        let _woken_or_due = tokio::time::timeout(next.min(IDLE_PAUSE), wake.notified()).await;
+        let _woken_or_due =
+            tokio::time::timeout(next.clamp(SHORTEST_PAUSE, IDLE_PAUSE), wake.notified()).await;
     }
 }
 

@@ -289,16 +289,21 @@ async fn nothing_depends(
     let clones = Query::<Volume>::all().eq("origin_volume", volume.id);
     let clones: Vec<String> =
         catalog::select(on, clones).await?.into_iter().map(|clone| clone.name).collect();
-    let own = Query::<Snapshot>::all().eq("volume", volume.id).null("hidden_for");
+    let own = Query::<Snapshot>::all().eq("volume", volume.id);
     let snapshots: Vec<Snapshot> = catalog::select(on, own).await?;
-    if !clones.is_empty() || (!cascade && !snapshots.is_empty()) {
-        let named = if cascade { Vec::new() } else { names_of(&snapshots) };
+    let listed: Vec<String> = snapshots
+        .iter()
+        .filter(|snapshot| snapshot.hidden_for.is_none())
+        .map(|snapshot| snapshot.name.clone())
+        .collect();
+    if !clones.is_empty() || (!cascade && !listed.is_empty()) {
         return Err(ControlError::VolumeHasDependents {
             volume: volume.name.clone(),
-            snapshots: named,
+            snapshots: if cascade { Vec::new() } else { listed },
             clones,
         });
     }
+    // Without clones, a hidden snapshot is one that the node could not remove: it goes now.
     if let Some(busy) = snapshots.iter().find(|s| s.state == SnapshotState::Creating) {
         return Err(ControlError::SnapshotBusy {
             snapshot: busy.name.clone(),
@@ -307,10 +312,6 @@ async fn nothing_depends(
         });
     }
     Ok(snapshots.into_iter().filter(|s| s.state != SnapshotState::Deleting).collect())
-}
-
-fn names_of(snapshots: &[Snapshot]) -> Vec<String> {
-    snapshots.iter().map(|snapshot| snapshot.name.clone()).collect()
 }
 
 fn size_of(asked: Option<ByteSize>, least: ByteSize) -> Result<ByteSize> {

@@ -1,6 +1,7 @@
 //! What a volume can become: larger, of another type, an earlier self, an image file.
 
 use model::event::EventResult;
+use model::host::Host;
 use model::operation::{Operation, OperationKind};
 use model::order::{Order, ReservationView};
 use model::pool::Pool;
@@ -176,7 +177,16 @@ impl Control {
             let mut on = self.inner.catalog.read().await?;
             resolve(&mut on, caller, volume).await?
         };
-        Ok(self.inner.node.reservations(volume.id).await?)
+        let mut view = self.inner.node.reservations(volume.id).await?;
+        // The node knows the name that a host had when it was let in.
+        let mut on = self.inner.catalog.read().await?;
+        for registrant in &mut view.registrants {
+            let Some(id) = registrant.host else { continue };
+            if let Some(host) = catalog::get::<Host>(&mut on, id.0).await? {
+                registrant.host_name = Some(host.name);
+            }
+        }
+        Ok(view)
     }
 
     /// The operator's way out: clear all registrations and the reservation. Audited, whatever

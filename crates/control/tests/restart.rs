@@ -12,7 +12,8 @@ use world::{World, attach, eventually, open, volume, world};
 
 /// Start work that hangs at the node, and take the power away: tasks, connections, all.
 fn crash_while(order: &'static str, prepare: fn(&tokio::runtime::Runtime, &World)) -> Crashed {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let w = runtime.block_on(world());
     w.node.stall(order);
     prepare(&runtime, &w);
@@ -42,7 +43,8 @@ impl Crashed {
 }
 
 fn after(crashed: Crashed, check: impl AsyncFnOnce(World)) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let w = crashed.reopen().await;
         let node = Arc::clone(&w.node);

@@ -80,7 +80,7 @@ async fn snapshot_quotas_hold_under_a_race() {
     assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 3);
     let usage = w.control.project_get(&w.admin, "default").await.unwrap().usage;
     assert_eq!((usage.volumes, usage.snapshots, usage.bytes), (1, 3, 1 << 30));
-    assert_eq!(w.node.sent("CreateSnapshot").min(3), w.node.snapshots().min(3));
+    eventually("the node has three", async || (w.node.snapshots() == 3).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -231,6 +231,28 @@ async fn what_clones_depend_on_stays_and_they_are_named() {
     w.volume_gone(&w.admin, &base).await;
     assert_eq!((w.node.volumes(), w.node.snapshots()), (0, 0));
     w.node.assert_was_asked_nothing_wrong();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hidden_snapshot_that_the_node_kept_goes_with_the_source() {
+    let w = world().await;
+    let base = w.volume(&w.admin, "base", "ssd").await.volume.id.to_string();
+    let source = VolumeSource::Volume(base.clone());
+    let new = VolumeCreate { name: "clone".into(), source, ..VolumeCreate::default() };
+    let clone = w.control.volume_create(&w.admin, new).await.unwrap().volume.id.to_string();
+    w.volume_is(&w.admin, &clone, "available").await;
+    w.node.fail("DeleteSnapshot", OrderError::Refused { why: "not now".into() });
+    w.control.volume_delete(&w.admin, &clone, false).await.unwrap();
+    w.volume_gone(&w.admin, &clone).await;
+    eventually("the node refused", async || (w.node.sent("DeleteSnapshot") > 0).then_some(()))
+        .await;
+    w.control.volume_delete(&w.admin, &base, false).await.unwrap();
+    let kept = w.volume_is(&w.admin, &base, "error").await;
+    assert!(kept.volume.fault.unwrap().contains("could not be deleted"));
+    w.node.heal("DeleteSnapshot");
+    w.control.volume_delete(&w.admin, &base, false).await.expect("again");
+    w.volume_gone(&w.admin, &base).await;
+    assert_eq!((w.node.volumes(), w.node.snapshots()), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -59,7 +59,7 @@ fn name(order: &Order) -> &'static str {
 
 impl FakeNode {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        self.state.lock().expect("no test panics inside")
     }
     pub(crate) fn fail(&self, order: &'static str, error: OrderError) {
         self.lock().failing.insert(order, error);

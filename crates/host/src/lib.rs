@@ -13,6 +13,7 @@ mod logical_unit;
 pub use initiator::{Initiator, Pending, Target};
 pub use logical_unit::LogicalUnit;
 
+pub use iscsi::chap::Algorithm;
 pub use iscsi::initiator::{Command, Credentials, Data, Options, Outcome};
 pub use iscsi::pdu::Residual;
 pub use iscsi::pdu::notice::{AsyncEvent, AsyncMessage};

@@ -22,8 +22,11 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// What an initiator offers, strongest first.
-    pub const OFFER: &str = "7,5";
+    /// The value of CHAP_A that offers these, in this order.
+    #[must_use]
+    pub fn list(offered: &[Self]) -> String {
+        offered.iter().map(|a| a.number().to_string()).collect::<Vec<_>>().join(",")
+    }
 
     /// The first algorithm of the list that we have.
     #[must_use]
@@ -95,8 +98,8 @@ pub fn encode(bytes: &[u8]) -> String {
 #[must_use]
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     match text.get(..2)? {
-        "0x" | "0X" => decode_hex(text[2..].as_bytes()),
-        "0b" | "0B" => decode_base64(text[2..].as_bytes()),
+        "0x" | "0X" => decode_hex(&text.as_bytes()[2..]),
+        "0b" | "0B" => decode_base64(&text.as_bytes()[2..]),
         _ => None,
     }
 }

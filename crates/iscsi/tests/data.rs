@@ -1,4 +1,5 @@
 //! Data in both directions, under every combination of what is negotiated about it.
+#![allow(clippy::unwrap_used, reason = "a test that meets one has failed")]
 
 mod harness;
 
@@ -8,7 +9,7 @@ use iscsi::initiator::{Command, Data, Options};
 use iscsi::pdu::NO_TAG;
 use iscsi::pdu::Residual;
 use iscsi::pdu::data::DataOut;
-use iscsi::target::{DigestOffer, Event, Fatal, Settings, TmfFunction, TmfResponse};
+use iscsi::target::{DigestOffer, Disorder, Event, Fatal, Settings, TmfFunction, TmfResponse};
 use rand::Rng;
 
 fn wishes(initial_r2t: bool, immediate_data: bool, digests: DigestOffer) -> Options {
@@ -169,8 +170,12 @@ fn only_what_the_cdb_asks_for_is_requested() {
 
 /// A write of 128 blocks whose data the initiator withholds, asked for by one R2T.
 fn asked(seed: u64) -> (World, iscsi::initiator::Handle) {
+    asked_with(seed, Settings::default())
+}
+
+fn asked_with(seed: u64, settings: Settings) -> (World, iscsi::initiator::Handle) {
     let wishes = wishes(true, false, DigestOffer::None);
-    let mut world = World::new(seed, Settings::default(), wishes, open_book());
+    let mut world = World::new(seed, settings, wishes, open_book());
     let data = Data::Out(vec![Bytes::from(vec![0xdd; 65_536])]);
     let command = Command { withhold: true, ..Command::new(0, &write10(0, 128), data) };
     let handle = world.initiator.submit(command);
@@ -202,6 +207,27 @@ fn data_out_of_order_ends_the_connection() {
             matches!(event, iscsi::initiator::Event::Rejected { .. })
         };
         assert!(world.seen.iter().any(rejected), "the initiator is told");
+    }
+}
+
+#[test]
+fn data_out_of_order_fails_the_task_where_the_settings_say_so() {
+    for (data_sn, offset) in [(27, 0), (u32::MAX, 0), (0, 512), (1, 512)] {
+        let settings = Settings { data_out_disorder: Disorder::FailTask, ..Settings::default() };
+        let (mut world, write) = asked_with(3, settings);
+        let task = world.target.tasks().next().unwrap();
+        world.forge(&data_out(write.0, 0, data_sn, offset, false));
+        world.forge(&data_out(write.0, 0, 0, 0, false));
+        let outcome = world.outcome(write).unwrap();
+        assert_eq!((outcome.status, outcome.sense[2], outcome.sense[12]), (2, 0x0b, 0x47));
+        assert_eq!(
+            (world.target.failed_tasks(), world.target.failed_tasks()),
+            (vec![task], vec![])
+        );
+        assert!(!world.target.is_live(task) && !world.target.finished());
+        let read = world.submit(&read10(0, 1), Data::In(512));
+        world.run();
+        assert_eq!(world.outcome(read).unwrap().data.concat(), vec![0; 512]);
     }
 }
 

@@ -1,5 +1,6 @@
 //! A target over TCP with one disk in memory: the real connection machine, and as much SCSI as an
 //! initiator needs.
+#![allow(clippy::unwrap_used, reason = "a test that meets one has failed")]
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -72,6 +73,9 @@ async fn one(
         input.reserve(target.wanted().max(256 << 10));
         let Ok(1..) = stream.read_buf(&mut input).await else { return };
         let received = target.receive(&mut input, &*book, &mut events);
+        for task in target.failed_tasks() {
+            open.remove(&task);
+        }
         let mut closes = received.is_err();
         for event in events.drain(..) {
             closes |= act(&mut target, event, &mut open, &disk);
@@ -114,11 +118,11 @@ fn act(
         }
         Event::TaskManagement { itt, function, referenced, .. } => {
             let response = match (function, referenced) {
-                (TmfFunction::AbortTask, None) => TmfResponse::TaskDoesNotExist,
-                (TmfFunction::AbortTask, Some(task)) => {
+                (TmfFunction::AbortTask, Some(task)) if target.is_live(task) => {
                     target.drop_task(task);
                     TmfResponse::Complete
                 }
+                (TmfFunction::AbortTask, _) => TmfResponse::TaskDoesNotExist,
                 _ => {
                     let all: Vec<_> = target.tasks().collect();
                     all.into_iter().for_each(|task| target.drop_task(task));

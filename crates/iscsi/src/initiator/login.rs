@@ -182,7 +182,7 @@ impl Login {
             State::Method => match text::find(pairs, "AuthMethod") {
                 Some("CHAP") if options.chap.is_some() => {
                     let mut out = Vec::new();
-                    text::append(&mut out, "CHAP_A", Algorithm::OFFER);
+                    text::append(&mut out, "CHAP_A", Algorithm::list(&options.chap_algorithms));
                     self.state = State::Algorithm;
                     self.send(out, false, outbox);
                     return Ok(None);
@@ -228,6 +228,7 @@ impl Login {
     ) -> Result<Option<String>, Fatal> {
         let find = |key| text::find(pairs, key);
         let algorithm = find("CHAP_A").and_then(Algorithm::choose);
+        let algorithm = algorithm.filter(|chosen| options.chap_algorithms.contains(chosen));
         let identifier = find("CHAP_I").and_then(text::number).and_then(|n| u8::try_from(n).ok());
         let theirs = find("CHAP_C").and_then(chap::decode);
         let theirs = theirs.filter(|theirs| theirs.len() <= *chap::CHALLENGE_BYTES.end());

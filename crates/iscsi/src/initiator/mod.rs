@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::chap::Algorithm;
 use crate::digest::Digests;
 use crate::keys::text::Pair;
 use crate::keys::{Offer, Parameters, TextError};
@@ -56,6 +57,9 @@ pub struct Options {
     pub chap: Option<Credentials>,
     /// What the target has to prove: its name and secret. Needs `chap`.
     pub mutual: Option<Credentials>,
+    /// Offered in this order. Some targets take the number of SHA-256 for SHA-1, so that against
+    /// them MD5 must stand alone or first.
+    pub chap_algorithms: Vec<Algorithm>,
     /// Start in the operational stage. A target that wants CHAP must refuse that.
     pub skip_security: bool,
     pub header_digest: DigestOffer,
@@ -83,6 +87,7 @@ impl Options {
             target,
             chap: None,
             mutual: None,
+            chap_algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
             skip_security: false,
             header_digest: DigestOffer::NoneOrCrc32c,
             data_digest: DigestOffer::NoneOrCrc32c,

@@ -322,6 +322,26 @@ impl Connection {
         }
     }
 
+    /// Not answered and not dropped yet.
+    #[must_use]
+    pub fn is_live(&self, task: TaskId) -> bool {
+        match &self.phase {
+            Phase::Full(full) => full.tasks.get(&task.itt).is_some_and(|live| live.id == task),
+            _ => false,
+        }
+    }
+
+    /// Tasks that this side ended by itself since the last call, because their data-out came out
+    /// of order: the initiator has its answer, the shell forgets them. Empty unless the settings
+    /// say [`super::Disorder::FailTask`].
+    #[must_use]
+    pub fn failed_tasks(&mut self) -> Vec<TaskId> {
+        match &mut self.phase {
+            Phase::Full(full) => std::mem::take(&mut full.failed),
+            _ => Vec::new(),
+        }
+    }
+
     /// The live tasks.
     pub fn tasks(&self) -> impl Iterator<Item = TaskId> {
         let full = match &self.phase {

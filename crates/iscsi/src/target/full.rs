@@ -53,6 +53,8 @@ pub(super) struct Full {
     pub(super) exchange: Option<Exchange>,
     /// The tag of a ping that is not answered yet.
     pub(super) ping: Option<u32>,
+    /// Tasks that were ended here and not by the shell, for it to learn.
+    pub(super) failed: Vec<TaskId>,
     /// A logout was asked for: nothing new is begun.
     pub(super) leaving: bool,
 }
@@ -74,6 +76,7 @@ impl Full {
             next_ttt: 0,
             exchange: None,
             ping: None,
+            failed: Vec::new(),
             leaving: false,
         }
     }

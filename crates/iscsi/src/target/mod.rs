@@ -58,6 +58,8 @@ pub struct Settings {
     pub window: u32,
     /// Most bytes of one text exchange, over all its continuations.
     pub text_bytes_max: usize,
+    /// What data-out that comes out of order does.
+    pub data_out_disorder: Disorder,
     /// A login must be through within this time.
     pub login_limit: Duration,
     /// Silence after which the initiator is pinged. Zero: never.
@@ -83,11 +85,23 @@ impl Default for Settings {
             time2retain_s: 0,
             window: 128,
             text_bytes_max: 64 << 10,
+            data_out_disorder: Disorder::DropConnection,
             login_limit: Duration::from_secs(15),
             ping_interval: Duration::from_secs(15),
             ping_limit: Duration::from_secs(15),
         }
     }
+}
+
+/// What to do when DataSN, offset or the F bit of a Data-Out PDU are not what the sequence
+/// demands. Recovery level 0 cannot ask for the data again, but has a choice (RFC 7143 7.8, 7.9).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Disorder {
+    #[default]
+    DropConnection,
+    /// End the command with ABORTED COMMAND, PROTOCOL SERVICE CRC ERROR, and go on. The shell
+    /// learns of it by [`Connection::failed_tasks`], after each [`Connection::receive`].
+    FailTask,
 }
 
 /// Which digests a side agrees to; among these the initiator's order of preference decides.
@@ -231,7 +245,9 @@ pub enum Event {
         itt: u32,
         function: TmfFunction,
         lun: u64,
-        /// For ABORT TASK: the task, unless it is not, or no more, known.
+        /// For ABORT TASK: the task, unless it is not, or no more, known. It was live when the
+        /// request was received: an answer to an event before this one may have ended it, see
+        /// [`Connection::is_live`].
         referenced: Option<TaskId>,
     },
     /// The session or connection ends; answer with [`Connection::logout_done`] after its tasks

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use super::full::{Full, IMMEDIATE_TASKS_MAX, Task};
 use super::transfer::{Inbound, Progress};
 use super::window::Place;
-use super::{Answer, Cdb, DataOut, Directory, Event, Fatal, Settings, TaskId, TmfResponse};
+use super::{
+    Answer, Cdb, DataOut, Directory, Disorder, Event, Fatal, Settings, TaskId, TmfResponse,
+};
 use crate::outbox::Outbox;
 use crate::pdu::additional::Additional;
 use crate::pdu::command::ScsiCommand;
@@ -20,6 +22,9 @@ use crate::pdu::{NO_TAG, Opcode, data};
 /// ABORTED COMMAND, WRITE ERROR - UNEXPECTED UNSOLICITED DATA (RFC 7143 11.4.7.2), fixed format.
 const UNEXPECTED_DATA: [u8; 18] =
     [0x70, 0, 0x0b, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x0c, 0x0c, 0, 0, 0, 0];
+
+/// ABORTED COMMAND, PROTOCOL SERVICE CRC ERROR (RFC 7143 11.4.7.2), fixed format.
+const DISORDER: [u8; 18] = [0x70, 0, 0x0b, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x47, 0x05, 0, 0, 0, 0];
 
 /// What the surroundings lend to the handling of a request.
 pub(super) struct Surroundings<'a> {
@@ -233,6 +238,14 @@ impl Full {
                 };
                 if let Some(data) = self.pump(task, around.outbox) {
                     around.events.push(Event::DataArrived { task, data });
+                }
+            }
+            // What is still on its way for the task finds no burst and is swallowed.
+            Err(_) if around.settings.data_out_disorder == Disorder::FailTask => {
+                if let Some(task) = self.tasks.get(&pdu.itt).map(|task| task.id) {
+                    self.failed.push(task);
+                    let sense = Bytes::from_static(&DISORDER);
+                    self.respond(task, Answer::check(sense), around.outbox);
                 }
             }
             Err(violation) => {

@@ -1,6 +1,7 @@
 //! Both machines in one process, joined by byte pipes that are cut at random points, with a small
 //! shell on the target's side that keeps blocks in memory.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test that meets one has failed")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -188,7 +189,9 @@ impl World {
 
     fn manage(&mut self, itt: u32, function: TmfFunction, referenced: Option<TaskId>) {
         let tasks: Vec<TaskId> = match function {
-            TmfFunction::AbortTask => referenced.into_iter().collect(),
+            TmfFunction::AbortTask => {
+                referenced.into_iter().filter(|task| self.target.is_live(*task)).collect()
+            }
             _ => self.target.tasks().collect(),
         };
         for task in &tasks {

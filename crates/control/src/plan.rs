@@ -100,3 +100,109 @@ fn volume_step(
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::id::{AttachmentId, HostId, ProjectId, VolumeTypeId};
+    use model::order::Mode;
+    use model::size::ByteSize;
+    use model::text::Metadata;
+    use model::volume::Origin;
+
+    const POOL: PoolId = PoolId(Uuid::from_u128(1));
+    const BASE: VolumeId = VolumeId(Uuid::from_u128(2));
+    const CLONE: VolumeId = VolumeId(Uuid::from_u128(3));
+    const SNAPSHOT: SnapshotId = SnapshotId(Uuid::from_u128(4));
+    const PROJECT: ProjectId = ProjectId(Uuid::from_u128(5));
+
+    fn volume(id: VolumeId, status: VolumeStatus, origin: Origin) -> Volume {
+        Volume {
+            id,
+            project: PROJECT,
+            name: "v".to_owned(),
+            description: String::new(),
+            metadata: Metadata::new(),
+            volume_type: VolumeTypeId(Uuid::from_u128(6)),
+            pool: POOL,
+            size: ByteSize::gib(1),
+            origin,
+            status,
+            fault: None,
+            created_ms: 0,
+        }
+    }
+
+    fn snapshot(state: SnapshotState) -> Snapshot {
+        Snapshot {
+            id: SNAPSHOT,
+            project: PROJECT,
+            volume: BASE,
+            name: "s".to_owned(),
+            description: String::new(),
+            metadata: Metadata::new(),
+            size: ByteSize::gib(1),
+            state,
+            fault: None,
+            hidden_for: Some(CLONE),
+            created_ms: 0,
+        }
+    }
+
+    fn attachment(number: u128, state: AttachmentState) -> Attachment {
+        Attachment {
+            id: AttachmentId(Uuid::from_u128(number)),
+            project: PROJECT,
+            volume: BASE,
+            host: HostId(Uuid::from_u128(number)),
+            mode: Mode::ReadWrite,
+            state,
+            fault: None,
+            connection: None,
+            chap_user: None,
+            data_loss_accepted_by: None,
+            created_ms: 0,
+        }
+    }
+
+    #[test]
+    fn a_clone_waits_for_its_snapshot_and_a_deletion_for_the_last_one() {
+        let origin = Origin::Volume { volume: BASE, snapshot: SNAPSHOT };
+        let mut desired = Desired {
+            volumes: vec![
+                volume(CLONE, VolumeStatus::Creating { import: None }, origin),
+                volume(BASE, VolumeStatus::Deleting, Origin::Blank),
+            ],
+            snapshots: vec![snapshot(SnapshotState::Creating)],
+            pool_of: HashMap::from([(BASE, POOL)]),
+            ..Desired::default()
+        };
+        assert_eq!(plan(&desired, |_| true), [Step::CreateSnapshot(SNAPSHOT)]);
+        desired.snapshots.clear();
+        assert_eq!(plan(&desired, |_| true), [Step::CreateVolume(CLONE), Step::DeleteVolume(BASE)]);
+        assert_eq!(plan(&desired, |_| false), [], "nothing before the pool is open");
+    }
+
+    #[test]
+    fn hosts_come_in_through_an_open_pool_and_leave_through_any() {
+        let desired = Desired {
+            attachments: vec![
+                attachment(10, AttachmentState::Attaching),
+                attachment(11, AttachmentState::Attached),
+                attachment(12, AttachmentState::Detaching),
+                attachment(13, AttachmentState::Fencing),
+                attachment(14, AttachmentState::Error),
+            ],
+            pool_of: HashMap::from([(BASE, POOL)]),
+            ..Desired::default()
+        };
+        let id = |number| AttachmentId(Uuid::from_u128(number));
+        let leaving = [Step::Detach(id(12)), Step::Fence(id(13))];
+        assert_eq!(plan(&desired, |_| false), leaving);
+        let after_start = plan(&desired, |known| known == POOL.0);
+        assert_eq!(after_start[..2], [Step::Attach(id(10)), Step::Attach(id(11))]);
+        let later = plan(&desired, |_| true);
+        assert_eq!(later[..1], [Step::Attach(id(10))]);
+        assert_eq!(later[1..], leaving);
+    }
+}

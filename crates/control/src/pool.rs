@@ -30,6 +30,14 @@ fn absolute(path: &str) -> Result<String> {
     }
 }
 
+fn holds_something(capacity: Option<ByteSize>) -> Result<()> {
+    if capacity != Some(ByteSize(0)) {
+        return Ok(());
+    }
+    let why = "a pool of capacity 0 holds nothing".to_owned();
+    Err(ControlError::Invalid { field: "capacity", why })
+}
+
 /// The pool with the most room that may take a volume of this type and size.
 pub(crate) async fn choose(on: &mut Connection, kind: &VolumeType, size: ByteSize) -> Result<Pool> {
     let class = || kind.class.clone();
@@ -67,10 +75,7 @@ impl Control {
         let name = valid_name(&new.name)?;
         let class = text::class(&new.class).map_err(invalid("class"))?;
         let path = absolute(&new.path)?;
-        if new.capacity == Some(ByteSize(0)) {
-            let why = "a pool of capacity 0 holds nothing".to_owned();
-            return Err(ControlError::Invalid { field: "capacity", why });
-        }
+        holds_something(new.capacity)?;
         let mut tx = self.inner.catalog.begin().await?;
         name_is_free::<Pool>(&mut tx, Query::all(), &name, None).await?;
         let same_path = Query::<Pool>::all().eq("path", path.as_str());
@@ -140,6 +145,7 @@ impl Control {
         change: PoolUpdate,
     ) -> Result<Pool> {
         caller.must_be(Role::Admin, "change pools")?;
+        holds_something(change.capacity)?;
         let mut tx = self.inner.catalog.begin().await?;
         let mut pool: Pool = resolve(&mut tx, caller, pool).await?;
         if let Some(name) = &change.name {
@@ -155,7 +161,8 @@ impl Control {
         }
         if let Some(capacity) = change.capacity {
             pool.capacity = Some(capacity);
-            // The node is told by opening it again, which it takes as a change of the limit.
+            // The node is told by being asked to open it again; a pool that it has open takes the
+            // new limit at the node's next start.
             self.inner.board.forget(pool.id.0);
         }
         catalog::update(&mut tx, &pool).await?;

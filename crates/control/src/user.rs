@@ -21,6 +21,9 @@ const PREFIX: &str = "ch_";
 /// 43 characters of 6 bits: 258 random bits.
 const SECRET_CHARS: usize = 43;
 
+/// A hundred years: beyond it, dates stop to be printable somewhere.
+const LIFE_SECONDS_MAX: u64 = 100 * 366 * 86_400;
+
 fn hash(secret: &str) -> String {
     Sha256::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -147,6 +150,10 @@ impl Control {
     /// Somebody else's without being admin; no such user.
     pub async fn token_create(&self, caller: &Caller, new: TokenCreate) -> Result<TokenCreated> {
         let description = valid_description(&new.description)?;
+        if new.expires_in_seconds.is_some_and(|seconds| seconds > LIFE_SECONDS_MAX) {
+            let why = "a token that ends lives at most a hundred years".to_owned();
+            return Err(ControlError::Invalid { field: "expires_in_seconds", why });
+        }
         let mut tx = self.inner.catalog.begin().await?;
         let user = self.token_user(&mut tx, caller, new.user.as_deref()).await?;
         let expires_ms = new

@@ -4,9 +4,10 @@ use model::event::{EventResult, ResourceKind};
 use model::id::{PoolId, ProjectId, VolumeTypeId};
 use model::pool::Pool;
 use model::project::Project;
+use model::size::ByteSize;
 use model::text;
 use model::user::Role;
-use model::volume::Volume;
+use model::volume::{self, Volume};
 use model::volume_type::{DATA_LOSS_WARNING, Grant, VolumeType};
 
 use crate::caller::Caller;
@@ -57,6 +58,10 @@ pub(crate) async fn fitting_types(
     Ok(names)
 }
 
+fn valid_max_size(size: Option<ByteSize>) -> Result<Option<ByteSize>> {
+    size.map(volume::size).transpose().map_err(invalid("max_size"))
+}
+
 async fn pool_ids(on: &mut Connection, caller: &Caller, names: &[String]) -> Result<Vec<PoolId>> {
     let mut ids = Vec::with_capacity(names.len());
     for name in names {
@@ -86,7 +91,7 @@ impl Control {
             class,
             multiattach: new.multiattach,
             public: new.public,
-            max_size: new.max_size,
+            max_size: valid_max_size(new.max_size)?,
             pools: pool_ids(&mut tx, caller, &new.pools).await?,
             created_ms: self.inner.now_ms(),
         };
@@ -154,7 +159,7 @@ impl Control {
             new.pools = pool_ids(&mut tx, caller, pools).await?;
         }
         new.multiattach = change.multiattach.unwrap_or(old.multiattach);
-        new.max_size = change.max_size.or(old.max_size);
+        new.max_size = valid_max_size(change.max_size)?.or(old.max_size);
         new.public = change.public.unwrap_or(old.public);
         let promises = |kind: &VolumeType| {
             (kind.class.clone(), kind.multiattach, kind.max_size, kind.pools.clone())

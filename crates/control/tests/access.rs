@@ -3,13 +3,14 @@
 mod world;
 
 use control::{
-    ControlError, ErrorKind, EventFilter, GrantCreate, HostCreate, HostFilter, Paging, PoolFilter,
-    ProjectCreate, ProjectFilter, TokenCreate, TokenFilter, UserUpdate, VolumeFilter,
-    VolumeTypeFilter,
+    ControlError, ErrorKind, EventFilter, GrantCreate, HostCreate, HostFilter, Paging, PoolCreate,
+    PoolFilter, ProjectCreate, ProjectFilter, TokenCreate, TokenFilter, UserUpdate, VolumeFilter,
+    VolumeTypeCreate, VolumeTypeFilter,
 };
-use model::order::Mode;
+use model::order::{IoMode, Mode, OrderError};
+use model::size::ByteSize;
 use model::user::Role;
-use world::{attach, code, eventually, volume, world};
+use world::{attach, code, eventually, race, volume, world};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn tokens_open_until_they_expire_or_are_revoked() {
@@ -230,4 +231,66 @@ async fn what_is_used_cannot_be_deleted() {
     })
     .await;
     assert_eq!(code(w.control.volume_create(&member, volume("w", 1, "hdd")).await), "no_pool");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn unique_names_have_one_winner() {
+    let w = world().await;
+    let made = race((0..16).map(|n| {
+        let (control, admin) = (w.control.clone(), w.admin.clone());
+        let initiators = vec!["IQN.2026-11.test:same".to_owned()];
+        let new = HostCreate { name: format!("h{n}"), initiators, ..HostCreate::default() };
+        async move { control.host_create(&admin, new).await }
+    }))
+    .await;
+    let (good, bad): (Vec<_>, Vec<_>) = made.into_iter().partition(Result::is_ok);
+    assert_eq!(good.len(), 1);
+    assert!(bad.into_iter().all(|refused| code(refused) == "initiator_taken"));
+    let hosts = w.control.host_list(&w.admin, &HostFilter::default()).await.unwrap();
+    assert_eq!(hosts.items.len(), 1, "the losers left nothing behind");
+    let made = race((0..16).map(|_| {
+        let (control, admin) = (w.control.clone(), w.admin.clone());
+        let new = ProjectCreate { name: "p".into(), ..ProjectCreate::default() };
+        async move { control.project_create(&admin, new).await }
+    }))
+    .await;
+    assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pool_that_cannot_be_opened_says_why_and_is_tried_again() {
+    let w = world().await;
+    w.node.fail("OpenPool", OrderError::Failed { why: "no such disk".into() });
+    let new = PoolCreate {
+        name: "broken".into(),
+        class: "nvme".into(),
+        path: "/pools/nvme".into(),
+        io: IoMode::Direct,
+        capacity: None,
+    };
+    assert_eq!(w.control.pool_create(&w.admin, new.clone()).await.unwrap().state.word(), "opening");
+    let is = async |state: &str| {
+        eventually(state, async || {
+            let pool = w.control.pool_get(&w.admin, "broken").await.ok()?;
+            (pool.state.word() == state).then_some(pool)
+        })
+        .await
+    };
+    assert_eq!(is("error").await.fault.as_deref(), Some("the node failed: no such disk"));
+    let kind = VolumeTypeCreate {
+        name: "nvme".into(),
+        class: "nvme".into(),
+        public: true,
+        ..VolumeTypeCreate::default()
+    };
+    w.control.volume_type_create(&w.admin, kind).await.unwrap();
+    let refused = w.control.volume_create(&w.admin, volume("v", 1, "nvme")).await.unwrap_err();
+    assert_eq!((refused.code(), refused.kind()), ("pool_unavailable", ErrorKind::Unavailable));
+    w.node.heal("OpenPool");
+    assert_eq!(is("online").await.fault, None);
+    w.volume(&w.admin, "v", "nvme").await;
+    for (path, capacity) in [("pools/x", None), ("/pools/../x", None), ("/x", Some(ByteSize(0)))] {
+        let bad = PoolCreate { name: "x".into(), path: path.into(), capacity, ..new.clone() };
+        assert_eq!(code(w.control.pool_create(&w.admin, bad).await), "invalid_value");
+    }
 }

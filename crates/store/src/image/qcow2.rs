@@ -7,6 +7,8 @@
 pub(super) const MAGIC: u32 = 0x5146_49fb;
 pub(super) const CLUSTER_BITS_MIN: u32 = 9;
 pub(super) const CLUSTER_BITS_MAX: u32 = 21;
+/// What other readers take at most: 32 MiB of L1 table.
+const L1_ENTRIES_MAX: u32 = 4 << 20;
 /// Bytes of the longest header that we know.
 pub(super) const HEADER_BYTES: usize = 112;
 /// Bytes of one L1 or L2 entry.
@@ -119,6 +121,9 @@ impl Header {
         }
         if u64::from(self.l1_entries) < self.size.div_ceil(self.l2_span()) {
             return Err("its L1 table is too short for its size".to_owned());
+        }
+        if self.l1_entries > L1_ENTRIES_MAX {
+            return Err("its L1 table is absurdly long".to_owned());
         }
         let l1_bytes = u64::from(self.l1_entries) * ENTRY_BYTES;
         let inside = self.l1_offset.checked_add(l1_bytes).is_some_and(|end| end <= file_bytes);

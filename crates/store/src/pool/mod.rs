@@ -89,6 +89,12 @@ impl Pool {
         self.shared.id
     }
 
+    /// Does this pool hold the volume (readable or not)?
+    #[must_use]
+    pub fn has_volume(&self, volume: VolumeId) -> bool {
+        locked(&self.shared.tree).volumes.contains_key(&volume)
+    }
+
     /// What the pool holds. `capacity` is the limit, or what is used and free on the file system
     /// when that is less; `used` counts whole chunks of data, without records and maps.
     ///

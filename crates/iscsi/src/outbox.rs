@@ -64,10 +64,10 @@ impl Outbox {
         &mut self.queue
     }
 
-    /// Nothing waits.
+    /// How many bytes wait.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.tail.is_empty()
+    pub fn bytes(&self) -> usize {
+        self.queue.iter().map(Bytes::len).sum::<usize>() + self.tail.len()
     }
 
     fn put(&mut self, part: &Bytes) {

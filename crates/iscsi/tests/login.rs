@@ -346,7 +346,7 @@ fn texts_in_many_requests_and_many_responses() {
     }
     hand.request.continues = false;
     assert_eq!(hand.ask("").1, "TargetPortalGroupTag=1\0AuthMethod=None\0");
-    // Eight hundred unknown keys give an answer of more than 8192 bytes.
+    // Five hundred unknown keys give an answer of more than 8192 bytes.
     let keys: String = (0..500).map(|n| format!("X-key-{n:03}=1\0")).collect();
     hand.request.continues = true;
     hand.send(&wire(hand.request.encode(), keys.as_bytes())).unwrap();

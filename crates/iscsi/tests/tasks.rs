@@ -223,6 +223,16 @@ fn pings_both_ways() {
 }
 
 #[test]
+fn the_shell_can_see_how_much_waits() {
+    let mut world = World::logged_in(13);
+    assert_eq!(world.target.unsent_bytes(), 0);
+    let nop = NopOut { immediate: true, lun: 0, itt: 7, ttt: NO_TAG, cmd_sn: 1, exp_stat_sn: 0 };
+    let mut input = wire(nop.encode(), &[5; 8000])[..].into();
+    world.target.receive(&mut input, &world.book, &mut Vec::new()).unwrap();
+    assert_eq!(world.target.unsent_bytes(), 48 + 8000);
+}
+
+#[test]
 fn a_nop_that_wants_no_answer() {
     let mut world = World::logged_in(9);
     let nop =

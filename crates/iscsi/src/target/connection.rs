@@ -194,6 +194,13 @@ impl Connection {
         self.outbox.pieces()
     }
 
+    /// Bytes that wait to be sent. A shell stops reading while this is large: an initiator that
+    /// pings without reading the echoes would otherwise fill the memory.
+    #[must_use]
+    pub fn unsent_bytes(&self) -> usize {
+        self.outbox.bytes()
+    }
+
     /// Answer to [`Event::SessionOpening`]: the login succeeds, the session has this handle,
     /// which is not 0.
     pub fn session_ready(&mut self, tsih: u16) {

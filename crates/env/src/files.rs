@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, SeekFrom, Statx, StatxFlags, fstat, ftruncate, seek,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom, Statx, StatxFlags, fstat, ftruncate,
+    seek,
 };
 use rustix::io::Errno;
 
@@ -73,7 +74,7 @@ impl Files for RealFiles {
             OpenMode::ReadWrite => OFlags::RDWR,
             OpenMode::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
         };
-        let cached = rustix::fs::open(path, access | OFlags::CLOEXEC, FILE_MODE)?;
+        let cached = open_regular(path, access)?;
         // Opened first without O_DIRECT: a file system that refuses the flag may do so after it
         // has created the file.
         let again = access.difference(OFlags::CREATE | OFlags::EXCL);
@@ -148,6 +149,20 @@ impl Files for RealFiles {
 
 fn not_negative(value: i64) -> u64 {
     u64::try_from(value).unwrap_or_default()
+}
+
+/// A descriptor through the page cache. Pipes and devices are refused: opening one of them, or
+/// reading it, could block for ever.
+fn open_regular(path: &Path, access: OFlags) -> io::Result<OwnedFd> {
+    let flags = access | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let fd = rustix::fs::open(path, flags, FILE_MODE)?;
+    if !FileType::from_raw_mode(fstat(&fd)?.st_mode).is_file() {
+        let why = format!("{} is not a regular file", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    // Only the opening was not to block: io_uring gives up early on such descriptors.
+    rustix::fs::fcntl_setfl(&fd, rustix::fs::fcntl_getfl(&fd)?.difference(OFlags::NONBLOCK))?;
+    Ok(fd)
 }
 
 /// A descriptor past the page cache and what it wants; `None` where there is no such thing.

@@ -78,3 +78,15 @@ fn space_is_told_in_bytes() {
     let (total, free) = RealFiles.space(std::path::Path::new("/")).unwrap();
     assert!(total > 1 << 20 && free <= total);
 }
+
+#[test]
+fn what_could_block_is_not_opened() {
+    let dir = scratch();
+    let pipe = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    for path in [pipe.as_path(), dir.path(), std::path::Path::new("/dev/zero")] {
+        let why = RealFiles.open(path, OpenMode::Read, false).err().unwrap();
+        assert_eq!(why.kind(), std::io::ErrorKind::InvalidInput, "{}", path.display());
+    }
+}

@@ -66,6 +66,8 @@ pub(crate) enum Command {
         #[arg(long)]
         new_token: bool,
     },
+    /// See the main job: two hosts share a volume over iSCSI, and one is fenced
+    Demo,
     /// Volumes: create, grow, retype, revert, import, export, reservations
     #[command(subcommand)]
     Volume(VolumeCommand),

@@ -178,7 +178,7 @@ impl Demo {
 
     fn close(&self, took: Duration) -> Result<(), Failure> {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_FULL_CONDENSED);
+        table.load_style(presets::UTF8_FULL_CONDENSED);
         table.set_header(["what was shown", "figure"]);
         for shown in &self.shown {
             table.add_row([shown.what, &shown.figure]);

@@ -9,6 +9,7 @@ mod arguments;
 mod client_file;
 mod commands;
 mod config;
+mod demo;
 mod failure;
 mod output;
 mod progress;
@@ -52,8 +53,15 @@ fn run(line: CommandLine) -> Result<(), Failure> {
             let settings = ServeSettings::read(&global, &settings)?;
             runtime()?.block_on(serve::run(&settings, new_token))
         }
+        Command::Demo => busy_runtime()?.block_on(demo::run()),
         verb => runtime()?.block_on(speak(&global, verb)),
     }
+}
+
+/// The daemon and its two hosts at once.
+fn busy_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let failed = |why| Failure::Io { what: "the runtime cannot start".to_owned(), why };
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)
 }
 
 /// One thread is plenty for a verb.
@@ -92,6 +100,7 @@ async fn speak(global: &GlobalArguments, verb: Command) -> Result<(), Failure> {
         Command::Health => output::show(context.format, &context.client.health().await?),
         // `run` has done these: they ask nobody.
         Command::Serve { .. }
+        | Command::Demo
         | Command::Config(_)
         | Command::Completion { .. }
         | Command::Man { .. }

@@ -6,8 +6,7 @@ use api::attachment::CreatedAttachment;
 use api::snapshot::CreateSnapshot;
 use api::volume::GrowVolume;
 use bytes::Bytes;
-use futures::future::join_all;
-use host::{Data, HostError};
+use host::{Command, Data, HostError};
 use model::size::ByteSize;
 
 use super::keys::{Action, attentions, is_conflict, reserve_out};
@@ -68,20 +67,21 @@ impl Demo {
 
     /// beta takes the volume away from alpha, whose writes are on their way.
     pub(super) async fn fence(&mut self, alpha: &Guest, beta: &Guest) -> Result<(), Failure> {
-        let running = (0..IN_FLIGHT).map(|n| alpha.unit.write(100 + n, block("late"), false));
-        let writes = join_all(running);
-        let take = async {
-            let began = Instant::now();
-            reserve_out(&beta.unit, Action::PreemptAndAbort, BETA_KEY, ALPHA_KEY)
-                .await
-                .map(|()| began.elapsed())
-        };
-        // Aborted writes get no answer (TAS is 0), so alpha is not waited for.
-        let took = tokio::select! {
-            biased;
-            took = take => took.map_err(failed)?,
-            _ = async { writes.await; std::future::pending::<()>().await } => return Ok(()),
-        };
+        let mut running = Vec::new();
+        for n in 0..IN_FLIGHT {
+            let mut cdb = [0; 16];
+            (cdb[0], cdb[13]) = (0x8A, 1);
+            cdb[2..10].copy_from_slice(&(100 + n).to_be_bytes());
+            let write = Command::new(0, &cdb, Data::Out(vec![block("late")]));
+            running.push(alpha.session.start(write).await.map_err(failed)?);
+        }
+        let began = Instant::now();
+        reserve_out(&beta.unit, Action::PreemptAndAbort, BETA_KEY, ALPHA_KEY)
+            .await
+            .map_err(failed)?;
+        let took = began.elapsed();
+        // Those that were aborted get no answer (TAS is 0): nobody waits for them.
+        drop(running);
         let told = attentions(&alpha.unit).await;
         holds(told.contains(&(0x2A, 0x05)), "alpha was not told that its registration is gone")?;
         let refused = alpha.unit.write(0, block("a ghost"), false).await;
@@ -102,9 +102,11 @@ impl Demo {
 
     /// A snapshot, and more room, while the volume is in use.
     pub(super) async fn grow(&mut self, beta: &Guest) -> Result<(), Failure> {
-        let name = Some("before-growth".to_owned());
-        let snapshot =
-            CreateSnapshot { volume: VOLUME.into(), name, ..CreateSnapshot::default() };
+        let snapshot = CreateSnapshot {
+            volume: VOLUME.into(),
+            name: "before-growth".into(),
+            ..CreateSnapshot::default()
+        };
         self.client.snapshot_create(&snapshot).await?;
         let size = ByteSize::gib(2);
         self.client.volume_grow(VOLUME, &GrowVolume { size: size.into() }).await?;

@@ -328,3 +328,27 @@ async fn a_host_keeps_its_names_while_it_is_attached() {
     assert_eq!(code(w.control.host_update(&w.admin, "host-1", change).await), "in_use");
     assert_eq!(code(w.control.host_delete(&w.admin, "host-1").await), "in_use");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_attach_that_is_late_cannot_let_a_host_in_after_its_fence() {
+    let w = world().await;
+    w.grant_multiattach("default").await;
+    let volume = w.volume(&w.admin, "v", multi()).await.volume.id.to_string();
+    w.hosts(&w.admin, 2).await;
+    w.node.stall("Attach");
+    let call = attach(&volume, &["host-1", "host-2"], Mode::ReadWrite);
+    let made = w.control.attachment_create(&w.admin, call).await.unwrap();
+    eventually("both are on their way", async || (w.node.sent("Attach") == 2).then_some(())).await;
+    let ids: Vec<String> = made.iter().map(|m| m.view.attachment.id.to_string()).collect();
+    w.control.attachment_delete(&w.admin, &ids[0]).await.unwrap();
+    let (control, admin, id) = (w.control.clone(), w.admin.clone(), ids[1].clone());
+    let fence = tokio::spawn(async move { control.attachment_fence(&admin, &id).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!((w.node.sent("Detach"), w.node.sent("Fence")), (0, 0), "nothing overtakes");
+    assert!(!fence.is_finished());
+    w.node.release("Attach");
+    assert_eq!(fence.await.unwrap().expect("fenced").sessions_closed, 1);
+    w.volume_is(&w.admin, &volume, "available").await;
+    assert_eq!(w.node.let_in(), 0);
+    w.node.assert_was_asked_nothing_wrong();
+}

@@ -162,7 +162,11 @@ fn node_settings(settings: &ServeSettings) -> node::Settings {
         advertise: Vec::new(),
         workers: settings.workers,
         engine: env::IoEngine::Auto,
-        iscsi: iscsi::target::Settings::default(),
+        iscsi: iscsi::target::Settings {
+            // One command of a confused initiator fails; its session goes on.
+            data_out_disorder: iscsi::target::Disorder::FailTask,
+            ..iscsi::target::Settings::default()
+        },
     }
 }
 

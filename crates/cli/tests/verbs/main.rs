@@ -1,0 +1,212 @@
+//! Every verb of the command line against a running service, in every form of output: one story
+//! whose end proves that no verb was left out.
+
+mod desk;
+#[path = "../service/mod.rs"]
+mod service;
+
+use desk::{Desk, names, word};
+
+#[test]
+fn every_verb_does_what_its_manual_page_says() {
+    let mut desk = Desk::new();
+    people(&mut desk);
+    types_and_pools(&mut desk);
+    volumes(&mut desk);
+    images(&mut desk);
+    snapshots(&mut desk);
+    attachments(&mut desk);
+    surroundings(&mut desk);
+    desk.assert_complete();
+}
+
+/// Projects, users and tokens.
+fn people(desk: &mut Desk) {
+    let made = desk.json(&["project", "create", "lab", "--volumes", "2", "--description", "a lab"]);
+    assert_eq!(made["quota"]["volumes"], 2);
+    desk.json(&["project", "update", "lab", "--volumes", "1", "--snapshots-per-volume", "3"]);
+    let shown = desk.shows(&["project", "show", "lab"], &["a lab", "lab"]);
+    assert_eq!((&shown["quota"]["volumes"], &shown["quota"]["snapshots_per_volume"]), (&1.into(), &3.into()));
+    desk.shows(&["project", "list"], &["default", "lab"]);
+
+    desk.json(&["user", "create", "mary", "--role", "reader", "--project", "lab"]);
+    desk.json(&["user", "update", "mary", "--role", "member", "--name", "maria"]);
+    assert_eq!(desk.shows(&["user", "show", "maria"], &["maria", "member"])["role"], "member");
+    desk.shows(&["user", "list"], &["admin", "maria"]);
+
+    let token = desk.json(&["token", "create", "--user", "maria", "--description", "laptop"]);
+    let (id, secret) = (word(&token, "/token/id").to_owned(), word(&token, "/secret").to_owned());
+    let listed = desk.shows(&["token", "list"], &[&id, "laptop"]);
+    assert!(!listed.to_string().contains(&secret), "the secret is shown once");
+    let text = desk.table(&["token", "create", "--expires-in", "1h"]);
+    assert!(text.lines().last().unwrap().starts_with("ch_"), "{text}");
+
+    // The member works in the own project only, within its quota.
+    let own = desk.shows(&["whoami", "--token", &secret], &["maria", "lab", "member"]);
+    assert_eq!(own["project_name"], "lab");
+    desk.json(&["volume", "create", "first", "--size", "1m", "--token", &secret]);
+    desk.refused(&["volume", "create", "second", "--size", "1m", "--token", &secret], 4, "quota");
+    desk.refused(&["project", "create", "mine", "--token", &secret], 5, "admin");
+    desk.refused(&["project", "delete", "lab"], 4, "lab");
+    desk.table(&["volume", "delete", "first", "--token", &secret]);
+
+    desk.table(&["token", "delete", &id]);
+    desk.refused(&["volume", "list", "--token", &secret], 5, "token");
+    desk.table(&["user", "delete", "maria"]);
+    desk.table(&["project", "delete", "lab"]);
+    desk.refused(&["project", "show", "lab"], 3, "'lab'");
+}
+
+fn types_and_pools(desk: &mut Desk) {
+    let place = desk.path("archive");
+    let place = place.to_str().unwrap().to_owned();
+    desk.json(&["pool", "create", "slow", "--class", "tape", "--path", &place, "--capacity", "1g"]);
+    desk.json(&["pool", "update", "slow", "--name", "archive", "--capacity", "2g"]);
+    let shown = desk.shows(&["pool", "show", "archive"], &["archive", "tape", "online"]);
+    assert_eq!(shown["usage"]["capacity_bytes"], 2_u64 << 30);
+    desk.shows(&["pool", "list"], &["local-ssd", "local-hdd", "archive"]);
+
+    desk.json(&["volume-type", "create", "cold", "--class", "tape", "--max-size", "64m"]);
+    desk.json(&["volume-type", "update", "cold", "--description", "kept for long"]);
+    desk.shows(&["volume-type", "show", "cold"], &["cold", "kept for long"]);
+    desk.shows(&["volume-type", "list"], &["ssd-multiattach", "cold"]);
+    desk.refused(&["volume", "create", "c", "--size", "1m", "--type", "cold"], 3, "'cold'");
+    desk.json(&["volume-type", "grant", "cold", "default"]);
+    desk.shows(&["volume-type", "grants", "cold"], &["default"]);
+    desk.refused(&["volume", "create", "c", "--size", "65m", "--type", "cold"], 2, "64 MiB");
+    desk.json(&["volume", "create", "c", "--size", "1m", "--type", "cold"]);
+    desk.refused(&["volume-type", "update", "cold", "--multiattach", "true"], 4, "promises");
+    desk.refused(&["pool", "delete", "archive"], 4, "archive");
+    desk.table(&["volume", "delete", "c"]);
+    desk.table(&["volume-type", "revoke", "cold", "default"]);
+    desk.table(&["volume-type", "delete", "cold"]);
+    desk.table(&["pool", "delete", "archive"]);
+    assert_eq!(names(&desk.json(&["pool", "list"])).len(), 2);
+
+    let multi = ["volume-type", "grant", "ssd-multiattach", "default"];
+    desk.refused(&multi, 2, "acknowledged");
+    let grant = desk.json(&[&multi[..], &["--acknowledge-data-loss"]].concat());
+    assert_eq!(grant["acknowledged_by"], "admin");
+}
+
+fn volumes(desk: &mut Desk) {
+    let made = desk.json(&["volume", "create", "v", "--size", "8m", "--metadata", "a=b"]);
+    assert_eq!((&made["status"], &made["metadata"]["a"]), (&"available".into(), &"b".into()));
+    let text = desk.table(&["volume", "rename", "v", "data"]);
+    assert!(text.contains("data") && text.contains("8 MiB"), "{text}");
+    desk.json(&["volume", "update", "data", "--description", "of mine", "--metadata", "c=d"]);
+    desk.json(&["volume", "grow", "data", "16m"]);
+    desk.refused(&["volume", "grow", "data", "8m"], 2, "only grow");
+    assert_eq!(desk.json(&["volume", "retype", "data", "ssd-multiattach"])["multiattach"], true);
+    desk.refused(&["volume", "retype", "data", "hdd"], 4, "class");
+    let shown = desk.shows(&["volume", "show", "data"], &["of mine", "ssd-multiattach"]);
+    assert_eq!((&shown["size_bytes"], &shown["metadata"]["c"]), (&(16 << 20).into(), &"d".into()));
+    desk.shows(&["volume", "list", "--status", "available"], &["data"]);
+    assert_eq!(desk.json(&["volume", "list", "--type", "hdd"]).as_array().unwrap().len(), 0);
+
+    let copy = desk.json(&["volume", "create", "copy", "--from-volume", "data"]);
+    assert_eq!((&copy["size_bytes"], word(&copy, "/origin/from")), (&(16 << 20).into(), "volume"));
+    desk.table(&["volume", "delete", "copy"]);
+}
+
+/// Images in and out, and the operations that carry them.
+fn images(desk: &mut Desk) {
+    let [raw, out, back, long] = ["in.img", "out.qcow2", "back.raw", "long.img"].map(|name| {
+        desk.path(name).to_str().unwrap().to_owned()
+    });
+    let block = |number: u32| -> Vec<u8> { number.to_le_bytes().repeat(1024) };
+    let mut bytes: Vec<u8> = (0..512).flat_map(block).collect();
+    bytes.resize(4 << 20, 0);
+    std::fs::write(&raw, &bytes).unwrap();
+
+    desk.json(&["volume", "create", "imported", "--image", &raw, "--size", "4m"]);
+    desk.json(&["volume", "export", "imported", &out]);
+    desk.refused(&["volume", "export", "imported", &out], 1, "exist");
+    desk.json(&["volume", "create", "again", "--image", &out, "--size", "4m"]);
+    desk.table(&["volume", "export", "again", &back]);
+    assert!(std::fs::read(&back).unwrap() == bytes, "the bytes came back changed");
+
+    let list = desk.shows(&["operation", "list", "--volume", "imported"], &["succeeded"]);
+    let id = word(&list, "/0/id").to_owned();
+    desk.shows(&["operation", "show", &id], &["succeeded", "imported"]);
+    desk.refused(&["operation", "cancel", &id], 4, "cancelled");
+
+    // Long enough to be stopped on its way.
+    std::fs::write(&long, vec![7; 512 << 20]).unwrap();
+    let create = ["volume", "create", "long", "--size", "512m", "--image", &long, "-o", "json"];
+    let output = desk.service.run(&[&create[..], &["--no-wait"]].concat());
+    let made: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(made["status"], "creating");
+    let operation = word(&made, "/operation_id").to_owned();
+    desk.json(&["operation", "cancel", &operation]);
+    desk.refused(&["operation", "show", &operation], 1, "cancelled");
+    std::fs::remove_file(&long).unwrap();
+    for volume in ["imported", "again"] {
+        desk.table(&["volume", "delete", volume]);
+    }
+}
+
+fn snapshots(desk: &mut Desk) {
+    desk.json(&["snapshot", "create", "data", "s", "--description", "before"]);
+    desk.json(&["snapshot", "rename", "s", "first"]);
+    desk.json(&["snapshot", "update", "first", "--description", "at first", "--metadata", "k=v"]);
+    desk.shows(&["snapshot", "show", "first"], &["at first", "data"]);
+    desk.shows(&["snapshot", "list", "--volume", "data"], &["first"]);
+    let clone = desk.json(&["volume", "create", "clone", "--from-snapshot", "first"]);
+    assert_eq!(clone["size_bytes"], 16 << 20);
+    desk.json(&["volume", "revert", "data", "first"]);
+    desk.refused(&["snapshot", "delete", "first"], 4, "'clone'");
+    desk.table(&["volume", "delete", "clone"]);
+    desk.table(&["snapshot", "delete", "first"]);
+    assert_eq!(desk.json(&["snapshot", "list"]).as_array().unwrap().len(), 0);
+}
+
+fn attachments(desk: &mut Desk) {
+    let iqn = |host: &str| format!("iqn.2026-11.org.example:{host}");
+    for host in ["a", "b", "c"] {
+        desk.json(&["host", "create", host, "--initiator", &iqn(host), "--address", "192.0.2.1"]);
+    }
+    desk.json(&["host", "update", "c", "--name", "gamma", "--metadata", "rack=7"]);
+    desk.shows(&["host", "show", "gamma"], &["gamma", &iqn("c"), "192.0.2.1"]);
+    desk.shows(&["host", "list"], &["a", "b", "gamma"]);
+
+    let made = desk.json(&["attachment", "create", "data", "--host", "a", "--host", "b"]);
+    let id = |index: usize| word(&made["attachments"][index], "/attachment/id").to_owned();
+    let reads = desk.table(&["attachment", "create", "data", "--host", "gamma", "--mode", "ro"]);
+    for part in ["chap secret", "target secret", "portals", &desk.service.portal] {
+        assert!(reads.contains(part), "no {part} in {reads}");
+    }
+    desk.shows(&["attachment", "show", &id(0)], &["data", "attached", "volume-"]);
+    let list = desk.shows(&["attachment", "list", "--volume", "data"], &["gamma", "ro"]);
+    assert_eq!(list.as_array().unwrap().len(), 3);
+    assert_eq!(desk.json(&["attachment", "list", "--host", "a"]).as_array().unwrap().len(), 1);
+    desk.refused(&["volume", "delete", "data"], 4, "'a'");
+    desk.refused(&["host", "delete", "a"], 4, "'a'");
+
+    let none = desk.json(&["volume", "reservations", "data"]);
+    assert_eq!(none["registrants"].as_array().unwrap().len(), 0);
+    assert!(desk.table(&["volume", "reservations", "data"]).contains("reservation  none"));
+    desk.table(&["volume", "clear-reservations", "data"]);
+    desk.json(&["attachment", "fence", &id(0)]);
+    for one in list.as_array().unwrap() {
+        desk.table(&["attachment", "delete", word(one, "/id")]);
+    }
+    assert_eq!(desk.json(&["attachment", "list"]).as_array().unwrap().len(), 0);
+    desk.table(&["host", "delete", "a", "b", "gamma"]);
+    desk.table(&["volume", "delete", "data"]);
+}
+
+/// What is no resource: events, health, settings, completion.
+fn surroundings(desk: &mut Desk) {
+    let events = desk.shows(&["event", "list", "--all"], &["project.create", "attachment.fence"]);
+    let actions = ["volume.create", "snapshot.create", "volume.reservations_clear", "user.delete"];
+    let list = events.as_array().unwrap();
+    for action in actions {
+        assert!(list.iter().any(|event| word(event, "/action") == action), "no {action}");
+    }
+    let fences = desk.json(&["event", "list", "--action", "attachment.fence", "--limit", "5"]);
+    assert!(!fences.as_array().unwrap().is_empty());
+    desk.shows(&["health"], &["ok", env!("CARGO_PKG_VERSION")]);
+    desk.shows(&["config", "show"], &["client.toml"]);
+    assert!(desk.table(&["completion", "bash"]).contains("commonhold"));
+}

@@ -3,6 +3,8 @@
 //! `COMMONHOLD_CRASH_SEEDS=N` runs N seeds instead of the default few. A failure names its seed
 //! and its crash step; `COMMONHOLD_CRASH_SEED=S` runs that one seed alone.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is wrong")]
+
 #[path = "store_crash/history.rs"]
 mod history;
 #[path = "store_crash/model.rs"]

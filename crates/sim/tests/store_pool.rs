@@ -1,5 +1,7 @@
 //! What the store promises besides surviving crashes: concurrency, limits, damage, sharing.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is wrong")]
+
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! The store on the machine's own files, cached and past the page cache.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is wrong")]
+
 use std::path::Path;
 use std::sync::Arc;
 

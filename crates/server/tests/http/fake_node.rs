@@ -1,0 +1,168 @@
+//! A storage node in memory that says yes, and long work that lasts until it is told to end.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use control::NodeLink;
+use model::id::{AttachmentId, PoolId, VolumeId};
+use model::order::{
+    Access, Found, Order, OrderError, PoolUsage, RegistrantView, Report, ReservationChange,
+    ReservationView,
+};
+use model::size::ByteSize;
+
+#[derive(Default)]
+pub(crate) struct FakeNode {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    pools: HashSet<PoolId>,
+    accesses: HashMap<AttachmentId, Access>,
+    content: HashMap<VolumeId, Found>,
+    cleared: HashSet<VolumeId>,
+    cancelled: HashSet<VolumeId>,
+    /// Long work goes on.
+    busy: bool,
+    away: bool,
+}
+
+impl FakeNode {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+    pub(crate) fn put(&self, volume: VolumeId, content: &str) {
+        let place = "at the start of the volume".to_owned();
+        let found = Found { content: content.to_owned(), cluster_aware: false, place };
+        self.state().content.insert(volume, found);
+    }
+    pub(crate) fn keep_busy(&self, busy: bool) {
+        self.state().busy = busy;
+    }
+    pub(crate) fn go_away(&self, away: bool) {
+        self.state().away = away;
+    }
+    pub(crate) fn accesses(&self) -> Vec<Access> {
+        self.state().accesses.values().cloned().collect()
+    }
+
+    fn reach(&self) -> Result<(), OrderError> {
+        let why = "the fake node is away".to_owned();
+        if self.state().away { Err(OrderError::Unreachable { why }) } else { Ok(()) }
+    }
+
+    async fn long_work(&self, volume: VolumeId) -> Result<Report, OrderError> {
+        loop {
+            {
+                let mut state = self.state();
+                if state.cancelled.remove(&volume) {
+                    return Err(OrderError::Cancelled);
+                }
+                if !state.busy {
+                    return Ok(Report::Done);
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+#[async_trait]
+impl NodeLink for FakeNode {
+    async fn order(&self, order: Order) -> Result<Report, OrderError> {
+        self.reach()?;
+        if let Order::ImportImage { volume, .. } | Order::ExportImage { volume, .. } = order {
+            return self.long_work(volume).await;
+        }
+        let mut state = self.state();
+        Ok(match order {
+            Order::OpenPool { pool, .. } => {
+                state.pools.insert(pool);
+                Report::Done
+            }
+            Order::ClosePool { pool } => {
+                state.pools.remove(&pool);
+                Report::Done
+            }
+            Order::CreateVolume { size, .. } | Order::GrowVolume { size, .. } => {
+                Report::Sized { size }
+            }
+            Order::Attach { access } => {
+                let target = format!("iqn.2026-11.io.commonhold:volume-{}", access.volume);
+                state.accesses.insert(access.attachment, access);
+                Report::Attached { target, portals: vec!["127.0.0.1:3260".to_owned()], lun: 0 }
+            }
+            Order::Detach { attachment, .. } | Order::Fence { attachment, .. } => {
+                state.accesses.remove(&attachment);
+                Report::CutOff { sessions: 1, registrations: 1 }
+            }
+            Order::ClearReservations { volume } => {
+                state.cleared.insert(volume);
+                Report::Done
+            }
+            _ => Report::Done,
+        })
+    }
+
+    async fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {
+        self.reach()?;
+        let usage = |pool: &PoolId| PoolUsage {
+            pool: *pool,
+            capacity: ByteSize::gib(1 << 20),
+            used: ByteSize::gib(1),
+            provisioned: ByteSize::gib(2),
+        };
+        Ok(self.state().pools.iter().map(usage).collect())
+    }
+
+    async fn probe(&self, volume: VolumeId) -> Result<Vec<Found>, OrderError> {
+        self.reach()?;
+        Ok(self.state().content.get(&volume).cloned().into_iter().collect())
+    }
+
+    async fn reservations(&self, volume: VolumeId) -> Result<ReservationView, OrderError> {
+        self.reach()?;
+        if self.state().cleared.contains(&volume) {
+            return Ok(ReservationView { generation: 4, ..ReservationView::default() });
+        }
+        let registrant = RegistrantView {
+            host: None,
+            host_name: Some("h1".to_owned()),
+            iqn: "iqn.2026-11.test:h1".to_owned(),
+            isid: "00023d000001".to_owned(),
+            key: u64::MAX - 1,
+            holder: true,
+            last_command_age_ms: Some(12),
+            session: true,
+        };
+        let change = ReservationChange {
+            at_ms: 1_800_000_000_000,
+            action: "reserve".to_owned(),
+            by: "h1".to_owned(),
+            what: "h1 reserved the volume".to_owned(),
+        };
+        Ok(ReservationView {
+            generation: 3,
+            reservation_type: Some("Write Exclusive - Registrants Only".to_owned()),
+            type_code: Some(5),
+            persist_through_power_loss: true,
+            lost: false,
+            registrants: vec![registrant],
+            history: vec![change],
+        })
+    }
+
+    async fn progress(&self, _volume: VolumeId) -> Result<Option<(u64, u64)>, OrderError> {
+        self.reach()?;
+        Ok(self.state().busy.then_some((3, 10)))
+    }
+
+    async fn cancel(&self, volume: VolumeId) -> Result<(), OrderError> {
+        self.reach()?;
+        self.state().cancelled.insert(volume);
+        Ok(())
+    }
+}

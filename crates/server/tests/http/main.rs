@@ -1,4 +1,5 @@
 //! The door over real sockets: a control plane on a catalog of its own, a node in memory, HTTP.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 mod fake_node;
 mod lists;

@@ -119,7 +119,9 @@ async fn structure(disk: &Disk, pool: &Pool, seed: u64) {
                 let one = taken.swap_remove(random.random_range(0..taken.len()));
                 pool.delete_snapshot(disk, volume_id(1), one).await.unwrap();
             }
-            _ => drop(pool.merge_step(disk).await.unwrap()),
+            _ => {
+                pool.merge_step(disk).await.unwrap();
+            }
         }
     }
     for one in taken {

@@ -22,11 +22,11 @@ const DIR: &str = "/pool";
 const POOL: PoolId = PoolId(Uuid::from_u128(99));
 
 /// One run: the disk, the pool while it is open, the model.
-pub struct History {
-    pub disk: Disk,
+pub(crate) struct History {
+    pub(crate) disk: Disk,
     random: StdRng,
     pool: Option<Arc<Pool>>,
-    pub volumes: BTreeMap<VolumeId, Volume>,
+    pub(crate) volumes: BTreeMap<VolumeId, Volume>,
     next_id: u128,
     next_tag: Tag,
     /// Operations may fail without a crash.
@@ -44,7 +44,7 @@ enum Part {
 }
 
 impl History {
-    pub fn new(seed: u64, faulty: bool) -> Self {
+    pub(crate) fn new(seed: u64, faulty: bool) -> Self {
         Self {
             disk: Disk::new(seed ^ 0x5eed),
             random: StdRng::seed_from_u64(seed),
@@ -69,7 +69,7 @@ impl History {
     }
 
     /// Open the pool. `Err` only when the power goes while it opens.
-    pub async fn open(&mut self) -> Result<(), StoreError> {
+    pub(crate) async fn open(&mut self) -> Result<(), StoreError> {
         self.pool = None;
         let names: Arc<dyn Files> = Arc::new(self.disk.clone());
         let opened =
@@ -125,7 +125,7 @@ impl History {
     }
 
     /// One random operation, judged. Returns early when the power goes.
-    pub async fn step(&mut self) {
+    pub(crate) async fn step(&mut self) {
         if self.faulty && self.random.random_bool(0.3) {
             self.inject();
         }
@@ -306,7 +306,7 @@ impl History {
     }
 
     /// A volume with a deleted snapshot, of which one layer waits to be merged.
-    pub async fn prelude(&mut self) {
+    pub(crate) async fn prelude(&mut self) {
         self.create(None).await;
         for _ in 0..2 {
             let id = *self.volumes.keys().next().expect("just made");
@@ -320,7 +320,7 @@ impl History {
         self.delete_snapshot(id).await;
     }
 
-    pub async fn create(&mut self, from: Option<VolumeId>) {
+    pub(crate) async fn create(&mut self, from: Option<VolumeId>) {
         if self.volumes.len() >= 4 {
             return;
         }
@@ -463,7 +463,7 @@ impl History {
     }
 
     /// The power comes back: open, and judge everything that is there.
-    pub async fn recover(&mut self) {
+    pub(crate) async fn recover(&mut self) {
         self.pool = None;
         self.disk.recover();
         self.faulty = false;
@@ -536,7 +536,7 @@ impl History {
     }
 
     /// Everything is deleted: nothing may be left over.
-    pub async fn finish(&mut self) {
+    pub(crate) async fn finish(&mut self) {
         self.check_live().await;
         while self.judge(self.pool().merge_step(&self.disk).await).flatten().is_some() {}
         self.check_live().await;
@@ -585,7 +585,9 @@ async fn call(
             volume.discard(disk, first * BLOCK, blocks * BLOCK).await?;
         }
         Part::Flush => volume.flush(disk).await?,
-        Part::Merge => drop(pool.merge_step(disk).await?),
+        Part::Merge => {
+            pool.merge_step(disk).await?;
+        }
         Part::Snapshot(snapshot) => pool.create_snapshot(disk, volume.id(), *snapshot).await?,
         Part::Read { first, blocks } => {
             let length = usize::try_from(blocks * BLOCK).unwrap();

@@ -4,52 +4,52 @@ use std::collections::BTreeMap;
 
 use model::id::{SnapshotId, VolumeId};
 
-pub const BLOCK: u64 = 512;
+pub(crate) const BLOCK: u64 = 512;
 
 /// Names what one write put into all its blocks; 0 is zeros.
-pub type Tag = u32;
+pub(crate) type Tag = u32;
 
 /// One block. Almost always each list has one entry.
 #[derive(Clone, Debug)]
-pub struct Cell {
+pub(crate) struct Cell {
     /// A read shows one of these.
-    pub live: Vec<Tag>,
+    pub(crate) live: Vec<Tag>,
     /// After a crash a read shows one of these.
-    pub durable: Vec<Tag>,
+    pub(crate) durable: Vec<Tag>,
 }
 
 /// The values that each block of an image may have.
-pub type Image = Vec<Vec<Tag>>;
+pub(crate) type Image = Vec<Vec<Tag>>;
 
 /// Is it there after a crash?
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Presence {
+pub(crate) enum Presence {
     Yes,
     Maybe,
 }
 
 #[derive(Clone, Debug)]
-pub struct Snapshot {
-    pub image: Image,
-    pub presence: Presence,
+pub(crate) struct Snapshot {
+    pub(crate) image: Image,
+    pub(crate) presence: Presence,
 }
 
 #[derive(Clone, Debug)]
-pub struct Volume {
+pub(crate) struct Volume {
     /// As many as the largest size that the volume may have.
-    pub cells: Vec<Cell>,
+    pub(crate) cells: Vec<Cell>,
     /// Sizes in blocks that it may have after a crash; the last is the one of now.
-    pub sizes: Vec<u64>,
-    pub snapshots: BTreeMap<SnapshotId, Snapshot>,
+    pub(crate) sizes: Vec<u64>,
+    pub(crate) snapshots: BTreeMap<SnapshotId, Snapshot>,
     /// Records that may be there after a crash.
-    pub reservations: Vec<Vec<u8>>,
-    pub presence: Presence,
+    pub(crate) reservations: Vec<Vec<u8>>,
+    pub(crate) presence: Presence,
     /// An operation on it failed: it is left alone until the next start.
-    pub uncertain: bool,
+    pub(crate) uncertain: bool,
 }
 
 /// The bytes of a block with this tag.
-pub fn fill(tag: Tag, first_block: u64, blocks: u64) -> Vec<u8> {
+pub(crate) fn fill(tag: Tag, first_block: u64, blocks: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(usize::try_from(blocks * BLOCK).unwrap());
     for block in first_block..first_block + blocks {
         let number = if tag == 0 { 0 } else { u32::try_from(block).unwrap() };
@@ -59,7 +59,7 @@ pub fn fill(tag: Tag, first_block: u64, blocks: u64) -> Vec<u8> {
 }
 
 /// The tags of consecutive blocks; panics on a block that nobody ever wrote like this.
-pub fn tags(bytes: &[u8], first_block: u64) -> Vec<Tag> {
+pub(crate) fn tags(bytes: &[u8], first_block: u64) -> Vec<Tag> {
     let tag = |(index, block): (usize, &[u8])| {
         let number = first_block + index as u64;
         let tag = Tag::from_be_bytes(block[..4].try_into().unwrap());
@@ -74,7 +74,7 @@ pub fn tags(bytes: &[u8], first_block: u64) -> Vec<Tag> {
 }
 
 impl Volume {
-    pub fn new(blocks: u64, image: Option<&Image>) -> Self {
+    pub(crate) fn new(blocks: u64, image: Option<&Image>) -> Self {
         let cell = |index: usize| {
             let tags = image.and_then(|image| image.get(index).cloned()).unwrap_or(vec![0]);
             Cell { live: tags.clone(), durable: tags }
@@ -88,7 +88,7 @@ impl Volume {
             uncertain: false,
         }
     }
-    pub fn blocks(&self) -> u64 {
+    pub(crate) fn blocks(&self) -> u64 {
         *self.sizes.last().unwrap()
     }
     fn range(&mut self, first: u64, blocks: u64) -> &mut [Cell] {
@@ -96,50 +96,50 @@ impl Volume {
         &mut self.cells[first..first + usize::try_from(blocks).unwrap()]
     }
     /// A write has begun: from now on it may be seen.
-    pub fn begin(&mut self, first: u64, blocks: u64, tag: Tag) {
+    pub(crate) fn begin(&mut self, first: u64, blocks: u64, tag: Tag) {
         for cell in self.range(first, blocks) {
             cell.live.push(tag);
             cell.durable.push(tag);
         }
     }
     /// It was answered, and no other write to these blocks ran at the same time.
-    pub fn end(&mut self, first: u64, blocks: u64, tag: Tag) {
+    pub(crate) fn end(&mut self, first: u64, blocks: u64, tag: Tag) {
         for cell in self.range(first, blocks) {
             cell.live = vec![tag];
         }
     }
     /// A flush that began after all answered writes was answered.
-    pub fn flushed(&mut self) {
+    pub(crate) fn flushed(&mut self) {
         for cell in &mut self.cells {
             cell.durable = cell.live.clone();
         }
     }
     /// What a snapshot of now holds.
-    pub fn image(&self) -> Image {
+    pub(crate) fn image(&self) -> Image {
         let blocks = usize::try_from(self.blocks()).unwrap();
         self.cells[..blocks].iter().map(|cell| cell.live.clone()).collect()
     }
     /// The content was replaced: before a crash by all means, after one perhaps not yet.
-    pub fn begin_revert(&mut self, image: &Image) {
+    pub(crate) fn begin_revert(&mut self, image: &Image) {
         for (index, cell) in self.cells.iter_mut().enumerate() {
             let tags = image.get(index).cloned().unwrap_or(vec![0]);
             cell.durable.extend(&tags);
             cell.live.extend(tags);
         }
     }
-    pub fn end_revert(&mut self, image: &Image) {
+    pub(crate) fn end_revert(&mut self, image: &Image) {
         for (index, cell) in self.cells.iter_mut().enumerate() {
             cell.live = image.get(index).cloned().unwrap_or(vec![0]);
             cell.durable = cell.live.clone();
         }
     }
-    pub fn grow(&mut self, blocks: u64) {
+    pub(crate) fn grow(&mut self, blocks: u64) {
         let cell = Cell { live: vec![0], durable: vec![0] };
         self.cells.resize(usize::try_from(blocks).unwrap().max(self.cells.len()), cell);
         self.sizes.push(blocks);
     }
     /// Judge what a read shows, and remember it: a block does not change back.
-    pub fn saw(&mut self, what: VolumeId, first: u64, found: &[Tag]) {
+    pub(crate) fn saw(&mut self, what: VolumeId, first: u64, found: &[Tag]) {
         for (index, (cell, tag)) in
             self.range(first, found.len() as u64).iter_mut().zip(found).enumerate()
         {
@@ -153,7 +153,7 @@ impl Volume {
         }
     }
     /// The same after a crash, for the whole volume.
-    pub fn survived(&mut self, what: VolumeId, found: &[Tag]) {
+    pub(crate) fn survived(&mut self, what: VolumeId, found: &[Tag]) {
         self.cells.truncate(found.len());
         for (block, (cell, tag)) in self.cells.iter_mut().zip(found).enumerate() {
             assert!(
@@ -167,7 +167,7 @@ impl Volume {
 }
 
 /// Judge what a snapshot shows, and remember it.
-pub fn saw_image(what: SnapshotId, image: &mut Image, found: &[Tag]) {
+pub(crate) fn saw_image(what: SnapshotId, image: &mut Image, found: &[Tag]) {
     for (block, (tags, tag)) in image.iter_mut().zip(found).enumerate() {
         assert!(tags.contains(tag), "{what:?} block {block} shows {tag}, expected one of {tags:?}");
         *tags = vec![*tag];

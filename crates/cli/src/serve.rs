@@ -12,10 +12,12 @@ use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use control::{Caller, Control, PoolCreate};
 use env::{OsRandom, RealClock, RealFiles};
 use model::order::Notice;
+use model::pool::PoolState;
 use node::{Node, World};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
@@ -32,6 +34,9 @@ use link::Link;
 /// The pools of the first start: one for each class of the types that we ship. Both lie on the
 /// same file system; an operator who has several makes pools of their own.
 const FIRST_POOLS: [&str; 2] = ["ssd", "hdd"];
+/// How long a start waits for them, and between two looks.
+const POOLS_LIMIT: Duration = Duration::from_secs(10);
+const POOLS_PAUSE: Duration = Duration::from_millis(10);
 
 /// A running service.
 pub(crate) struct Daemon {
@@ -109,7 +114,21 @@ impl Daemon {
             };
             self.control.pool_ensure(&Caller::system(), pool).await.map_err(refused)?;
         }
+        // Who is told our address makes a volume next. A pool that cannot be opened is no reason
+        // not to start: its state says why.
+        let _ = tokio::time::timeout(POOLS_LIMIT, self.pools_opened()).await;
         Ok(())
+    }
+
+    async fn pools_opened(&self) {
+        for class in FIRST_POOLS {
+            let name = format!("local-{class}");
+            while let Ok(pool) = self.control.pool_get(&Caller::system(), &name).await
+                && pool.state == PoolState::Opening
+            {
+                tokio::time::sleep(POOLS_PAUSE).await;
+            }
+        }
     }
 
     /// Say where we are, and the token this once.

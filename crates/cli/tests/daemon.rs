@@ -139,6 +139,14 @@ fn a_restart_keeps_everything_and_a_lost_token_can_be_renewed() {
 }
 
 #[test]
+fn a_service_that_says_where_it_is_can_be_used_at_once() {
+    let service = Service::start();
+    let pools = service.json(&["pool", "list"]);
+    let states = pools.as_array().unwrap().iter().map(|pool| pool["state"].as_str().unwrap());
+    assert_eq!(states.collect::<Vec<_>>(), ["online", "online"]);
+}
+
+#[test]
 fn two_services_cannot_share_a_directory() {
     let service = Service::start();
     let data = service.path("data");

@@ -40,10 +40,9 @@ pub(crate) fn succeeds(program: &str, arguments: &[&str]) -> String {
 pub(crate) struct Access {
     pub(crate) portal: String,
     pub(crate) target: String,
+    /// Empty where the service wants no CHAP.
     pub(crate) user: String,
     pub(crate) secret: String,
-    /// The attachment's id.
-    pub(crate) id: String,
 }
 
 fn word(value: &Value, path: &str) -> String {
@@ -63,12 +62,14 @@ impl Access {
     pub(crate) fn attach(service: &Service, volume: &str, host: &str, mode: &str) -> Self {
         let create = ["attachment", "create", volume, "--host", host, "--mode", mode];
         let created = &service.json(&create)["attachments"][0];
+        let credential = |name: &str| {
+            created["credentials"][name].as_str().map(str::to_owned).unwrap_or_default()
+        };
         Self {
             portal: word(created, "/attachment/connection/portals/0"),
             target: word(created, "/attachment/connection/target"),
-            user: word(created, "/credentials/user"),
-            secret: word(created, "/credentials/secret"),
-            id: word(created, "/attachment/id"),
+            user: credential("user"),
+            secret: credential("secret"),
         }
     }
 

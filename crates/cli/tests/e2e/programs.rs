@@ -65,8 +65,7 @@ fn qemu_img_copies_in_and_out() {
     succeeds("qemu-img", &["convert", "--image-opts", &volume, "-O", "raw", &back]);
     assert!(std::fs::read(&back).unwrap() == bytes, "the bytes came back changed");
 
-    // By an address, with the secret from elsewhere than the command line. qemu's own name is
-    // another one then, unless it is told.
+    // The secret from elsewhere than the command line.
     let secret = path("secret");
     std::fs::write(&secret, &access.secret).unwrap();
     let object = format!("secret,id=s,file={secret}");
@@ -101,23 +100,27 @@ fn a_read_only_attachment_is_refused_writes_by_the_target() {
     assert!(!write.contains("wrote 4096/4096"), "{write}");
 }
 
-/// The fio of the distributions has no libiscsi engine: `COMMONHOLD_FIO` names one that has.
+/// The fio of the distributions has no libiscsi engine: `COMMONHOLD_FIO` names one that has. The
+/// engine does not pass credentials on, so that this service asks for none.
 #[test]
 fn fio_verifies_what_it_wrote() {
     let Some(fio) = std::env::var_os("COMMONHOLD_FIO") else {
         println!("skipped: COMMONHOLD_FIO does not name a fio with the libiscsi engine");
         return;
     };
-    let service = Service::start();
+    let service = Service::start_in(tempfile::tempdir().unwrap(), &["--chap", "off"]);
     let access = Access::new(&service, "v", "32m", &["iqn.2019-04.org.fio:fio"]);
-    // fio takes a colon for the end of a file's name.
-    let file = access.url().replace(':', "\\:");
+    let url = format!("iscsi://{}/{}/0", access.portal, access.target);
     let output = Command::new(&fio)
         .args(["--name=v", "--ioengine=libiscsi", "--rw=randwrite", "--bsrange=512-64k"])
         .args(["--size=32m", "--iodepth=16", "--verify=crc32c", "--do_verify=1", "--thread"])
-        .arg(format!("--filename={file}"))
+        // fio takes a colon for the end of a file's name.
+        .arg(format!("--filename={}", url.replace(':', "\\:")))
         .output()
         .unwrap();
     let text = said(&output);
     assert!(output.status.success() && text.contains("err= 0"), "{text}");
+    for direction in ["READ: bw=", "WRITE: bw="] {
+        assert!(text.contains(direction), "{text}");
+    }
 }

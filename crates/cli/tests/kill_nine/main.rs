@@ -193,7 +193,8 @@ impl World {
 
     /// A snapshot and, every third round, the deletion of an old one, which the kill interrupts.
     fn doomed_verbs(&mut self, round: usize) -> Vec<std::thread::JoinHandle<()>> {
-        let mut lines = vec![vec!["snapshot".to_owned(), "create".into(), "v".into(), format!("cut{round}")]];
+        let mut lines =
+            vec![vec!["snapshot".to_owned(), "create".into(), "v".into(), format!("cut{round}")]];
         if round % 3 == 2 {
             let old = self.pictures.remove(0);
             lines.push(vec!["snapshot".into(), "delete".into(), old.name]);
@@ -242,7 +243,8 @@ impl World {
 
 #[test]
 fn what_was_promised_survives_kill_nine() {
-    let rounds = std::env::var("COMMONHOLD_KILL_ROUNDS").map_or(10, |rounds| rounds.parse().unwrap());
+    let rounds =
+        std::env::var("COMMONHOLD_KILL_ROUNDS").map_or(10, |rounds| rounds.parse().unwrap());
     let mut world = World::new();
     let mut units = world.log_in();
     world.reserve(&units);

@@ -26,7 +26,8 @@ impl Desk {
             .filter_map(|name| Some(name.strip_prefix("commonhold-")?.strip_suffix(".1")?.into()))
             .collect();
         // What other pages go on from is a group; `volume-type` goes on from `volume` too.
-        let is_group = |name: &str| names.iter().any(|other| other.starts_with(&format!("{name}-")));
+        let is_group =
+            |name: &str| names.iter().any(|other| other.starts_with(&format!("{name}-")));
         let all = names.iter().filter(|name| !is_group(name)).cloned().collect();
         // The service runs, and the pages are there.
         let typed = ["serve", "man"].map(str::to_owned).into();

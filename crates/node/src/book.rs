@@ -20,6 +20,8 @@ pub const PORTAL_GROUP: u16 = 1;
 struct Entry {
     unit: Arc<LogicalUnit>,
     accesses: Vec<Arc<Access>>,
+    /// Let in no more, but their detach or fence is not through.
+    leaving: Vec<Arc<Access>>,
 }
 
 /// All targets of the node.
@@ -42,12 +44,18 @@ pub fn target_volume(name: &str) -> Option<VolumeId> {
 }
 
 impl Book {
+    /// Open the target of a volume, for hosts that are let in next.
+    pub fn open(&self, unit: &Arc<LogicalUnit>) {
+        let fresh = || Entry { unit: Arc::clone(unit), accesses: Vec::new(), leaving: Vec::new() };
+        self.write().entry(unit.id).or_insert_with(fresh);
+    }
+
     /// Let a host in. The same attachment on other terms replaces what was known of it: true then.
     pub fn admit(&self, unit: &Arc<LogicalUnit>, access: Access) -> bool {
+        self.open(unit);
         let mut entries = self.write();
-        let entry = entries
-            .entry(access.volume)
-            .or_insert_with(|| Entry { unit: Arc::clone(unit), accesses: Vec::new() });
+        let Some(entry) = entries.get_mut(&access.volume) else { return false };
+        entry.leaving.retain(|leaving| leaving.attachment != access.attachment);
         match entry.accesses.iter_mut().find(|known| known.attachment == access.attachment) {
             // An equal record keeps its address, so that nexuses keep their state.
             Some(known) if **known == access => return false,
@@ -60,18 +68,36 @@ impl Book {
         true
     }
 
-    /// Let a host in no more. Gives what was known of it.
+    /// Let a host in no more. Gives what was known of it, until [`Self::part`].
     pub fn dismiss(&self, volume: VolumeId, attachment: AttachmentId) -> Option<Arc<Access>> {
         let mut entries = self.write();
         let entry = entries.get_mut(&volume)?;
-        let at = entry.accesses.iter().position(|known| known.attachment == attachment)?;
-        Some(entry.accesses.remove(at))
+        if let Some(at) = entry.accesses.iter().position(|known| known.attachment == attachment) {
+            let access = entry.accesses.remove(at);
+            entry.leaving.push(access);
+        }
+        entry.leaving.iter().find(|known| known.attachment == attachment).cloned()
     }
 
-    /// Take the target away when nobody may reach it; gives its unit when that was so.
+    /// The detach or fence of a dismissed host is through.
+    pub fn part(&self, volume: VolumeId, attachment: AttachmentId) {
+        if let Some(entry) = self.write().get_mut(&volume) {
+            entry.leaving.retain(|known| known.attachment != attachment);
+        }
+    }
+
+    /// May this attachment be used now?
+    #[must_use]
+    pub fn is_admitted(&self, volume: VolumeId, attachment: AttachmentId) -> bool {
+        let known = |entry: &Entry| entry.accesses.iter().any(|a| a.attachment == attachment);
+        self.read().get(&volume).is_some_and(known)
+    }
+
+    /// Take the target away when nobody may reach it and nobody is about to leave it; gives its
+    /// unit when that was so.
     pub fn close_if_unused(&self, volume: VolumeId) -> Option<Arc<LogicalUnit>> {
         let mut entries = self.write();
-        if entries.get(&volume)?.accesses.is_empty() {
+        if entries.get(&volume)?.access_count() == 0 {
             return entries.remove(&volume).map(|entry| entry.unit);
         }
         None
@@ -89,10 +115,10 @@ impl Book {
         self.read().values().map(|entry| Arc::clone(&entry.unit)).collect()
     }
 
-    /// How many hosts may reach the volume.
+    /// How many hosts may reach the volume, or are not yet gone from it.
     #[must_use]
     pub fn access_count(&self, volume: VolumeId) -> usize {
-        self.read().get(&volume).map_or(0, |entry| entry.accesses.len())
+        self.read().get(&volume).map_or(0, Entry::access_count)
     }
 
     /// The unit and the access that an initiator name has to a target.
@@ -126,6 +152,10 @@ impl Book {
 }
 
 impl Entry {
+    fn access_count(&self) -> usize {
+        self.accesses.len() + self.leaving.len()
+    }
+
     fn access_of(&self, initiator: &str) -> Option<&Arc<Access>> {
         let known = |access: &&Arc<Access>| {
             access.initiators.iter().any(|name| name.eq_ignore_ascii_case(initiator))

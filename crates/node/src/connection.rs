@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 
 use crate::book::target_name;
 use crate::facts::{BLOCK_BYTES, TARGET_PORT};
-use crate::gate::Pass;
+use crate::gate::{Fate, Pass};
 use crate::metrics::Kind;
 use crate::nexus::{NexusState, SessionLink, Signal};
 use crate::node::Shared;
@@ -51,6 +51,8 @@ struct Session {
     nexus: Arc<NexusState>,
     initiator: String,
     tsih: u16,
+    /// The operator was told that it opened, so is told that it closes.
+    opened: bool,
 }
 
 /// A command that waits for its data-out.
@@ -255,6 +257,10 @@ impl Shell {
                 Event::Close { why } => self.closing = Some(why),
             }
         }
+        // Those whose data-out came out of order are answered already; nothing of them runs.
+        for task in self.machine.failed_tasks() {
+            self.forget_parked(task);
+        }
         Ok(())
     }
 
@@ -272,29 +278,34 @@ impl Shell {
         };
         let port = InitiatorPort::iscsi(&initiator, isid);
         let nexus = ItNexus { initiator: port, target: TARGET_PORT };
-        let state = unit.nexus(&nexus, &access);
-        if let Some(old) = state.session() {
-            // Session reinstatement (RFC 7143 6.3.5): the old one ends first, all of it.
-            old.close("the initiator opened the session anew").await;
-        }
         let link = SessionLink { tsih, signals: self.signal_to_me.clone() };
-        state.begin_session(link);
-        self.session = Some(Session { unit, nexus: state, initiator: initiator.clone(), tsih });
+        let (state, former) = unit.enter(&nexus, &access, link);
+        let (known, name) = (Arc::clone(&unit), initiator.clone());
+        self.session =
+            Some(Session { unit: known, nexus: state, initiator: name, tsih, opened: false });
+        if let Some(former) = former {
+            // Session reinstatement (RFC 7143 6.3.5): the old one ends first, all of it.
+            former.close("the initiator opened the session anew").await;
+        }
         // A detach or fence first strikes the access from the book, then looks for sessions: so
         // either it finds this one, or the access is gone here.
         let still = self.shared.book.find(&initiator, &target);
-        if still.is_none_or(|(_, now)| now.attachment != access.attachment) {
+        if still.is_none_or(|(now, terms)| !Arc::ptr_eq(&now, &unit) || terms != access) {
             self.machine.session_refused((0x02, 0x02));
+            self.closing = Some("the host was cut off while it logged in".into());
             return;
         }
         self.machine.session_ready(tsih);
+        if let Some(session) = &mut self.session {
+            session.opened = true;
+        }
         self.tell_opened(&access, initiator);
     }
 
     /// Logout ends the session's tasks (RFC 7143 11.14); it is answered when none runs any more.
     fn log_out(&mut self, itt: u32) {
-        let draining = self.session.as_ref().map(|session| session.nexus.gate.close());
-        self.drop_parked(false);
+        let draining = self.session.as_ref().map(|session| session.nexus.gate.close(Fate::Silent));
+        self.drop_parked();
         self.running.push(
             async move {
                 if let Some(draining) = draining {
@@ -317,8 +328,8 @@ impl Shell {
 
     fn heed(&mut self, signal: Signal) -> Result<(), String> {
         match signal {
-            Signal::Aborted { status } => {
-                self.drop_parked(status);
+            Signal::Aborted => {
+                self.drop_parked();
                 Ok(())
             }
             Signal::RequestLogout { seconds } => {
@@ -424,9 +435,10 @@ impl Shell {
                 }
             }
             Ended::Command { task, pass, outcome, transfer, end } => {
-                let aborted = self.live.remove(&task).unwrap_or(false) || pass.is_void();
-                match outcome {
-                    Some(outcome) if !aborted => {
+                let named = self.live.remove(&task).unwrap_or(false);
+                let fate = if named { Some(Fate::Silent) } else { pass.fate() };
+                match (outcome, fate) {
+                    (Some(outcome), None) => {
                         let bytes: usize = outcome.data.iter().map(Bytes::len).sum();
                         let bytes = bytes as u64 + u64::from(transfer.data_out_bytes);
                         self.count(&end, &outcome.response, bytes);
@@ -434,7 +446,7 @@ impl Shell {
                     }
                     _ => {
                         self.count(&end, &Response::good(), 0);
-                        self.end_aborted(task);
+                        self.end_aborted(task, fate);
                     }
                 }
                 self.answer_aborts(task);
@@ -471,11 +483,8 @@ impl Shell {
         );
     }
 
-    /// An aborted task ends: with TASK ABORTED when the control mode page says so, else silently.
-    fn end_aborted(&mut self, task: TaskId) {
-        let status =
-            self.session.as_ref().is_some_and(|session| session.unit.facts().task_aborted_status);
-        if status {
+    fn end_aborted(&mut self, task: TaskId, fate: Option<Fate>) {
+        if fate == Some(Fate::TaskAborted) {
             let response = Response { status: Status::TaskAborted, ..Response::good() };
             self.answer(task, response.into(), 0);
         } else {
@@ -484,23 +493,13 @@ impl Shell {
     }
 
     /// Commands that wait for data and whose pass is void will never run.
-    fn drop_parked(&mut self, status: bool) {
-        let void: Vec<TaskId> = self
-            .parked
-            .iter()
-            .filter(|(_, parked)| parked.pass.is_void())
-            .map(|(task, _)| *task)
-            .collect();
-        for task in void {
-            if let Some(parked) = self.parked.remove(&task) {
-                let end = End { kind: Kind::Other, arrived: parked.arrived };
-                self.count(&end, &Response::good(), 0);
-            }
-            if status {
-                self.end_aborted(task);
-            } else {
-                self.machine.drop_task(task);
-            }
+    fn drop_parked(&mut self) {
+        let void: Vec<(TaskId, Parked)> =
+            self.parked.extract_if(|_, parked| parked.pass.is_void()).collect();
+        for (task, parked) in void {
+            let end = End { kind: Kind::Other, arrived: parked.arrived };
+            self.count(&end, &Response::good(), 0);
+            self.end_aborted(task, parked.pass.fate());
         }
     }
 
@@ -531,7 +530,7 @@ impl Shell {
                 return;
             }
             TmfFunction::AbortTaskSet => {
-                let draining = nexus.gate.close();
+                let draining = nexus.gate.close(Fate::Silent);
                 async move {
                     draining.wait().await;
                     Ended::TaskManagement {
@@ -568,8 +567,7 @@ impl Shell {
         };
         self.running.push(future);
         if function == TmfFunction::AbortTaskSet {
-            // What the initiator aborts itself is not answered, whatever TAS says (SAM-5 5.3.1).
-            self.drop_parked(false);
+            self.drop_parked();
         }
     }
 
@@ -585,12 +583,21 @@ impl Shell {
             self.aborts.push(Abort { itt, task });
             return;
         }
+        if !self.machine.is_live(task) {
+            // Answered within the same batch of events.
+            self.machine.task_management_done(itt, TmfResponse::TaskDoesNotExist);
+            return;
+        }
+        self.forget_parked(task);
+        self.machine.drop_task(task);
+        self.machine.task_management_done(itt, TmfResponse::Complete);
+    }
+
+    fn forget_parked(&mut self, task: TaskId) {
         if let Some(parked) = self.parked.remove(&task) {
             let end = End { kind: Kind::Other, arrived: parked.arrived };
             self.count(&end, &Response::good(), 0);
         }
-        self.machine.drop_task(task);
-        self.machine.task_management_done(itt, TmfResponse::Complete);
     }
 
     fn answer_aborts(&mut self, task: TaskId) {
@@ -611,7 +618,7 @@ impl Shell {
             tracing::debug!(peer = %self.peer, why, "a connection ended");
             return;
         };
-        let draining = session.nexus.gate.close();
+        let draining = session.nexus.gate.close(Fate::Silent);
         for _ in self.parked.values() {
             session.nexus.figures.end(Kind::Other, 0, Duration::ZERO);
         }
@@ -624,6 +631,13 @@ impl Shell {
         session.unit.drop_legacy(Some(&session.nexus.nexus)).await;
         session.nexus.attend(scsi::unit_attention::UnitAttention::NexusLoss);
         session.nexus.end_session(session.tsih);
+        let access = &session.nexus.access;
+        if !self.shared.book.is_admitted(access.volume, access.attachment) {
+            session.unit.forget(access.attachment);
+        }
+        if !session.opened {
+            return;
+        }
         self.shared.notices.send(Notice::SessionClosed {
             volume: session.unit.id,
             host: session.nexus.access.host,

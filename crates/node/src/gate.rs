@@ -14,16 +14,34 @@
 //! count. With sequentially consistent operations at least one of the two sees the other, so a
 //! command is either refused or waited for. Commands that arrive after `close` belong to a new
 //! group and never prolong the wait.
+//!
+//! Invariant: a wait covers every command that arrived before its `close`, also those that an
+//! earlier `close` has voided already and that still run. Whoever closes last may be the one who
+//! promises that nothing lands any more, and the void is no excuse for a write that is under way.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+/// How a voided command ends towards its initiator (SAM-5 5.3.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// Without a status: aborted by its own initiator, or TAS is zero.
+    Silent,
+    /// With TASK ABORTED: aborted for another nexus' sake while TAS is one.
+    TaskAborted,
+}
+
+/// What the `closed` field of a group holds.
+const OPEN: u8 = 0;
+const CLOSED_SILENT: u8 = 1;
+const CLOSED_TASK_ABORTED: u8 = 2;
+
 #[derive(Debug, Default)]
 struct Group {
-    closed: AtomicBool,
+    closed: AtomicU8,
     running: AtomicUsize,
     idle: Notify,
 }
@@ -32,6 +50,8 @@ struct Group {
 #[derive(Debug, Default)]
 pub struct Gate {
     current: ArcSwap<Group>,
+    /// Closed groups of which commands may still run.
+    closed: Mutex<Vec<Arc<Group>>>,
 }
 
 /// A command's membership, taken when it arrives.
@@ -44,7 +64,7 @@ pub struct Inflight(Arc<Group>);
 
 /// The commands that were running when the gate was closed.
 #[derive(Debug)]
-pub struct Draining(Arc<Group>);
+pub struct Draining(Vec<Arc<Group>>);
 
 impl Gate {
     /// What a command carries from its arrival to its submission.
@@ -55,25 +75,28 @@ impl Gate {
 
     /// Void every pass handed out so far. Later commands pass again.
     #[must_use]
-    pub fn close(&self) -> Draining {
+    pub fn close(&self, fate: Fate) -> Draining {
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.current.swap(Arc::new(Group::default()));
-        old.closed.store(true, SeqCst);
-        Draining(old)
+        old.close(fate);
+        // A closed group that is idle stays idle: nothing enters it any more.
+        closed.retain(|group| group.running.load(SeqCst) != 0);
+        closed.push(old);
+        Draining(closed.clone())
+    }
+}
+
+impl Group {
+    fn close(&self, fate: Fate) {
+        let fate = match fate {
+            Fate::Silent => CLOSED_SILENT,
+            Fate::TaskAborted => CLOSED_TASK_ABORTED,
+        };
+        self.closed.store(fate, SeqCst);
     }
 
-    /// Void every pass, and all that are yet to come.
-    #[must_use]
-    pub fn close_for_good(&self) -> Draining {
-        let shut = Group { closed: AtomicBool::new(true), ..Group::default() };
-        let old = self.current.swap(Arc::new(shut));
-        old.closed.store(true, SeqCst);
-        Draining(old)
-    }
-
-    /// How many commands run now.
-    #[must_use]
-    pub fn running(&self) -> usize {
-        self.current.load().running.load(SeqCst)
+    fn is_closed(&self) -> bool {
+        self.closed.load(SeqCst) != OPEN
     }
 }
 
@@ -83,19 +106,29 @@ impl Pass {
     pub fn enter(&self) -> Option<Inflight> {
         self.0.running.fetch_add(1, SeqCst);
         let inflight = Inflight(Arc::clone(&self.0));
-        if self.0.closed.load(SeqCst) { None } else { Some(inflight) }
+        if self.0.is_closed() { None } else { Some(inflight) }
     }
 
     /// Was the command aborted since it arrived?
     #[must_use]
     pub fn is_void(&self) -> bool {
-        self.0.closed.load(SeqCst)
+        self.0.is_closed()
+    }
+
+    /// How the command ends, when it was aborted since it arrived.
+    #[must_use]
+    pub fn fate(&self) -> Option<Fate> {
+        match self.0.closed.load(SeqCst) {
+            OPEN => None,
+            CLOSED_TASK_ABORTED => Some(Fate::TaskAborted),
+            _ => Some(Fate::Silent),
+        }
     }
 }
 
 impl Drop for Inflight {
     fn drop(&mut self) {
-        if self.0.running.fetch_sub(1, SeqCst) == 1 && self.0.closed.load(SeqCst) {
+        if self.0.running.fetch_sub(1, SeqCst) == 1 && self.0.is_closed() {
             self.0.idle.notify_waiters();
         }
     }
@@ -104,11 +137,19 @@ impl Drop for Inflight {
 impl Draining {
     /// Returns when every command that had entered before the gate was closed has ended.
     pub async fn wait(self) {
+        for group in self.0 {
+            group.wait_idle().await;
+        }
+    }
+}
+
+impl Group {
+    async fn wait_idle(&self) {
         loop {
-            let idle = self.0.idle.notified();
+            let idle = self.idle.notified();
             tokio::pin!(idle);
             idle.as_mut().enable();
-            if self.0.running.load(SeqCst) == 0 {
+            if self.running.load(SeqCst) == 0 {
                 return;
             }
             idle.await;
@@ -136,7 +177,7 @@ mod tests {
         let inside = gate.pass();
         let late = gate.pass();
         let running = inside.enter().expect("open");
-        let draining = gate.close();
+        let draining = gate.close(Fate::Silent);
         assert!(late.enter().is_none(), "arrived before the fence, submitted after it");
         assert!(gate.pass().enter().is_some(), "arrived after the fence");
         let wait = tokio::spawn(draining.wait());
@@ -147,10 +188,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_gate_closed_for_good_stays_closed() {
+    async fn a_second_close_waits_for_what_the_first_still_waits_for() {
         let gate = Gate::default();
-        gate.close_for_good().wait().await;
-        assert!(gate.pass().enter().is_none());
+        let running = gate.pass().enter().expect("open");
+        let first = tokio::spawn(gate.close(Fate::Silent).wait());
+        let second = tokio::spawn(gate.close(Fate::Silent).wait());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!first.is_finished());
+        assert!(!second.is_finished(), "a write that was under way twice voided still lands");
+        drop(running);
+        for wait in [first, second] {
+            tokio::time::timeout(Duration::from_secs(5), wait).await.unwrap().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_void_pass_knows_how_its_command_ends() {
+        let gate = Gate::default();
+        let (own, open) = (gate.pass(), gate.pass());
+        assert_eq!(open.fate(), None);
+        let _ = gate.close(Fate::Silent);
+        let others = gate.pass();
+        let _ = gate.close(Fate::TaskAborted);
+        assert_eq!(own.fate(), Some(Fate::Silent));
+        assert_eq!(others.fate(), Some(Fate::TaskAborted));
     }
 
     /// Writers on other threads race with fences. Each write marks the shared word while it runs;
@@ -190,7 +251,7 @@ mod tests {
         runtime.block_on(async {
             for round in 0..2_000_u64 {
                 group.fetch_add(1, SeqCst);
-                let draining = gate.close();
+                let draining = gate.close(Fate::Silent);
                 group.fetch_add(1, SeqCst);
                 draining.wait().await;
                 let cell = &inside[usize::from(round % 2 == 1)];

@@ -26,6 +26,7 @@ pub mod worker;
 
 pub use facts::facts_of;
 pub use node::{Node, Settings, World};
+pub use worker::BlockIoFactory;
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]

@@ -16,8 +16,8 @@ use crate::metrics::AttachmentFigures;
 /// What others tell the connection that carries a nexus' session.
 #[derive(Clone, Debug)]
 pub enum Signal {
-    /// Commands whose pass is void are dead: answer TASK ABORTED (`status`) or nothing.
-    Aborted { status: bool },
+    /// Commands whose pass is void are dead: those that wait for data end now.
+    Aborted,
     /// Ask the initiator to log out within so many seconds (RFC 7143 11.9.1, event 1).
     RequestLogout { seconds: u16 },
     /// End the connection.
@@ -50,7 +50,8 @@ pub struct NexusState {
     /// The attachment through which this nexus reaches the unit.
     pub access: Arc<Access>,
     pub figures: Arc<AttachmentFigures>,
-    pub gate: Gate,
+    /// Shared with the state that this one replaced, whose commands may still run.
+    pub gate: Arc<Gate>,
     attentions: Mutex<Queue>,
     /// The queue is not empty: what the hot path looks at instead of taking the lock.
     has_attention: AtomicBool,
@@ -64,12 +65,13 @@ impl NexusState {
         nexus: ItNexus,
         access: Arc<Access>,
         figures: Arc<AttachmentFigures>,
+        gate: Arc<Gate>,
     ) -> Self {
         let state = Self {
             nexus,
             access,
             figures,
-            gate: Gate::default(),
+            gate,
             attentions: Mutex::new(Queue::default()),
             has_attention: AtomicBool::new(false),
             last_command_ms: AtomicU64::new(0),
@@ -126,9 +128,10 @@ impl NexusState {
         self.session.lock().expect("no panic while the lock is held").clone()
     }
 
-    pub(crate) fn begin_session(&self, link: SessionLink) {
-        *self.session.lock().expect("no panic while the lock is held") = Some(link);
+    /// This session carries the nexus from now on; gives the one that did until now.
+    pub(crate) fn begin_session(&self, link: SessionLink) -> Option<SessionLink> {
         self.figures.session(true);
+        self.session.lock().expect("no panic while the lock is held").replace(link)
     }
 
     /// The session with this TSIH is over; a newer one is left alone.

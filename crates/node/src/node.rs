@@ -24,7 +24,7 @@ use crate::nexus::Signal;
 use crate::notice::Notices;
 use crate::orders::Orders;
 use crate::portal;
-use crate::worker::WorkerHandle;
+use crate::worker::{BlockIoFactory, WorkerHandle};
 
 /// How a node is set up.
 #[derive(Clone, Debug)]
@@ -103,6 +103,19 @@ impl Node {
     /// # Errors
     /// When a portal's address cannot be had, or the node's own state cannot be read.
     pub async fn start(settings: Settings, world: World) -> Result<Self, NodeError> {
+        let engine = settings.engine;
+        Self::start_on(settings, world, Arc::new(move || env::block_io(engine))).await
+    }
+
+    /// The same over other block I/O than [`Settings::engine`] names: each worker makes its own.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_on(
+        settings: Settings,
+        world: World,
+        block_io: BlockIoFactory,
+    ) -> Result<Self, NodeError> {
         world.files.create_dir(&settings.data_dir).map_err(NodeError::Journal)?;
         let journal = Journal::open(Arc::clone(&world.files), &settings.data_dir)
             .map_err(NodeError::Journal)?;
@@ -117,10 +130,9 @@ impl Node {
             ending,
             last_tsih: AtomicU16::new(0),
         });
-        let (workers, mut threads) = start_workers(&shared)?;
-        let engine = shared.settings.engine;
+        let (workers, mut threads) = start_workers(&shared, &block_io)?;
         let (housekeeper, thread) =
-            WorkerHandle::start("orders".into(), engine).map_err(NodeError::Thread)?;
+            WorkerHandle::start("orders".into(), block_io).map_err(NodeError::Thread)?;
         threads.push(thread);
         let orders = Orders::new(Arc::clone(&shared), housekeeper);
         orders.restore().await?;
@@ -252,15 +264,17 @@ impl Node {
     }
 }
 
-fn start_workers(shared: &Shared) -> Result<(Vec<WorkerHandle>, Vec<JoinHandle<()>>), NodeError> {
+fn start_workers(
+    shared: &Shared,
+    block_io: &BlockIoFactory,
+) -> Result<(Vec<WorkerHandle>, Vec<JoinHandle<()>>), NodeError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = if shared.settings.workers == 0 { cores } else { shared.settings.workers };
-    let engine = shared.settings.engine;
     let mut workers = Vec::new();
     let mut threads = Vec::new();
     for index in 0..count {
-        let (worker, thread) =
-            WorkerHandle::start(format!("worker-{index}"), engine).map_err(NodeError::Thread)?;
+        let (worker, thread) = WorkerHandle::start(format!("worker-{index}"), Arc::clone(block_io))
+            .map_err(NodeError::Thread)?;
         workers.push(worker);
         threads.push(thread);
     }

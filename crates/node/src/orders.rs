@@ -17,12 +17,14 @@ use model::order::{Access, Found, ImageFormat, Order, OrderError, Report, Source
 use model::size::ByteSize;
 use scsi::unit_attention::UnitAttention;
 use store::{Pool, StoreError, Volume};
+use tokio::sync::RwLock;
 
 use crate::NodeError;
 use crate::book::target_name;
 use crate::facts::facts_of;
+use crate::gate::{Fate, wait_all};
 use crate::journal::PoolRecord;
-use crate::nexus::Signal;
+use crate::nexus::{NexusState, Signal};
 use crate::node::Shared;
 use crate::reserve::Requester;
 use crate::unit::LogicalUnit;
@@ -30,6 +32,9 @@ use crate::worker::{Worker, WorkerHandle};
 
 /// How long a host may take to log out by itself when it is detached.
 const LOGOUT_GRACE: Duration = Duration::from_secs(3);
+
+/// Locks that all attachments share; two that meet in one only wait for a small record's write.
+const TERMS: usize = 64;
 
 /// Long work on one volume.
 #[derive(Default)]
@@ -41,7 +46,10 @@ struct Work {
 
 struct State {
     shared: Arc<Shared>,
-    turns: Mutex<HashMap<VolumeId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Taken whole to change a volume's structure, shared to attach a host to it.
+    turns: Mutex<HashMap<VolumeId, Arc<RwLock<()>>>>,
+    /// By attachment: its record in the journal and its entry in the book change together.
+    terms: [tokio::sync::Mutex<()>; TERMS],
     work: Mutex<HashMap<VolumeId, Arc<Work>>>,
     /// A merge may be possible: wakes the background loop.
     merge: tokio::sync::Notify,
@@ -59,6 +67,7 @@ impl Orders {
         let state = Arc::new(State {
             shared,
             turns: Mutex::default(),
+            terms: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             work: Mutex::default(),
             merge: tokio::sync::Notify::new(),
         });
@@ -342,51 +351,60 @@ impl State {
         journal: bool,
     ) -> Result<Report, OrderError> {
         let volume = access.volume;
-        let unit = match self.shared.book.unit(volume) {
-            Some(unit) => unit,
-            None => {
-                let _turn = self.turn(volume).await;
-                self.open_unit(io, volume, &access).await?
+        let (unit, changed) = loop {
+            {
+                let _turn = self.shared_turn(volume).await;
+                if let Some(unit) = self.shared.book.unit(volume) {
+                    let _terms = self.terms(access.attachment).lock().await;
+                    if journal {
+                        self.shared.journal.save_attachment(io, &access).await.map_err(failed)?;
+                    }
+                    let changed = self.shared.book.admit(&unit, access.clone());
+                    break (unit, changed);
+                }
             }
+            // Closed again before this host was in it: once more.
+            self.open_unit(io, volume).await?;
         };
-        if journal {
-            self.shared.journal.save_attachment(io, &access).await.map_err(failed)?;
-        }
-        let attachment = access.attachment;
-        if self.shared.book.admit(&unit, access) {
+        if changed {
             // Other names, another mode: who is logged in under the old terms logs in again.
-            end_sessions(&unit, attachment, None).await;
-            unit.forget_nexuses(attachment);
+            let mut states = unit.nexuses_of(access.attachment);
+            states.retain(|state| *state.access != access);
+            end_sessions(&states, None).await;
         }
         let portals = self.shared.book.portals();
         Ok(Report::Attached { target: target_name(volume), portals, lun: 0 })
     }
 
-    /// The unit of a volume, opened when this is its first host. The caller has the turn.
-    async fn open_unit(
+    /// Open the unit of a volume for its first host.
+    async fn open_unit(&self, io: &dyn BlockIo, volume: VolumeId) -> Result<(), OrderError> {
+        let _turn = self.turn(volume).await;
+        if self.shared.book.unit(volume).is_none() {
+            let unit = self.load_unit(io, volume).await?;
+            self.shared.book.open(&Arc::new(unit));
+        }
+        Ok(())
+    }
+
+    /// The caller has the turn.
+    async fn load_unit(
         &self,
         io: &dyn BlockIo,
         volume: VolumeId,
-        access: &Access,
-    ) -> Result<Arc<LogicalUnit>, OrderError> {
-        if let Some(unit) = self.shared.book.unit(volume) {
-            return Ok(unit);
-        }
+    ) -> Result<LogicalUnit, OrderError> {
         let missing = || OrderError::Missing { what: format!("volume {volume}") };
         let (pool, store) = self.shared.pool_of(volume).ok_or_else(missing)?;
         let open = store.volume(io, volume).await.map_err(order_error)?;
         let facts = facts_of(&open);
         let notices = self.shared.notices.clone();
         let clock = Arc::clone(&self.shared.world.clock);
-        let unit =
-            LogicalUnit::open(open, pool, facts, io, notices, clock).await.map_err(order_error)?;
-        let unit = Arc::new(unit);
-        // In the book before the turn ends, so that a second first host finds it.
-        self.shared.book.admit(&unit, access.clone());
-        Ok(unit)
+        LogicalUnit::open(open, pool, facts, io, notices, clock).await.map_err(order_error)
     }
 
     /// Detach (with a grace for the host to log out) or fence (without).
+    ///
+    /// The journal forgets last: a crash or a failure before leaves all that the repeated order
+    /// needs to remove the host's registrations.
     async fn cut_off(
         &self,
         io: &dyn BlockIo,
@@ -395,14 +413,16 @@ impl State {
         grace: Option<Duration>,
     ) -> Result<Report, OrderError> {
         // First the book, so that no new session begins; then those that there are.
-        let access = self.shared.book.dismiss(volume, attachment);
-        self.shared.journal.forget_attachment(attachment).map_err(failed)?;
-        let Some(unit) = self.shared.book.unit(volume) else {
-            return Ok(Report::CutOff { sessions: 0, registrations: 0 });
+        let access = {
+            let _terms = self.terms(attachment).lock().await;
+            self.shared.book.dismiss(volume, attachment)
         };
-        let sessions = end_sessions(&unit, attachment, grace).await;
-        let mut registrations = 0;
-        if let Some(access) = access {
+        let (mut sessions, mut registrations) = (0, 0);
+        let unit = self.shared.book.unit(volume);
+        if let Some(unit) = &unit {
+            sessions = end_sessions(&unit.nexuses_of(attachment), grace).await;
+        }
+        if let (Some(unit), Some(access)) = (&unit, &access) {
             let action = if grace.is_some() { "detach" } else { "fence" };
             let requester = Requester { action, by: "control plane".into() };
             for iqn in &access.initiators {
@@ -411,24 +431,42 @@ impl State {
                     unit.remove_device(io, &device, &requester).await.map_err(order_error)?;
             }
         }
-        unit.forget(attachment);
+        {
+            let _terms = self.terms(attachment).lock().await;
+            // Attached again meanwhile: the record is the new order's.
+            if !self.shared.book.is_admitted(volume, attachment) {
+                self.shared.journal.forget_attachment(attachment).map_err(failed)?;
+            }
+            self.shared.book.part(volume, attachment);
+        }
+        if let Some(unit) = unit {
+            unit.forget(attachment);
+        }
         if let Some(unused) = self.shared.book.close_if_unused(volume) {
             unused.volume.flush(io).await.map_err(order_error)?;
         }
         Ok(Report::CutOff { sessions, registrations })
     }
 
+    /// Also of a volume that nobody may reach: its record would be found at the next attach.
     async fn clear(&self, io: &dyn BlockIo, volume: VolumeId) -> Result<Report, OrderError> {
-        if let Some(unit) = self.shared.book.unit(volume) {
-            let requester = Requester { action: "operator clear", by: "control plane".into() };
-            unit.clear_reservations(io, &requester).await.map_err(order_error)?;
-        }
+        let _turn = self.turn(volume).await;
+        let unit = match self.shared.book.unit(volume) {
+            Some(unit) => unit,
+            None => Arc::new(self.load_unit(io, volume).await?),
+        };
+        let requester = Requester { action: "operator clear", by: "control plane".into() };
+        unit.clear_reservations(io, &requester).await.map_err(order_error)?;
         Ok(Report::Done)
     }
 
     fn refuse_while_attached(&self, volume: VolumeId) -> Result<(), OrderError> {
         match self.shared.book.access_count(volume) {
-            0 => Ok(()),
+            0 => {
+                // An attach that failed half-way may have left it open.
+                let _ = self.shared.book.close_if_unused(volume);
+                Ok(())
+            }
             hosts => {
                 let why = format!("{hosts} hosts are attached to the volume; detach them first");
                 Err(OrderError::Refused { why })
@@ -449,12 +487,22 @@ impl State {
         self.pool(pool)?.volume(io, volume).await.map_err(order_error)
     }
 
-    async fn turn(&self, volume: VolumeId) -> tokio::sync::OwnedMutexGuard<()> {
-        let turn = {
-            let mut turns = self.turns.lock().expect("no panic while the lock is held");
-            Arc::clone(turns.entry(volume).or_default())
-        };
-        turn.lock_owned().await
+    async fn turn(&self, volume: VolumeId) -> tokio::sync::OwnedRwLockWriteGuard<()> {
+        self.turn_of(volume).write_owned().await
+    }
+
+    async fn shared_turn(&self, volume: VolumeId) -> tokio::sync::OwnedRwLockReadGuard<()> {
+        self.turn_of(volume).read_owned().await
+    }
+
+    fn turn_of(&self, volume: VolumeId) -> Arc<RwLock<()>> {
+        let mut turns = self.turns.lock().expect("no panic while the lock is held");
+        Arc::clone(turns.entry(volume).or_default())
+    }
+
+    fn terms(&self, attachment: AttachmentId) -> &tokio::sync::Mutex<()> {
+        let [.., last] = *attachment.0.as_bytes();
+        &self.terms[usize::from(last) % TERMS]
     }
 
     fn begin_work(&self, volume: VolumeId) -> Result<Arc<Work>, OrderError> {
@@ -491,7 +539,12 @@ impl State {
             tokio::select! {
                 () = self.merge.notified() => {}
                 () = tokio::time::sleep(Duration::from_secs(30)) => {}
-                _ = ending.changed() => {}
+                changed = ending.changed() => {
+                    if changed.is_err() {
+                        // The node is gone without having said so.
+                        return;
+                    }
+                }
             }
         }
     }
@@ -504,18 +557,14 @@ impl Work {
     }
 }
 
-/// Shut the gates of an attachment for good and end its sessions; returns when nothing of it can
-/// land any more. Gives the number of sessions.
-async fn end_sessions(
-    unit: &LogicalUnit,
-    attachment: AttachmentId,
-    grace: Option<Duration>,
-) -> u32 {
-    let states = unit.nexuses_of(attachment);
+/// End the sessions of these nexuses, of which no new ones are let in; returns when nothing of them
+/// can land any more. Gives the number of sessions.
+async fn end_sessions(states: &[Arc<NexusState>], grace: Option<Duration>) -> u32 {
     let links: Vec<_> = states.iter().filter_map(|state| state.session()).collect();
     if let Some(grace) = grace {
+        let seconds = u16::try_from(grace.as_secs()).unwrap_or(u16::MAX);
         for link in &links {
-            link.signal(Signal::RequestLogout { seconds: 3 });
+            link.signal(Signal::RequestLogout { seconds });
         }
         let all_gone = async {
             for link in &links {
@@ -525,14 +574,13 @@ async fn end_sessions(
         // A host that does not log out in time is cut off like a fenced one.
         let _ = tokio::time::timeout(grace, all_gone).await;
     }
-    let draining: Vec<_> = states.iter().map(|state| state.gate.close_for_good()).collect();
+    let draining: Vec<_> = states.iter().map(|state| state.gate.close(Fate::Silent)).collect();
     let why = if grace.is_some() { "the host was detached" } else { "the host was fenced" };
     for link in &links {
         link.signal(Signal::Close { why });
     }
-    for group in draining {
-        group.wait().await;
-    }
+    wait_all(draining).await;
+    // What came in after the gates were closed has ended when the connections have.
     for link in &links {
         link.signals.closed().await;
     }

@@ -18,7 +18,7 @@ use scsi::sense::{Asc, Response, Sense, SenseKey};
 use scsi::unit_attention::UnitAttention;
 use store::StoreError;
 
-use crate::gate::{Draining, Inflight, Pass, wait_all};
+use crate::gate::{Draining, Fate, Inflight, Pass, wait_all};
 use crate::nexus::{NexusState, Signal};
 use crate::unit::LogicalUnit;
 
@@ -161,16 +161,16 @@ impl LogicalUnit {
 
     /// Void all commands of these nexuses and tell their connections.
     fn void(&self, victims: &[ItNexus]) -> Vec<Draining> {
-        let status = self.facts().task_aborted_status;
+        let fate = self.fate_for_others();
         victims
             .iter()
             .filter_map(|nexus| self.state_of(nexus))
             .map(|state| {
-                let draining = state.gate.close();
-                if !status {
+                let draining = state.gate.close(fate);
+                if fate == Fate::Silent {
                     state.attend(UnitAttention::CommandsCleared);
                 }
-                state.signal(Signal::Aborted { status });
+                state.signal(Signal::Aborted);
                 draining
             })
             .collect()

@@ -3,7 +3,7 @@
 use scsi::nexus::ItNexus;
 use scsi::unit_attention::UnitAttention;
 
-use crate::gate::{Draining, wait_all};
+use crate::gate::{Draining, Fate, wait_all};
 use crate::nexus::Signal;
 use crate::unit::LogicalUnit;
 
@@ -11,7 +11,7 @@ impl LogicalUnit {
     /// CLEAR TASK SET (SAM-5 7.3): every nexus' commands end; the others are told.
     pub async fn clear_task_set(&self, by: &ItNexus) {
         let draining = self.void_all(by);
-        if !self.facts().task_aborted_status {
+        if self.fate_for_others() == Fate::Silent {
             self.attend_all(UnitAttention::CommandsCleared, Some(by));
         }
         wait_all(draining).await;
@@ -41,12 +41,17 @@ impl LogicalUnit {
 
     /// Void every command of the unit. The caller's own are dropped without a status.
     fn void_all(&self, by: &ItNexus) -> Vec<Draining> {
-        let status = self.facts().task_aborted_status;
+        let fate = self.fate_for_others();
         let void = |state: &std::sync::Arc<crate::nexus::NexusState>| {
-            let draining = state.gate.close();
-            state.signal(Signal::Aborted { status: status && state.nexus != *by });
+            let draining = state.gate.close(if state.nexus == *by { Fate::Silent } else { fate });
+            state.signal(Signal::Aborted);
             draining
         };
         self.nexuses().iter().map(void).collect()
+    }
+
+    /// How commands end that one nexus aborts of another: as TAS of the control mode page says.
+    pub(crate) fn fate_for_others(&self) -> Fate {
+        if self.facts().task_aborted_status { Fate::TaskAborted } else { Fate::Silent }
     }
 }

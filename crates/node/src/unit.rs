@@ -27,7 +27,7 @@ use scsi::unit_attention::UnitAttention;
 use store::{StoreError, Volume};
 
 use crate::metrics::AttachmentFigures;
-use crate::nexus::NexusState;
+use crate::nexus::{NexusState, SessionLink};
 use crate::notice::Notices;
 
 /// How many changes of reservation state are remembered for `volume reservations`.
@@ -132,19 +132,31 @@ impl LogicalUnit {
         self.reservations.load().check(&nexus.nexus, conflict)
     }
 
-    /// The state of this nexus here, made on its first login.
+    /// A session begins: gives the nexus' state here, made on its first login or under new terms,
+    /// and the session that carried the nexus until now. The caller ends that one before it serves.
+    ///
+    /// Looking up and linking are one step, so that of two logins at once the later one finds the
+    /// earlier, and a fence finds the last; each waits for the one before it.
     #[must_use]
-    pub fn nexus(&self, nexus: &ItNexus, access: &Arc<Access>) -> Arc<NexusState> {
+    pub(crate) fn enter(
+        &self,
+        nexus: &ItNexus,
+        access: &Arc<Access>,
+        link: SessionLink,
+    ) -> (Arc<NexusState>, Option<SessionLink>) {
         let figures = Arc::clone(lock(&self.figures).entry(access.attachment).or_default());
         let mut nexuses = lock(&self.nexuses);
-        if let Some(known) = nexuses.get(nexus)
-            && known.access == *access
-        {
-            return Arc::clone(known);
+        let known = nexuses.get(nexus).cloned();
+        if let Some(known) = known.as_ref().filter(|known| known.access == *access) {
+            return (Arc::clone(known), known.begin_session(link));
         }
-        let state = Arc::new(NexusState::new(nexus.clone(), Arc::clone(access), figures));
+        let former = known.as_ref().and_then(|known| known.session());
+        let gate = known.map(|known| Arc::clone(&known.gate)).unwrap_or_default();
+        let state = NexusState::new(nexus.clone(), Arc::clone(access), figures, gate);
+        let state = Arc::new(state);
+        let _ = state.begin_session(link);
         nexuses.insert(nexus.clone(), Arc::clone(&state));
-        state
+        (state, former)
     }
 
     /// All nexuses that this unit knows.
@@ -163,15 +175,16 @@ impl LogicalUnit {
             .collect()
     }
 
-    /// Forget what is kept of an attachment that is gone.
+    /// Forget what is kept of an attachment that is gone. A nexus with a session stays: its host
+    /// was let in again meanwhile, or its connection calls this once more at its own end.
     pub(crate) fn forget(&self, attachment: AttachmentId) {
-        self.forget_nexuses(attachment);
-        lock(&self.figures).remove(&attachment);
-    }
-
-    /// Forget its nexuses alone; their gates are shut for good.
-    pub(crate) fn forget_nexuses(&self, attachment: AttachmentId) {
-        lock(&self.nexuses).retain(|_, state| state.access.attachment != attachment);
+        let mut figures = lock(&self.figures);
+        let mut nexuses = lock(&self.nexuses);
+        let is_mine = |state: &NexusState| state.access.attachment == attachment;
+        nexuses.retain(|_, state| !is_mine(state) || state.session().is_some());
+        if !nexuses.values().any(|state| is_mine(state)) {
+            figures.remove(&attachment);
+        }
     }
 
     /// The counters of every attachment: `(host name, figures)`.

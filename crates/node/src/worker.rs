@@ -5,11 +5,15 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use env::{BlockIo, IoEngine};
+use env::BlockIo;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
+
+/// Makes the block I/O of a worker, on the worker's own thread.
+pub type BlockIoFactory = Arc<dyn Fn() -> io::Result<Rc<dyn BlockIo>> + Send + Sync>;
 
 /// What a worker lends to the work that runs on it.
 pub struct Worker {
@@ -29,14 +33,14 @@ impl WorkerHandle {
     ///
     /// # Errors
     /// When the thread, its runtime or its block I/O cannot be made.
-    pub fn start(name: String, engine: IoEngine) -> io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(name: String, block_io: BlockIoFactory) -> io::Result<(Self, JoinHandle<()>)> {
         let (work, mut queue) = mpsc::unbounded_channel::<Work>();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (opened, ready) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             let local = LocalSet::new();
             local.block_on(&runtime, async move {
-                let io = match env::block_io(engine) {
+                let io = match block_io() {
                     Ok(io) => io,
                     Err(error) => {
                         let _ = opened.send(Err(error));
@@ -82,8 +86,8 @@ mod tests {
 
     #[tokio::test]
     async fn work_runs_on_the_workers_thread_and_answers() {
-        let (worker, thread) =
-            WorkerHandle::start("test-worker".into(), IoEngine::Threads).unwrap();
+        let block_io: BlockIoFactory = Arc::new(|| env::block_io(env::IoEngine::Threads));
+        let (worker, thread) = WorkerHandle::start("test-worker".into(), block_io).unwrap();
         let name = worker.run(|_| async { std::thread::current().name().map(str::to_owned) }).await;
         assert_eq!(name, Some(Some("test-worker".into())));
         drop(worker);

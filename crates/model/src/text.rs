@@ -35,6 +35,9 @@ pub enum TextError {
     /// A name that reads as an id could never be told from one.
     #[error("'{0}' reads like an id, and names must not")]
     LooksLikeId(String),
+    /// In an address, these mean a place and not a name (RFC 3986 5.2.4).
+    #[error("'{0}' means a place in a path, and names must not")]
+    PathStep(String),
     /// A class is a plain word.
     #[error("'{0}' is not a class: use lower-case letters, digits and hyphens")]
     NotAClass(String),
@@ -51,7 +54,7 @@ fn bounded(text: &str, max: usize, allowed: fn(char) -> bool) -> Result<(), Text
     if chars > max { Err(TextError::TooLong { chars, max }) } else { Ok(()) }
 }
 
-/// A name: trimmed, 1 to 255 characters, no control characters, and not an id.
+/// A name: trimmed, 1 to 255 characters, no control characters, and not an id, `.` or `..`.
 ///
 /// # Errors
 /// The rule that it breaks.
@@ -61,6 +64,9 @@ pub fn name(text: &str) -> Result<String, TextError> {
         return Err(TextError::Empty);
     }
     bounded(trimmed, NAME_CHARS_MAX, |_| false)?;
+    if matches!(trimmed, "." | "..") {
+        return Err(TextError::PathStep(trimmed.to_owned()));
+    }
     if Uuid::parse_str(trimmed).is_ok() {
         return Err(TextError::LooksLikeId(trimmed.to_owned()));
     }
@@ -121,6 +127,8 @@ mod tests {
     fn names_are_trimmed_and_bounded() {
         assert_eq!(name("  web data "), Ok("web data".to_owned()));
         assert_eq!(name(" \t "), Err(TextError::Empty));
+        assert_eq!(name(".. "), Err(TextError::PathStep("..".to_owned())));
+        assert_eq!(name("a/.."), Ok("a/..".to_owned()));
         assert_eq!(name("a\u{7}b"), Err(TextError::ControlCharacter(7)));
         assert_eq!(name(&"ä".repeat(255)).map(|n| n.chars().count()), Ok(255));
         assert_eq!(name(&"ä".repeat(256)), Err(TextError::TooLong { chars: 256, max: 255 }));

@@ -38,7 +38,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let Self { scenario, seed, step } = self;
-            println!("{scenario}: seed {seed}, crash at step {step}");
+            eprintln!("{scenario}: seed {seed}, crash at step {step}");
         }
     }
 }

@@ -178,7 +178,7 @@ impl Shell {
                 ready = self.stream.writable(), if unsent > 0 => ready.map_err(lost),
                 ready = self.stream.readable(), if unsent < UNSENT_BYTES_MAX => {
                     match ready.map_err(lost).and_then(|()| self.receive(&mut events)) {
-                        Ok(()) => self.handle(&mut events).await,
+                        Ok(()) => self.attend(&mut events).await,
                         Err(why) => Err(why),
                     }
                 }
@@ -228,13 +228,27 @@ impl Shell {
         self.input.reserve(self.machine.wanted().clamp(READ_BYTES / 4, 1 << 20));
         match self.stream.try_read_buf(&mut self.input) {
             Ok(0) => Err("the initiator closed the connection".into()),
-            Ok(_) => self
-                .machine
-                .receive(&mut self.input, &self.shared.book, events)
-                .map_err(|fatal| fatal.to_string()),
+            Ok(_) => self.parse(events),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(lost(error)),
         }
+    }
+
+    fn parse(&mut self, events: &mut Vec<Event>) -> Result<(), String> {
+        let parsed = self.machine.receive(&mut self.input, &self.shared.book, events);
+        parsed.map_err(|fatal| fatal.to_string())
+    }
+
+    /// Act on the events, and on what was read behind a login: the machine takes nothing in while
+    /// a session opens, and the socket may have no more to tell.
+    async fn attend(&mut self, events: &mut Vec<Event>) -> Result<(), String> {
+        let opening =
+            |events: &[Event]| events.iter().any(|e| matches!(e, Event::SessionOpening { .. }));
+        while opening(events) {
+            self.handle(events).await?;
+            self.parse(events)?;
+        }
+        self.handle(events).await
     }
 
     async fn handle(&mut self, events: &mut Vec<Event>) -> Result<(), String> {

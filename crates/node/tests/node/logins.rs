@@ -94,3 +94,44 @@ async fn a_legacy_reservation_ends_with_its_session_and_with_a_reset() {
     assert_eq!(a.attentions().await, [(0x29, 0x03)]);
     assert_eq!(a.write(0, write).await, GOOD);
 }
+
+/// A PDU written by hand: opcode and flags, the task tag at its place, and padded text.
+fn pdu(opcode: u8, flags: u8, itt: u8, text: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; 48];
+    (bytes[0], bytes[1], bytes[7]) = (opcode, flags, u8::try_from(text.len()).unwrap());
+    // ISID of a login; of a text request the LUN, which is reserved.
+    bytes[8] = if opcode == 0x43 { 0x80 } else { 0 };
+    bytes[19] = itt;
+    if opcode == 0x04 {
+        bytes[20..24].copy_from_slice(&[0xFF; 4]);
+    }
+    bytes[27] = 1; // CmdSN
+    bytes.extend_from_slice(text);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_sent_right_behind_the_login_is_not_left_lying() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let world = World::start().await;
+    world.attach(1).await;
+    let mut stream = tokio::net::TcpStream::connect(world.node.portals()[0]).await.unwrap();
+    let keys = format!("InitiatorName={}\0SessionType=Discovery\0", crate::world::iqn(1));
+    let mut bytes = pdu(0x43, 0x87, 1, keys.as_bytes());
+    bytes.extend(pdu(0x04, 0x80, 2, b"SendTargets=All\0"));
+    stream.write_all(&bytes).await.unwrap();
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let mut header = [0; 48];
+        let read = stream.read_exact(&mut header);
+        tokio::time::timeout(Duration::from_secs(10), read).await.unwrap().unwrap();
+        let length = usize::from(header[6]) << 8 | usize::from(header[7]);
+        let mut data = vec![0; length.next_multiple_of(4)];
+        stream.read_exact(&mut data).await.unwrap();
+        answers.push((header[0], data));
+    }
+    assert_eq!([answers[0].0, answers[1].0], [0x23, 0x24], "login response, text response");
+    let told = String::from_utf8_lossy(&answers[1].1).into_owned();
+    assert!(told.contains(&node::book::target_name(world.volume)), "{told}");
+}

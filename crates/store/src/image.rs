@@ -13,6 +13,10 @@ mod qcow2_export;
 mod qcow2_import;
 mod raw;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use qcow2_import::fuzz;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 

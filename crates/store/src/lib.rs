@@ -7,9 +7,13 @@
 //! never torn below a 512-byte block and never invented. Nothing here spawns a task, sets a timer,
 //! or touches a file except through `env`; a future is driven to its end once it was polled,
 //! because a dropped one leaves operations running that nobody waits for.
+#![allow(unexpected_cfgs, reason = "cfg(fuzzing) is set by the fuzz targets' builds alone")]
 
 mod error;
 mod fields;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod group_commit;
 pub mod image;
 mod layer;

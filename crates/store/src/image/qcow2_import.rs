@@ -1,5 +1,8 @@
 //! A qcow2 image into a volume: one L2 table after the other, several clusters at once.
 
+#[cfg(fuzzing)]
+pub mod fuzz;
+
 use bytes::Bytes;
 use env::{Buffer, Files};
 use flate2::{Decompress, FlushDecompress};

@@ -1,0 +1,72 @@
+//! Bodies of the REST door's requests, and sizes as people write them. The first byte chooses the
+//! request; 0 tries all of them.
+#![no_main]
+
+use api::{
+    attachment, host, pool, project, reservation, snapshot, token, user, volume, volume_type,
+};
+use libfuzzer_sys::fuzz_target;
+use model::size::ByteSize;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What was understood is understood again from how we write it ourselves.
+fn read<T: Serialize + DeserializeOwned>(body: &[u8]) {
+    let Ok(request) = serde_json::from_slice::<T>(body) else { return };
+    let written = serde_json::to_value(&request).expect("a request can be written");
+    let again: T = serde_json::from_value(written.clone()).expect("and read");
+    assert_eq!(serde_json::to_value(&again).expect("and written again"), written);
+}
+
+const REQUESTS: &[fn(&[u8])] = &[
+    read::<attachment::CreateAttachments>,
+    read::<host::CreateHost>,
+    read::<host::UpdateHost>,
+    read::<pool::CreatePool>,
+    read::<pool::UpdatePool>,
+    read::<project::CreateProject>,
+    read::<project::UpdateProject>,
+    read::<reservation::ReservationChange>,
+    read::<snapshot::CreateSnapshot>,
+    read::<snapshot::UpdateSnapshot>,
+    read::<token::CreateToken>,
+    read::<user::CreateUser>,
+    read::<user::UpdateUser>,
+    read::<volume::CreateVolume>,
+    read::<volume::UpdateVolume>,
+    read::<volume::GrowVolume>,
+    read::<volume::DeleteVolume>,
+    read::<volume::RetypeVolume>,
+    read::<volume::RevertVolume>,
+    read::<volume::ExportVolume>,
+    read::<volume_type::CreateVolumeType>,
+    read::<volume_type::UpdateVolumeType>,
+    read::<volume_type::CreateGrant>,
+    read::<attachment::AttachmentQuery>,
+    read::<volume::VolumeQuery>,
+];
+
+fn size(text: &str) {
+    let Ok(size) = text.parse::<ByteSize>() else { return };
+    assert_eq!(size.bytes().to_string().parse(), Ok(size));
+    assert!(size.gib_ceil() >= size.bytes() >> 30);
+    // What is shown is a size too; it is exact where it shows no fraction.
+    let shown = size.to_string();
+    if !shown.contains('.') {
+        assert_eq!(shown.parse(), Ok(size), "{shown}");
+    }
+    let json = serde_json::to_string(text).expect("a text can be written");
+    let read: api::Size = serde_json::from_str(&json).expect("a size in a request");
+    assert_eq!(read.0, size);
+}
+
+fuzz_target!(|input: &[u8]| {
+    let Some((which, body)) = input.split_first() else { return };
+    match REQUESTS.get(usize::from(*which).wrapping_sub(1)) {
+        Some(request) => request(body),
+        None => REQUESTS.iter().for_each(|request| request(body)),
+    }
+    if let Ok(text) = std::str::from_utf8(body) {
+        size(text);
+    }
+});

@@ -11,7 +11,7 @@ use crate::steps::{self, Outcome, has_program};
 const PROGRAMS: [&str; 8] =
     ["qemu-system-x86_64", "qemu-img", "ip", "ssh", "mmdebstrap", "mke2fs", "cpio", "xz"];
 
-/// Build the image when it is missing or old, then let `tests/lab/block` do the work.
+/// Build the image when it is missing or old, then let `tests/lab/kernel-initiator` do the work.
 pub(crate) fn run(root: &Path) -> Outcome {
     if !is_root() {
         return Outcome::Skipped("the lab makes a network of its own: it needs root".into());
@@ -30,5 +30,6 @@ pub(crate) fn run(root: &Path) -> Outcome {
     }
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
-    steps::execute(Command::new(lab.join("block")).arg(target.join("release/commonhold")))
+    let binary = target.join("release/commonhold");
+    steps::execute(Command::new(lab.join("kernel-initiator")).env("COMMONHOLD", binary))
 }

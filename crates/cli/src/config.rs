@@ -80,9 +80,12 @@ impl ConfigError {
     }
 }
 
+/// The value of a variable.
+type Environment = Box<dyn Fn(&str) -> Option<String>>;
+
 /// The layers below the flags.
 pub(crate) struct Layers {
-    environment: Box<dyn Fn(&str) -> Option<String>>,
+    environment: Environment,
     file: Option<(PathBuf, toml::Table)>,
 }
 

@@ -115,6 +115,7 @@ fn fio_verifies_what_it_wrote() {
         .args(["--name=v", "--ioengine=libiscsi", "--rw=randwrite", "--bsrange=512-64k"])
         .args(["--size=32m", "--iodepth=16", "--verify=crc32c", "--do_verify=1", "--thread"])
         // fio takes a colon for the end of a file's name.
+        .current_dir(service.home.path())
         .arg(format!("--filename={}", url.replace(':', "\\:")))
         .output()
         .unwrap();

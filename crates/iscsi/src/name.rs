@@ -8,10 +8,11 @@ pub const NAME_BYTES_MAX: usize = 223;
 /// # Errors
 /// A sentence that says what is wrong with the name.
 pub fn normalize(name: &str) -> Result<String, &'static str> {
+    let name = name.to_lowercase();
+    // Some letters are longer in lower case: what counts is the form that others will store.
     if name.len() > NAME_BYTES_MAX {
         return Err("the name is longer than 223 bytes");
     }
-    let name = name.to_lowercase();
     // The underscore is not in the standard's set, but hosts are named with it and it harms
     // nothing; a comma or a space would break the SCSI port names that are built from the name.
     if !name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '.' | ':' | '_')) {
@@ -60,6 +61,8 @@ mod tests {
     #[test]
     fn what_is_no_name() {
         let long = format!("iqn.2026-11.io.{}", "a".repeat(223));
+        // 215 bytes that take 315 in lower case.
+        let longer = format!("iqn.2026-11.io.{}", "\u{23a}".repeat(100));
         for name in [
             "",
             "iqn",
@@ -73,6 +76,7 @@ mod tests {
             "iqn.2026-11.io.x y",
             "eui.02004567a425678g",
             &long,
+            &longer,
         ] {
             assert!(normalize(name).is_err(), "{name}");
         }

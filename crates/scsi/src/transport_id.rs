@@ -55,7 +55,9 @@ impl TransportId {
         let id = match head[0] >> 6 {
             0b00 if is_iscsi_name(text) => Self::Device(text.to_ascii_lowercase()),
             0b01 => {
-                let name = text.split(SEPARATOR).next().unwrap_or(text);
+                // The name is what stands before the last separator, as in `port_from_name`: a
+                // comma in it, and with it a second separator, is refused.
+                let (name, _) = text.rsplit_once(SEPARATOR).ok_or(Malformed)?;
                 if !is_iscsi_name(name) {
                     return Err(Malformed);
                 }

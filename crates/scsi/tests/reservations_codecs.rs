@@ -217,3 +217,11 @@ fn a_newer_version_and_another_magic_say_so() {
     record[0] = b'X';
     assert_eq!(Reservations::from_record(&record), Err(RecordError::Magic));
 }
+
+/// A second separator would let a name that no login makes, of any length, into a registration,
+/// whose record could then not be read back.
+#[test]
+fn a_transport_id_with_two_separators_is_refused() {
+    let name = format!("iqn.1999-01.example:a,i,0x{},i,0x000000000001", "a".repeat(300));
+    assert!(TransportId::decode(&wire::transport_id(&name)).is_err());
+}

@@ -194,10 +194,8 @@ async fn log_in(name: &'static str, created: &CreatedAttachment) -> Result<Guest
     let portal = connection.portals.first().ok_or_else(missing)?;
     let mut options = Options::new(iqn(name), Some(connection.target.clone()));
     options.chap = Some(Credentials { user: chap.user.clone(), secret: chap.secret.clone() });
-    options.mutual = Some(Credentials {
-        user: chap.target_user.clone(),
-        secret: chap.target_secret.clone(),
-    });
+    options.mutual =
+        Some(Credentials { user: chap.target_user.clone(), secret: chap.target_secret.clone() });
     let session = Initiator::connect(portal.as_str(), options).await.map_err(failed)?;
     let unit = LogicalUnit::open(&session, 0).await.map_err(failed)?;
     Ok(Guest { name, session, unit })

@@ -161,8 +161,7 @@ impl Control {
         }
         if let Some(capacity) = change.capacity {
             pool.capacity = Some(capacity);
-            // The node is told by being asked to open it again; a pool that it has open takes the
-            // new limit at the node's next start.
+            // The node is told by being asked to open it again.
             self.inner.board.forget(pool.id.0);
         }
         catalog::update(&mut tx, &pool).await?;

@@ -45,10 +45,11 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Every pool and attachment that was ordered.
+    /// Every pool and attachment that was ordered. A record that is damaged is left out and
+    /// logged.
     ///
     /// # Errors
-    /// When a record cannot be read or is not one; the file is named.
+    /// When the directory or a file cannot be read.
     pub async fn load(&self, io: &dyn BlockIo) -> io::Result<(Vec<PoolRecord>, Vec<Access>)> {
         Ok((self.load_all(io, &self.pools).await?, self.load_all(io, &self.attachments).await?))
     }
@@ -128,12 +129,38 @@ impl Journal {
             let file = self.files.open(&path, OpenMode::Read, false)?;
             let length = usize::try_from(self.files.length(&file)?).map_err(io::Error::other)?;
             let text = io.read(&file, 0, Buffer::new(length)).await?;
-            let record = serde_json::from_slice(&text).map_err(|error| {
-                let what = format!("{} is not a record of this node: {error}", path.display());
-                io::Error::new(io::ErrorKind::InvalidData, what)
-            })?;
-            records.push(record);
+            match serde_json::from_slice(&text) {
+                Ok(record) => records.push(record),
+                // The others are served all the same, and the control plane sends its order again.
+                Err(error) => {
+                    let path = path.display();
+                    tracing::error!(%path, %error, "a record is unreadable and left out");
+                }
+            }
         }
         Ok(records)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_damaged_record_keeps_no_other_from_being_served() {
+        let directory = tempfile::tempdir().unwrap();
+        let io = env::block_io(env::IoEngine::Threads).unwrap();
+        let journal = Journal::open(Arc::new(env::RealFiles), directory.path()).unwrap();
+        let record = PoolRecord {
+            pool: PoolId(uuid::Uuid::from_u128(7)),
+            path: "/nowhere".into(),
+            io: IoMode::Cached,
+            capacity: None,
+        };
+        journal.save_pool(&*io, &record).await.unwrap();
+        std::fs::write(directory.path().join("pools/torn.json"), b"{\"pool\":").unwrap();
+        let (pools, attachments) = journal.load(&*io).await.unwrap();
+        assert_eq!(pools, [record]);
+        assert!(attachments.is_empty());
     }
 }

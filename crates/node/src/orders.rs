@@ -196,7 +196,8 @@ impl State {
     }
 
     async fn open_pool(&self, io: &dyn BlockIo, record: PoolRecord) -> Result<(), OrderError> {
-        if self.shared.pool(record.pool).is_some() {
+        if let Some(open) = self.shared.pool(record.pool) {
+            open.set_capacity(record.capacity);
             return Ok(());
         }
         let files = Arc::clone(&self.shared.world.files);

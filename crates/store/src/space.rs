@@ -14,7 +14,8 @@ use crate::error::StoreError;
 #[derive(Debug)]
 pub(crate) struct Space {
     used: AtomicU64,
-    limit: Option<u64>,
+    /// `u64::MAX`: none.
+    limit: AtomicU64,
 }
 
 /// Room that was taken for a write; what was not spent goes back on drop.
@@ -25,18 +26,27 @@ pub(crate) struct Claim<'a> {
 
 impl Space {
     pub(crate) fn new(limit: Option<ByteSize>) -> Self {
-        Self { used: AtomicU64::new(0), limit: limit.map(ByteSize::bytes) }
+        let space = Self { used: AtomicU64::new(0), limit: AtomicU64::new(u64::MAX) };
+        space.set_limit(limit);
+        space
+    }
+    /// From now on. Below what is used already: nothing is lost, and nothing more is taken.
+    pub(crate) fn set_limit(&self, limit: Option<ByteSize>) {
+        self.limit.store(limit.map_or(u64::MAX, ByteSize::bytes), Ordering::Relaxed);
     }
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
     pub(crate) fn limit(&self) -> Option<u64> {
-        self.limit
+        match self.limit.load(Ordering::Relaxed) {
+            u64::MAX => None,
+            limit => Some(limit),
+        }
     }
     /// Take room, or refuse with numbers.
     pub(crate) fn claim(&self, bytes: u64) -> Result<Claim<'_>, StoreError> {
         if bytes > 0 {
-            let limit = self.limit.unwrap_or(u64::MAX);
+            let limit = self.limit.load(Ordering::Relaxed);
             let grow = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= limit);
             self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).map_err(|used| {
                 let free = ByteSize(limit.saturating_sub(used));
@@ -77,6 +87,20 @@ impl Drop for Claim<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_limit_holds_at_once() {
+        let space = Space::new(Some(ByteSize(100)));
+        space.claim(80).unwrap().spend(80);
+        assert!(space.claim(40).is_err());
+        space.set_limit(Some(ByteSize(200)));
+        assert!(space.claim(40).is_ok());
+        space.set_limit(Some(ByteSize(50)));
+        assert!(space.claim(1).is_err(), "less than is used: nothing more");
+        space.set_limit(None);
+        assert_eq!(space.limit(), None);
+        assert!(space.claim(1 << 40).is_ok());
+    }
 
     #[test]
     fn a_claim_gives_back_what_it_did_not_spend() {

@@ -89,6 +89,11 @@ impl Pool {
         self.shared.id
     }
 
+    /// Change the limit of what the pool may hold, from now on.
+    pub fn set_capacity(&self, capacity: Option<ByteSize>) {
+        self.shared.space.set_limit(capacity);
+    }
+
     /// Does this pool hold the volume (readable or not)?
     #[must_use]
     pub fn has_volume(&self, volume: VolumeId) -> bool {

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use api::attachment::AttachmentQuery;
+use api::attachment::{AttachmentQuery, CreateAttachments};
 use api::event::EventQuery;
 use api::host::{CreateHost, HostQuery};
 use api::operation::OperationQuery;
-use api::project::{QuotaChange, UpdateProject};
+use api::project::{CreateProject, ProjectQuery, QuotaChange, UpdateProject};
 use api::snapshot::{CreateSnapshot, SnapshotQuery};
 use api::token::{CreateToken, TokenQuery};
+use api::user::{CreateUser, Role, UserQuery};
 use api::volume::VolumeQuery;
+use api::volume_type::{CreateGrant, CreateVolumeType, VolumeTypeQuery};
 use api::{Client, ListQuery};
 
 use crate::verbs::host;
@@ -114,4 +116,58 @@ async fn a_thousand_snapshots_of_one_volume() {
     })
     .await;
     pages(admin, SnapshotQuery::default(), MANY, |s| s.id.to_string()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_projects_users_and_types() {
+    let world = World::start().await;
+    let admin = &world.admin;
+    let projects = admin.every(&ProjectQuery::default()).await.unwrap().len();
+    let users = admin.every(&UserQuery::default()).await.unwrap().len();
+    let types = admin.every(&VolumeTypeQuery::default()).await.unwrap().len();
+    let client = admin.clone();
+    many(move |number| {
+        let client = client.clone();
+        async move {
+            let name = format!("p{number}");
+            let new = CreateProject { name: name.clone(), ..CreateProject::default() };
+            client.project_create(&new).await.unwrap();
+            let new = CreateUser { name: format!("u{number}"), project: name, role: Role::Reader };
+            client.user_create(&new).await.unwrap();
+            let new = CreateVolumeType {
+                name: format!("t{number}"),
+                class: "ssd".into(),
+                ..CreateVolumeType::default()
+            };
+            client.volume_type_create(&new).await.unwrap();
+        }
+    })
+    .await;
+    pages(admin, ProjectQuery::default(), projects + MANY, |p| p.id.to_string()).await;
+    pages(admin, UserQuery::default(), users + MANY, |u| u.id.to_string()).await;
+    pages(admin, VolumeTypeQuery::default(), types + MANY, |t| t.id.to_string()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_volume_attached_to_a_thousand_hosts() {
+    let world = World::start().await;
+    let admin = &world.admin;
+    let grant = CreateGrant { project: "default".into(), acknowledge_data_loss: true };
+    admin.grant_create("ssd-multiattach", &grant).await.unwrap();
+    let volume = volume(admin, "v", "ssd-multiattach").await.id.to_string();
+    let client = admin.clone();
+    many(move |number| {
+        let (client, volume) = (client.clone(), volume.clone());
+        async move {
+            let name = format!("h{number}");
+            let initiators = vec![format!("iqn.2026-11.test:h{number}")];
+            let new = CreateHost { name: name.clone(), initiators, ..CreateHost::default() };
+            client.host_create(&new).await.unwrap();
+            let hosts = vec![name];
+            let new = CreateAttachments { volume, hosts, ..CreateAttachments::default() };
+            client.attachment_create(&new).await.unwrap();
+        }
+    })
+    .await;
+    pages(admin, AttachmentQuery::default(), MANY, |a| a.id.to_string()).await;
 }

@@ -62,7 +62,7 @@ pub enum ControlError {
     NoPool { class: String },
     #[error("no pool of class '{class}' is online")]
     PoolUnavailable { class: String },
-    #[error("volume '{volume}' is attached to {}; it must not be to {action}", list(.hosts))]
+    #[error("volume '{volume}' is attached to {}, so it cannot be {action} now", list(.hosts))]
     VolumeInUse { volume: String, hosts: Vec<String>, action: &'static str },
     #[error("volume '{volume}' is depended on by {}", dependents(.snapshots, .clones))]
     VolumeHasDependents { volume: String, snapshots: Vec<String>, clones: Vec<String> },
@@ -217,7 +217,9 @@ impl ControlError {
             }
             Self::NoPool { .. } => "Have the operator create a pool of this class.",
             Self::PoolUnavailable { .. } => "Wait a moment; if it lasts, `pool show` says why.",
-            Self::VolumeInUse { .. } => "Detach the hosts first.",
+            Self::VolumeInUse { .. } => {
+                "Detach it from them first: `attachment list --volume` shows the attachments."
+            }
             Self::VolumeHasDependents { .. } => {
                 "Delete the clones first; snapshots go along when asked to (cascade)."
             }

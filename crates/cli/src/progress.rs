@@ -62,20 +62,35 @@ pub(crate) fn is_passing(status: &str) -> bool {
     status.ends_with("ing")
 }
 
-/// Wait for an operation's end; its failure is ours.
-pub(crate) async fn operation(client: &Client, id: &str) -> Result<Operation, Failure> {
-    let mut seen = client.operation_show(id).await?;
+/// Wait for an operation's end, whatever it is.
+async fn ended(client: &Client, mut seen: Operation) -> Result<Operation, Failure> {
+    let id = seen.id.to_string();
     let mut bar = Bar::new(seen.kind.clone());
     while !seen.finished {
         bar.show(&seen);
         bar.pause().await;
-        seen = client.operation_show(id).await?;
+        seen = client.operation_show(&id).await?;
     }
+    Ok(seen)
+}
+
+/// Wait for an operation's end; its failure is ours.
+pub(crate) async fn operation(client: &Client, id: &str) -> Result<Operation, Failure> {
+    let seen = ended(client, client.operation_show(id).await?).await?;
     match (seen.state.as_str(), &seen.fault) {
         ("succeeded", _) => Ok(seen),
         (state, None) => Err(Failure::Work(format!("the {} {state}", seen.kind))),
         (state, Some(why)) => Err(Failure::Work(format!("the {} {state}: {why}", seen.kind))),
     }
+}
+
+/// Wait until an operation that was asked to stop has; any other end is our failure.
+pub(crate) async fn stopped(client: &Client, seen: Operation) -> Result<Operation, Failure> {
+    let seen = ended(client, seen).await?;
+    if seen.state == "cancelled" {
+        return Ok(seen);
+    }
+    Err(Failure::Work(format!("the {} {} before it could be stopped", seen.kind, seen.state)))
 }
 
 /// Show how far the operation behind a volume is; one that cannot be seen is no failure of the

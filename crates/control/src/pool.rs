@@ -170,11 +170,11 @@ impl Control {
         Ok(pool)
     }
 
-    /// Give the pool up; its directory stays.
+    /// Give the pool up; its directory stays. It is `closing` until the node has let go of it.
     ///
     /// # Errors
     /// Not an admin; no such pool; volumes lie in it.
-    pub async fn pool_delete(&self, caller: &Caller, pool: &str) -> Result<()> {
+    pub async fn pool_delete(&self, caller: &Caller, pool: &str) -> Result<Pool> {
         caller.must_be(Role::Admin, "delete pools")?;
         let mut tx = self.inner.catalog.begin().await?;
         let mut pool: Pool = resolve(&mut tx, caller, pool).await?;
@@ -185,7 +185,8 @@ impl Control {
             let (action, result) = ("pool.delete", EventResult::Accepted);
             self.inner.record(&mut tx, caller, &pool, action, result, "").await?;
         }
-        self.inner.commit(tx).await
+        self.inner.commit(tx).await?;
+        Ok(pool)
     }
 
     async fn holds_no_volume(&self, on: &mut Connection, pool: &Pool) -> Result<()> {

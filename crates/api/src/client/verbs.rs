@@ -87,7 +87,8 @@ verbs! {
     pool_create() <- CreatePool => Pool = post ["v1", "pools"];
     pool_show(pool) => Pool = get ["v1", "pools", pool];
     pool_update(pool) <- UpdatePool => Pool = patch ["v1", "pools", pool];
-    pool_delete(pool) => () = delete ["v1", "pools", pool];
+    /// The pool is `closing` until it is gone.
+    pool_delete(pool) => Pool = delete ["v1", "pools", pool];
 
     /// The volume is `creating` until its status says `available`.
     volume_create() <- CreateVolume => Volume = post ["v1", "volumes"];

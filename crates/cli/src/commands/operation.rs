@@ -21,7 +21,7 @@ pub(crate) enum OperationCommand {
     },
     /// One operation; with --wait, at its end
     Show { operation: String },
-    /// Stop an operation; what it made is removed
+    /// Stop an operation; what it made is removed; waited for with --wait
     Cancel { operation: String },
 }
 
@@ -58,7 +58,13 @@ impl OperationCommand {
                 context.show(&progress::operation(client, &operation).await?)
             }
             Self::Show { operation } => context.show(&client.operation_show(&operation).await?),
-            Self::Cancel { operation } => context.show(&client.operation_cancel(&operation).await?),
+            Self::Cancel { operation } => {
+                let mut operation = client.operation_cancel(&operation).await?;
+                if context.wait {
+                    operation = progress::stopped(client, operation).await?;
+                }
+                context.show(&operation)
+            }
         }
     }
 }

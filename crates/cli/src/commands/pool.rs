@@ -6,6 +6,7 @@ use clap::{Subcommand, ValueEnum};
 use super::{Context, size};
 use crate::failure::Failure;
 use crate::output::{Column, Listed, bytes, note, or_dash};
+use crate::progress::{self, Bar};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum PoolCommand {
@@ -78,13 +79,46 @@ impl Listed for Pool {
     ];
 }
 
+/// Look until the node serves the pool; a pool that it cannot open is our failure.
+async fn settle(context: &Context, mut pool: Pool) -> Result<Pool, Failure> {
+    let id = pool.id.to_string();
+    let mut bar = Bar::new(format!("{} {}", pool.state, pool.name));
+    while context.wait && progress::is_passing(&pool.state) {
+        bar.pause().await;
+        pool = context.client.pool_show(&id).await?;
+    }
+    if pool.state == "error" {
+        let why = pool.fault.as_deref().unwrap_or("its events tell more");
+        return Err(Failure::Work(format!("the pool {} is in error: {why}", pool.name)));
+    }
+    Ok(pool)
+}
+
+async fn delete(context: &Context, name: &str) -> Result<(), Failure> {
+    let pool = context.client.pool_delete(name).await?;
+    let what = format!("the pool {}", pool.name);
+    if !context.wait {
+        note(&format!("Closing {what}."));
+        return Ok(());
+    }
+    let id = pool.id.to_string();
+    let id = &id;
+    progress::gone(&what, move || async move {
+        context.client.pool_show(id).await.map(|pool| (pool.state, pool.fault))
+    })
+    .await?;
+    note(&format!("Forgot {what}."));
+    Ok(())
+}
+
 impl PoolCommand {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = &context.client;
         match self {
             Self::Create { name, class, path, io, capacity } => {
                 let body = CreatePool { name, class, path, io: io.into(), capacity };
-                context.show(&client.pool_create(&body).await?)
+                let pool = client.pool_create(&body).await?;
+                context.show(&settle(context, pool).await?)
             }
             Self::List => context.list(&PoolQuery::default()).await,
             Self::Show { pool } => context.show(&client.pool_show(&pool).await?),
@@ -94,8 +128,7 @@ impl PoolCommand {
             }
             Self::Delete { pools } => {
                 for pool in pools {
-                    client.pool_delete(&pool).await?;
-                    note(&format!("Forgot the pool {pool}."));
+                    delete(context, &pool).await?;
                 }
                 Ok(())
             }

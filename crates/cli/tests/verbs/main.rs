@@ -64,12 +64,10 @@ fn people(desk: &mut Desk) {
 fn types_and_pools(desk: &mut Desk) {
     let place = desk.path("archive");
     let place = place.to_str().unwrap().to_owned();
-    desk.json(&["pool", "create", "slow", "--class", "tape", "--path", &place, "--capacity", "1g"]);
+    let create = ["pool", "create", "slow", "--class", "tape", "--path", &place];
+    let made = desk.json(&[&create[..], &["--capacity", "1g"]].concat());
+    assert_eq!(made["state"], "online", "waited for");
     desk.json(&["pool", "update", "slow", "--name", "archive"]);
-    // The service opens it after the answer.
-    while desk.json(&["pool", "show", "archive"])["state"] == "opening" {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
     let shown = desk.shows(&["pool", "show", "archive"], &["archive", "tape", "online"]);
     assert_eq!(shown["usage"]["capacity_bytes"], 1_u64 << 30);
     desk.shows(&["pool", "list"], &["local-ssd", "local-hdd", "archive"]);
@@ -146,7 +144,8 @@ fn images(desk: &mut Desk) {
     let made: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(made["status"], "creating");
     let operation = word(&made, "/operation_id").to_owned();
-    desk.json(&["operation", "cancel", &operation]);
+    let stopped = desk.json(&["operation", "cancel", &operation]);
+    assert_eq!(stopped["state"], "cancelled", "waited for");
     let (code, error) = desk.service.refused(&["operation", "show", &operation]);
     assert!(code == 1 && error.contains("cancelled"), "{error}");
     std::fs::remove_file(&long).unwrap();

@@ -3,12 +3,11 @@
 use api::Page;
 use api::pool::{CreatePool, Pool, PoolQuery, UpdatePool};
 use axum::extract::State;
-use axum::http::StatusCode;
 use control::{PoolCreate, PoolFilter, PoolUpdate};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Answer, Empty, Refusals, accepted, found, page, paging};
+use super::{Answer, Refusals, accepted, found, page, paging};
 use crate::Shared;
 use crate::auth::Signed;
 use crate::extract::{Json, Path, Query};
@@ -94,9 +93,12 @@ async fn pool_update(
 /// Give up an empty pool. For admins.
 #[utoipa::path(
     delete, path = "/v1/pools/{pool}", tag = "pool",
-    responses((status = 202, description = "Closing"), Refusals)
+    responses((status = 202, description = "Closing", body = Pool), Refusals)
 )]
-async fn pool_delete(State(app): State<Shared>, signed: Signed, Path(pool): Path<String>) -> Empty {
-    app.control.pool_delete(&signed.caller, &pool).await?;
-    Ok(StatusCode::ACCEPTED)
+async fn pool_delete(
+    State(app): State<Shared>,
+    signed: Signed,
+    Path(pool): Path<String>,
+) -> Answer<Pool> {
+    accepted(app.control.pool_delete(&signed.caller, &pool).await?.into())
 }

@@ -152,7 +152,7 @@ async fn volume_types_grants_and_pools() {
     assert_eq!(admin.pool_update("p", &change).await.unwrap().id, pool.id);
     let query = PoolQuery { class: Some("nvme".into()), ..PoolQuery::default() };
     assert_eq!(admin.every(&query).await.unwrap().len(), 1);
-    admin.pool_delete("q").await.unwrap();
+    assert_eq!(admin.pool_delete("q").await.unwrap().state, "closing");
     eventually("the pool is gone", async || admin.pool_show("q").await.err()).await;
 }
 

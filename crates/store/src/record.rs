@@ -32,6 +32,7 @@ pub(crate) enum Kind {
     Layer = 2,
     Volume = 3,
     Reservations = 4,
+    AtomicWrite = 5,
 }
 
 /// What a slot holds.

@@ -210,6 +210,7 @@ impl Pool {
             open.stack.store(Arc::new(Stack { layers: Vec::new(), merging: false }));
         }
         shared.remove_durably(&shared.reservations_path(volume))?;
+        shared.remove_durably(&shared.atomic_path(volume))?;
         if known {
             shared.drop_unreachable();
         }
@@ -249,6 +250,7 @@ impl Pool {
         layers[0].extend(&*self.shared.names, record.size)?;
         let stack = Stack { layers, merging: false };
         let opened = Arc::new(Volume::new(self.shared.clone(), volume, record.size, stack));
+        opened.finish_atomic(io).await?;
         locked(&self.open).insert(volume, opened.clone());
         Ok(opened)
     }

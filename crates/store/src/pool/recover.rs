@@ -44,7 +44,13 @@ pub(super) async fn open(
 ) -> Result<Shared, StoreError> {
     let fail =
         |source| StoreError::from_io(format!("opening the pool {}", dir.display()), 0, source);
-    for part in [dir.to_owned(), layers_dir(dir), dir.join("volumes"), dir.join("reservations")] {
+    for part in [
+        dir.to_owned(),
+        layers_dir(dir),
+        dir.join("volumes"),
+        dir.join("reservations"),
+        dir.join("atomic"),
+    ] {
         names.create_dir(&part).map_err(fail)?;
     }
     names.sync_dir(dir).map_err(fail)?;
@@ -189,17 +195,20 @@ fn clean(names: &dyn Files, dir: &Path, found: &Found) -> Result<(), StoreError>
     let fail = |source| StoreError::from_io(format!("cleaning up {}", dir.display()), 0, source);
     let layers = layers_dir(dir);
     let (volumes, reservations) = (dir.join("volumes"), dir.join("reservations"));
+    let atomic = dir.join("atomic");
     let mut doomed: Vec<PathBuf> =
         found.tree.unreachable().into_iter().map(|id| layer_path(dir, id)).collect();
-    for part in [dir, &layers, &volumes, &reservations] {
+    for part in [dir, &layers, &volumes, &reservations, &atomic] {
         let listed = names.list(part).map_err(fail)?;
         let temporary = listed.iter().filter(|name| stem(name, "tmp").is_some());
         doomed.extend(temporary.map(|name| part.join(name)));
     }
-    for name in names.list(&reservations).map_err(fail)? {
-        let volume = stem(&name, "rec").and_then(|stem| stem.parse::<VolumeId>().ok());
-        if volume.is_some_and(|volume| !found.tree.volumes.contains_key(&volume)) {
-            doomed.push(reservations.join(name));
+    for part in [&reservations, &atomic] {
+        for name in names.list(part).map_err(fail)? {
+            let volume = stem(&name, "rec").and_then(|stem| stem.parse::<VolumeId>().ok());
+            if volume.is_some_and(|volume| !found.tree.volumes.contains_key(&volume)) {
+                doomed.push(part.join(name));
+            }
         }
     }
     for path in doomed {

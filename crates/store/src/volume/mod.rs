@@ -1,11 +1,12 @@
 //! A volume: read, write, flush, discard. Shared by all workers, each with its own block I/O.
 
+mod atomic;
 mod discard;
 mod placing;
 mod reservations;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -34,6 +35,11 @@ pub struct Volume {
     pub(crate) ranges: RangeLock,
     flushes: GroupCommit,
     reservations: Mutex<Option<Record>>,
+    atomic: Mutex<Option<Record>>,
+    /// Odd while the bytes of an atomic write are put in place.
+    being_replaced: AtomicU64,
+    /// An atomic write was noted and not completed.
+    unsettled: AtomicBool,
 }
 
 impl Volume {
@@ -46,6 +52,9 @@ impl Volume {
             ranges: RangeLock::new(),
             flushes: GroupCommit::default(),
             reservations: Mutex::new(None),
+            atomic: Mutex::new(None),
+            being_replaced: AtomicU64::new(0),
+            unsettled: AtomicBool::new(false),
         }
     }
 
@@ -102,6 +111,22 @@ impl Volume {
         if length == 0 {
             return Ok(Vec::new());
         }
+        let before = self.being_replaced.load(Ordering::SeqCst);
+        let found = self.read_now(io, offset, length).await?;
+        if before.is_multiple_of(2) && self.being_replaced.load(Ordering::SeqCst) == before {
+            return Ok(found);
+        }
+        // An atomic write was put in place meanwhile: again, when none touches the range.
+        let _held = self.ranges.shared(offset, length as u64).await;
+        self.read_now(io, offset, length).await
+    }
+
+    async fn read_now(
+        &self,
+        io: &dyn BlockIo,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<Bytes>, StoreError> {
         let stack = self.layers()?;
         match stack.plain() {
             Some(layer) => Ok(vec![layer.read(io, offset, length).await?]),
@@ -147,6 +172,18 @@ impl Volume {
     /// `Io`. After a failed sync of a data file every later flush of the volume fails too, until
     /// it is opened anew: the operating system does not say what it dropped.
     pub async fn flush(&self, io: &dyn BlockIo) -> Result<(), StoreError> {
+        self.commit_layers(io).await?;
+        // One that is under way settles itself; asked again when it is certain that none is.
+        if self.unsettled.load(Ordering::SeqCst)
+            && let Ok(_none) = self.atomic.try_lock()
+            && self.unsettled.load(Ordering::SeqCst)
+        {
+            return Err(self.unsettled_error());
+        }
+        Ok(())
+    }
+
+    async fn commit_layers(&self, io: &dyn BlockIo) -> Result<(), StoreError> {
         self.flushes
             .run(async || {
                 let stack = self.layers()?;

@@ -19,6 +19,7 @@ fn extent_of(command: &Command) -> Option<Extent> {
     Some(match command {
         Command::Read { extent, .. }
         | Command::Write { extent, .. }
+        | Command::WriteAtomic { extent, .. }
         | Command::WriteAndVerify { extent, .. }
         | Command::Verify { extent, .. }
         | Command::CompareAndWrite { extent, .. }
@@ -35,6 +36,7 @@ fn changes_the_unit(command: &Command) -> bool {
     matches!(
         command,
         Command::Write { .. }
+            | Command::WriteAtomic { .. }
             | Command::WriteAndVerify { .. }
             | Command::CompareAndWrite { .. }
             | Command::OrWrite { .. }
@@ -50,6 +52,9 @@ fn check_inside(command: &Command, unit: &Unit) {
     }
     if let Command::Read { extent, .. } | Command::Write { extent, .. } = command {
         assert!(extent.blocks <= u64::from(unit.max_transfer_blocks));
+    }
+    if let Command::WriteAtomic { extent, .. } = command {
+        assert!(extent.blocks <= u64::from(unit.max_atomic_blocks));
     }
 }
 

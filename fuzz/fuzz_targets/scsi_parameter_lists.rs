@@ -4,10 +4,12 @@
 
 use commonhold_fuzz::unit::{PORTS, nexus, unit};
 use libfuzzer_sys::fuzz_target;
-use scsi::logical_unit::{mode_select, unmap_extents};
+use scsi::command::Extent;
+use scsi::copy::{CSCDS_MAX, CopyList, SEGMENTS_MAX, Side, judge};
+use scsi::logical_unit::{View, mode_select, unmap_extents};
 use scsi::reservations::{Request, Reservations};
 use scsi::transport_id::{PORT_NAME_BYTES_MAX, TransportId, port_from_name};
-use scsi::unit::Unit;
+use scsi::unit::{Access, Unit};
 
 fn unmap(list: &[u8], unit: &Unit) {
     let Ok(extents) = unmap_extents(list, unit) else { return };
@@ -57,14 +59,33 @@ fn transport_id(bytes: &[u8]) {
     assert_eq!(TransportId::decode(&encoded), Ok((id, encoded.len())));
 }
 
+/// What is let through is within the limits, and either side of any segment can be judged.
+fn copy(list: &[u8], unit: &Unit) {
+    let Ok(parsed) = CopyList::parse(list) else { return };
+    assert!(parsed.cscds.len() <= usize::from(CSCDS_MAX));
+    assert!(parsed.segments.len() <= usize::from(SEGMENTS_MAX));
+    let (nexus, reservations) = (nexus(0), Reservations::default());
+    let view =
+        View { unit, access: Access::ReadWrite, nexus: &nexus, reservations: &reservations };
+    for segment in parsed.segments {
+        let Some(blocks) = segment.length.blocks(unit.block_bytes) else { continue };
+        let extent = Extent { lba: segment.to_lba, blocks };
+        if judge(&view, Side::Destination, extent).is_ok() {
+            assert!(!unit.software_write_protect);
+            assert!(segment.to_lba.checked_add(blocks).is_some_and(|end| end <= unit.blocks));
+        }
+    }
+}
+
 fuzz_target!(|input: &[u8]| {
     let Some((&[a, b, c, d, which], list)) = input.split_first_chunk::<5>() else { return };
     let unit = unit([a, b, c, d]);
-    match which % 5 {
+    match which % 6 {
         0 => unmap(list, &unit),
         1 => mode(list, false, &unit),
         2 => mode(list, true, &unit),
         3 => reserve(list),
-        _ => transport_id(list),
+        4 => transport_id(list),
+        _ => copy(list, &unit),
     }
 });

@@ -31,6 +31,7 @@ pub fn unit(knobs: [u8; 4]) -> Unit {
         max_write_same_blocks: if is_set(64) { 0 } else { 1 << (limit >> 4) },
         max_unmap_descriptors: u32::from(limit),
         max_compare_blocks: limit & 31,
+        max_atomic_blocks: u32::from(limit) * 2,
         unmap_granularity_blocks: 8,
     }
 }

@@ -130,6 +130,15 @@ impl Book {
         Some((Arc::clone(&entry.unit), Arc::clone(access)))
     }
 
+    /// The unit with this NAA name, and the access that an initiator name has to it.
+    #[must_use]
+    pub fn named(&self, initiator: &str, naa: [u8; 16]) -> Option<(Arc<LogicalUnit>, Arc<Access>)> {
+        let entries = self.read();
+        let entry = entries.values().find(|entry| entry.unit.facts().naa == naa)?;
+        let access = entry.access_of(initiator)?;
+        Some((Arc::clone(&entry.unit), Arc::clone(access)))
+    }
+
     /// What SendTargets tells of where to go.
     pub fn set_portals(&self, portals: Vec<SocketAddr>) {
         *self.portals.write().expect("no panic while the lock is held") = portals;

@@ -235,7 +235,7 @@ impl Shell {
     }
 
     fn parse(&mut self, events: &mut Vec<Event>) -> Result<(), String> {
-        let parsed = self.machine.receive(&mut self.input, &self.shared.book, events);
+        let parsed = self.machine.receive(&mut self.input, &*self.shared.book, events);
         parsed.map_err(|fatal| fatal.to_string())
     }
 

@@ -14,6 +14,8 @@ const PHYSICAL_EXPONENT: u8 = 3;
 const TRANSFER_MAX_BYTES: u32 = 4 << 20;
 /// The most that one WRITE SAME fills.
 const WRITE_SAME_MAX_BYTES: u32 = 16 << 20;
+/// The most that one WRITE ATOMIC writes: it goes through a record that is twice as long.
+const ATOMIC_MAX_BYTES: u32 = 256 << 10;
 /// Best granularity of UNMAP: a chunk of the local store.
 const UNMAP_GRANULARITY_BYTES: u32 = 64 << 10;
 /// The one target port of a node.
@@ -42,6 +44,7 @@ pub fn facts_of(volume: &Volume) -> Unit {
         max_write_same_blocks: WRITE_SAME_MAX_BYTES / BLOCK_BYTES,
         max_unmap_descriptors: 256,
         max_compare_blocks: 128,
+        max_atomic_blocks: ATOMIC_MAX_BYTES / BLOCK_BYTES,
         unmap_granularity_blocks: UNMAP_GRANULARITY_BYTES / BLOCK_BYTES,
     }
 }

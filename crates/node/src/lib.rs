@@ -9,6 +9,7 @@
 
 pub mod book;
 pub mod connection;
+pub mod copies;
 pub mod facts;
 pub mod gate;
 pub mod journal;

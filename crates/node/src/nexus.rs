@@ -10,6 +10,7 @@ use scsi::unit_attention::{Queue, UnitAttention};
 
 use tokio::sync::mpsc;
 
+use crate::copies::Copies;
 use crate::gate::Gate;
 use crate::metrics::AttachmentFigures;
 
@@ -52,6 +53,7 @@ pub struct NexusState {
     pub figures: Arc<AttachmentFigures>,
     /// Shared with the state that this one replaced, whose commands may still run.
     pub gate: Arc<Gate>,
+    pub copies: Copies,
     attentions: Mutex<Queue>,
     /// The queue is not empty: what the hot path looks at instead of taking the lock.
     has_attention: AtomicBool,
@@ -72,6 +74,7 @@ impl NexusState {
             access,
             figures,
             gate,
+            copies: Copies::default(),
             attentions: Mutex::new(Queue::default()),
             has_attention: AtomicBool::new(false),
             last_command_ms: AtomicU64::new(0),
@@ -139,6 +142,7 @@ impl NexusState {
         let mut session = self.session.lock().expect("no panic while the lock is held");
         if session.as_ref().is_some_and(|link| link.tsih == tsih) {
             *session = None;
+            self.copies.clear();
         }
         self.figures.session(false);
     }

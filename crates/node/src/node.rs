@@ -54,7 +54,7 @@ pub struct World {
 pub(crate) struct Shared {
     pub settings: Settings,
     pub world: World,
-    pub book: Book,
+    pub book: Arc<Book>,
     pub notices: Notices,
     pub pools: Mutex<HashMap<PoolId, Arc<Pool>>>,
     pub journal: Journal,
@@ -123,7 +123,7 @@ impl Node {
         let shared = Arc::new(Shared {
             settings,
             world,
-            book: Book::default(),
+            book: Arc::default(),
             notices: Notices::default(),
             pools: Mutex::default(),
             journal,

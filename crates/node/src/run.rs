@@ -3,6 +3,8 @@
 //! Invariant: `submit` is the only road to the medium. It counts the command in, checks the
 //! reservation again under that count, and only then touches the store.
 
+mod copy;
+
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -55,6 +57,7 @@ pub fn kind_of(command: &Command) -> Kind {
     match command {
         Command::Read { .. } => Kind::Read,
         Command::Write { .. }
+        | Command::WriteAtomic { .. }
         | Command::WriteAndVerify { .. }
         | Command::CompareAndWrite { .. }
         | Command::OrWrite { .. } => Kind::Write,
@@ -86,6 +89,9 @@ pub async fn submit(job: Job, io: Rc<dyn BlockIo>) -> Option<Outcome> {
             let reserve = job.command == Command::Reserve;
             let entered = (&job.pass, inflight);
             return job.unit.legacy(io, &job.nexus, entered, reserve).await.map(Outcome::from);
+        }
+        Command::ExtendedCopy { .. } => {
+            return copy::run(&job, io, inflight).await.map(Outcome::from);
         }
         _ => {}
     }
@@ -125,6 +131,14 @@ async fn medium(job: &Job, io: &dyn BlockIo) -> Result<Outcome, MediumError> {
             return Ok(Outcome { response: Response::good(), data });
         }
         Command::Write { extent, fua } => job.write(io, *extent, *fua).await?,
+        Command::WriteAtomic { extent, fua } => {
+            let (offset, length) = job.range(*extent);
+            let parts = whole_blocks(&job.data, length, job.block_bytes());
+            if parts.iter().map(Bytes::len).sum::<usize>() < length {
+                return Err(incomplete_data().into());
+            }
+            volume.write_atomic(io, offset, parts, *fua).await?;
+        }
         Command::WriteAndVerify { extent, compare } => {
             job.write(io, *extent, true).await?;
             if *compare {
@@ -157,7 +171,16 @@ async fn medium(job: &Job, io: &dyn BlockIo) -> Result<Outcome, MediumError> {
                 volume.flush(io).await?;
             }
         }
-        Command::PersistentReserveOut { .. } | Command::Reserve | Command::Release => {
+        Command::ReceiveCopyResults { report, list_id, allocation_bytes } => {
+            let known = job.nexus.copies.find(*list_id);
+            let progress = known.ok_or(Sense::illegal_field_in_cdb(2))?;
+            let data = scsi::copy::report(&progress, *report);
+            return Ok(Response::good_cut(data, *allocation_bytes).into());
+        }
+        Command::PersistentReserveOut { .. }
+        | Command::Reserve
+        | Command::Release
+        | Command::ExtendedCopy { .. } => {
             // These took the slow road in `submit`.
         }
     }
@@ -339,33 +362,33 @@ impl Job {
         Ok(())
     }
 
-    /// What the initiator hears of a failure below, and what the operator hears.
     fn sense_of(&self, error: MediumError) -> Sense {
-        let error = match error {
-            MediumError::Sense(sense) => return sense,
-            MediumError::Store(error) => error,
-        };
-        let (pool, volume) = (self.unit.pool, self.unit.id);
-        let (key, asc) = match &error {
-            StoreError::NoSpace { .. } => {
-                self.unit.notices.send(model::order::Notice::PoolFull { pool, volume });
-                (SenseKey::DataProtect, Asc(0x27, 0x07))
-            }
-            StoreError::OutOfRange { .. } => (SenseKey::IllegalRequest, Asc(0x21, 0x00)),
-            other => {
-                let why = other.to_string();
-                self.unit.notices.send(model::order::Notice::MediumError { pool, volume, why });
-                match self.command {
-                    Command::Read { .. } | Command::Verify { .. } => {
-                        (SenseKey::MediumError, Asc(0x11, 0x00))
-                    }
-                    _ => (SenseKey::MediumError, Asc(0x0C, 0x00)),
-                }
-            }
-        };
-        tracing::warn!(volume = %self.unit.id, %error, "a command failed");
-        Sense { key, asc, information: None, field: None }
+        let reads = matches!(self.command, Command::Read { .. } | Command::Verify { .. });
+        match error {
+            MediumError::Sense(sense) => sense,
+            MediumError::Store(error) => store_sense(&self.unit, reads, &error),
+        }
     }
+}
+
+/// What the initiator hears of a failure below, and what the operator hears.
+fn store_sense(unit: &LogicalUnit, reads: bool, error: &StoreError) -> Sense {
+    let (pool, volume) = (unit.pool, unit.id);
+    let sense = match error {
+        StoreError::NoSpace { .. } => {
+            unit.notices.send(model::order::Notice::PoolFull { pool, volume });
+            Sense::new(SenseKey::DataProtect, Asc::SPACE_ALLOCATION_FAILED)
+        }
+        StoreError::OutOfRange { .. } => Sense::lba_out_of_range(),
+        other => {
+            let why = other.to_string();
+            unit.notices.send(model::order::Notice::MediumError { pool, volume, why });
+            let asc = if reads { Asc::UNRECOVERED_READ_ERROR } else { Asc::WRITE_ERROR };
+            Sense::new(SenseKey::MediumError, asc)
+        }
+    };
+    tracing::warn!(%volume, %error, "a command failed");
+    sense
 }
 
 /// The parts cut to at most `limit` bytes and to whole blocks.

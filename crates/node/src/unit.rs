@@ -12,7 +12,7 @@
 //! Changes are serialised by `changing` and made durable before they are swapped in.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use arc_swap::ArcSwap;
 use env::{BlockIo, Clock};
@@ -26,6 +26,7 @@ use scsi::unit::Unit;
 use scsi::unit_attention::UnitAttention;
 use store::{StoreError, Volume};
 
+use crate::book::Book;
 use crate::metrics::AttachmentFigures;
 use crate::nexus::{NexusState, SessionLink};
 use crate::notice::Notices;
@@ -38,6 +39,8 @@ pub struct LogicalUnit {
     pub id: VolumeId,
     pub pool: PoolId,
     pub volume: Arc<Volume>,
+    /// Where a copy finds the other units.
+    pub(crate) book: Weak<Book>,
     facts: ArcSwap<Unit>,
     reservations: ArcSwap<Reservations>,
     /// Held from reading the reservation state to swapping in its successor.
@@ -58,7 +61,7 @@ impl LogicalUnit {
     /// The store's, when the record cannot be read or written for another reason than damage.
     pub async fn open(
         volume: Arc<Volume>,
-        pool: PoolId,
+        (pool, book): (PoolId, &Arc<Book>),
         facts: Unit,
         io: &dyn BlockIo,
         notices: Notices,
@@ -83,6 +86,7 @@ impl LogicalUnit {
             id: volume.id(),
             pool,
             volume,
+            book: Arc::downgrade(book),
             facts: ArcSwap::from_pointee(facts),
             reservations: ArcSwap::from_pointee(reservations),
             changing: tokio::sync::Mutex::new(()),
@@ -144,19 +148,19 @@ impl LogicalUnit {
         access: &Arc<Access>,
         link: SessionLink,
     ) -> (Arc<NexusState>, Option<SessionLink>) {
-        let figures = Arc::clone(lock(&self.figures).entry(access.attachment).or_default());
+        let mut figures = lock(&self.figures);
         let mut nexuses = lock(&self.nexuses);
-        let known = nexuses.get(nexus).cloned();
-        if let Some(known) = known.as_ref().filter(|known| known.access == *access) {
-            return (Arc::clone(known), known.begin_session(link));
-        }
-        let former = known.as_ref().and_then(|known| known.session());
-        let gate = known.map(|known| Arc::clone(&known.gate)).unwrap_or_default();
-        let state = NexusState::new(nexus.clone(), Arc::clone(access), figures, gate);
-        let state = Arc::new(state);
-        let _ = state.begin_session(link);
-        nexuses.insert(nexus.clone(), Arc::clone(&state));
-        (state, former)
+        let former = nexuses.get(nexus).and_then(|known| known.session());
+        let state = state_under(&mut figures, &mut nexuses, nexus, access);
+        let linked_before = state.begin_session(link);
+        (state, linked_before.or(former))
+    }
+
+    /// The state of a nexus that has a command in flight here without a session here: a copy that
+    /// was sent to another unit.
+    #[must_use]
+    pub(crate) fn visit(&self, nexus: &ItNexus, access: &Arc<Access>) -> Arc<NexusState> {
+        state_under(&mut lock(&self.figures), &mut lock(&self.nexuses), nexus, access)
     }
 
     /// All nexuses that this unit knows.
@@ -245,6 +249,24 @@ impl LogicalUnit {
     pub(crate) fn now_ms(&self) -> u64 {
         u64::try_from(self.clock.now().as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// The state that is known under these terms, or a new one in its place that shares its gate.
+fn state_under(
+    figures: &mut HashMap<AttachmentId, Arc<AttachmentFigures>>,
+    nexuses: &mut HashMap<ItNexus, Arc<NexusState>>,
+    nexus: &ItNexus,
+    access: &Arc<Access>,
+) -> Arc<NexusState> {
+    let known = nexuses.get(nexus);
+    if let Some(known) = known.filter(|known| known.access == *access) {
+        return Arc::clone(known);
+    }
+    let gate = known.map(|known| Arc::clone(&known.gate)).unwrap_or_default();
+    let figures = Arc::clone(figures.entry(access.attachment).or_default());
+    let state = Arc::new(NexusState::new(nexus.clone(), Arc::clone(access), figures, gate));
+    nexuses.insert(nexus.clone(), Arc::clone(&state));
+    state
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

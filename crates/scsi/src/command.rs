@@ -20,8 +20,10 @@ pub struct Extent {
 pub enum Command {
     /// READ 6/10/12/16. `fua`: what is returned must be durable.
     Read { extent: Extent, fua: bool },
-    /// WRITE 6/10/12/16, WRITE ATOMIC 16 where offered. Data-out: the blocks.
+    /// WRITE 6/10/12/16. Data-out: the blocks.
     Write { extent: Extent, fua: bool },
+    /// WRITE ATOMIC 16: all of the blocks or none. Data-out: the blocks.
+    WriteAtomic { extent: Extent, fua: bool },
     /// WRITE AND VERIFY 10/12/16. `compare`: BYTCHK 1, compare the medium with the data.
     WriteAndVerify { extent: Extent, compare: bool },
     /// VERIFY 10/12/16.
@@ -41,6 +43,10 @@ pub enum Command {
     Prefetch { extent: Extent, immediate: bool },
     /// GET LBA STATUS from `lba`; answer with [`crate::logical_unit::lba_status_data`].
     GetLbaStatus { lba: u64, allocation_bytes: u32 },
+    /// EXTENDED COPY (LID1). Data-out: the parameter list, for [`crate::copy::CopyList::parse`].
+    ExtendedCopy { list_bytes: u32 },
+    /// RECEIVE COPY RESULTS about one copy of this nexus; answer with [`crate::copy::report`].
+    ReceiveCopyResults { report: crate::copy::Report, list_id: u8, allocation_bytes: u32 },
     /// PERSISTENT RESERVE OUT. Data-out: the parameter list, for
     /// [`crate::reservations::Request::parse`] together with the CDB.
     PersistentReserveOut { cdb: [u8; 10], list_bytes: u32 },
@@ -61,7 +67,8 @@ impl Command {
     ///
     /// # Errors
     /// INVALID FIELD IN CDB where the data cannot be cut: COMPARE AND WRITE would compare with
-    /// what is to be written, WRITE SAME would repeat less than a block. Parameter lists are
+    /// what is to be written, WRITE SAME would repeat less than a block, WRITE ATOMIC would be
+    /// torn. Parameter lists are
     /// judged by those who parse them.
     pub fn limited_to(mut self, expected_bytes: u32, block_bytes: u32) -> Result<Self, Sense> {
         let blocks = u64::from(expected_bytes.checked_div(block_bytes).unwrap_or(0));
@@ -77,6 +84,9 @@ impl Command {
                 if u64::from(expected_bytes) != wanted {
                     return Err(Sense::illegal_field_in_cdb(13));
                 }
+            }
+            Self::WriteAtomic { extent, .. } if blocks < extent.blocks => {
+                return Err(Sense::illegal_field_in_cdb(12));
             }
             Self::WriteSame { fill: Fill::Block | Fill::BlockOrUnmap, .. }
             | Self::Verify { check: VerifyCheck::EqualRepeated, .. }

@@ -5,12 +5,13 @@
 //! cdb[0] -> INDEX[256] -> rows of that operation code -> the one row, or by service action
 //! ```
 //!
-//! To add a command, add a row to its family: `primary` (SPC), `block` (SBC, on blocks) or
-//! `medium` (SBC, about the medium). REPORT SUPPORTED OPERATION CODES follows by itself.
+//! To add a command, add a row to its family: `primary` (SPC), `copying` (SPC, third-party copy),
+//! `block` (SBC, on blocks) or `medium` (SBC, about the medium). REPORT SUPPORTED OPERATION CODES follows by itself.
 //!
 //! Invariant: a command that is not in the table is of the write class and is not run.
 
 mod block;
+mod copying;
 mod medium;
 mod primary;
 
@@ -26,6 +27,8 @@ pub(crate) use primary::sense_as_data;
 
 pub(crate) const INQUIRY: u8 = 0x12;
 pub(crate) const REPORT_LUNS: u8 = 0xA0;
+pub(crate) const EXTENDED_COPY: u8 = 0x83;
+pub(crate) const RECEIVE_COPY_RESULTS: u8 = 0x84;
 
 /// What a command is judged against.
 #[derive(Clone, Copy)]
@@ -220,10 +223,10 @@ fn byte_number(at: usize) -> u16 {
 /// The rows of each operation code.
 static INDEX: [&[Row]; 256] = index();
 
-static FAMILIES: [&[Row]; 3] = [block::ROWS, medium::ROWS, primary::ROWS];
+const FAMILIES: [&[Row]; 4] = [block::ROWS, medium::ROWS, primary::ROWS, copying::ROWS];
 
 const fn index() -> [&'static [Row]; 256] {
-    let families = [block::ROWS, medium::ROWS, primary::ROWS];
+    let families = FAMILIES;
     let mut index: [&[Row]; 256] = [&[]; 256];
     let mut family = 0;
     while family < families.len() {

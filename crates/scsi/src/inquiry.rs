@@ -1,7 +1,7 @@
 //! Standard INQUIRY data (SPC-5 6.7.2), 96 bytes.
 //!
 //! ```text
-//! 0 qualifier|type  2 version  3 HISUP|format  4 additional length  5 TPGS  7 CMDQUE
+//! 0 qualifier|type  2 version  3 HISUP|format  4 additional length  5 TPGS 3PC  7 CMDQUE
 //! 8 T10 vendor (8)  16 product (16)  32 revision (4)  58 version descriptors (8 x 2)
 //! ```
 
@@ -65,8 +65,8 @@ fn standard(qualifier_and_type: u8) -> Vec<u8> {
     data[2] = 0x06;
     data[3] = 0x12;
     data[4] = u8::try_from(STANDARD_BYTES - 5).unwrap_or(u8::MAX);
-    // TPGS 01b, implicit asymmetric access. Third party copy and protection are not offered.
-    data[5] = 0x10;
+    // TPGS 01b, implicit asymmetric access; 3PC, third-party copy. Protection is not offered.
+    data[5] = 0x10 | 0x08;
     // CMDQUE.
     data[7] = 0x02;
     data[8..16].copy_from_slice(VENDOR);

@@ -12,6 +12,7 @@ pub mod cdb;
 pub mod command;
 pub mod commands;
 pub mod conflict;
+pub mod copy;
 mod inquiry;
 pub mod logical_unit;
 mod mode;

@@ -71,6 +71,19 @@ fn check(
     }
 }
 
+/// A READ or a WRITE of these blocks, judged in the order of every command, for a copy that only
+/// names them.
+pub(crate) fn check_blocks(view: &View<'_>, writes: bool, extent: Extent) -> Result<(), Response> {
+    let (conflict, protection) = if writes {
+        (commands::WRITE, Protection::Medium)
+    } else {
+        (commands::READ, Protection::None)
+    };
+    check_reservation(view, conflict)?;
+    check_protection(view, protection)?;
+    Ok(check_range(extent, view.unit)?)
+}
+
 fn check_reservation(view: &View<'_>, conflict: Conflict) -> Result<(), Response> {
     match view.reservations.refusal(view.nexus, conflict) {
         None => Ok(()),

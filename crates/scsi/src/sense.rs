@@ -75,6 +75,16 @@ pub struct Asc(pub u8, pub u8);
 /// [`crate::unit_attention`].
 impl Asc {
     pub const NONE: Self = Self(0x00, 0x00);
+    pub const OPERATION_IN_PROGRESS: Self = Self(0x00, 0x16);
+    pub const UNREACHABLE_COPY_TARGET: Self = Self(0x08, 0x04);
+    pub const THIRD_PARTY_DEVICE_FAILURE: Self = Self(0x0D, 0x01);
+    pub const COPY_TARGET_DEVICE_NOT_REACHABLE: Self = Self(0x0D, 0x02);
+    pub const INCORRECT_COPY_TARGET_DEVICE_TYPE: Self = Self(0x0D, 0x03);
+    pub const TOO_MANY_TARGET_DESCRIPTORS: Self = Self(0x26, 0x06);
+    pub const UNSUPPORTED_TARGET_DESCRIPTOR_TYPE_CODE: Self = Self(0x26, 0x07);
+    pub const TOO_MANY_SEGMENT_DESCRIPTORS: Self = Self(0x26, 0x08);
+    pub const UNSUPPORTED_SEGMENT_DESCRIPTOR_TYPE_CODE: Self = Self(0x26, 0x09);
+    pub const INLINE_DATA_LENGTH_EXCEEDED: Self = Self(0x26, 0x0B);
     pub const PARAMETER_LIST_LENGTH_ERROR: Self = Self(0x1A, 0x00);
     pub const MISCOMPARE_DURING_VERIFY: Self = Self(0x1D, 0x00);
     pub const INVALID_COMMAND_OPERATION_CODE: Self = Self(0x20, 0x00);

@@ -41,6 +41,8 @@ pub struct Unit {
     pub max_unmap_descriptors: u32,
     /// Most blocks in one COMPARE AND WRITE.
     pub max_compare_blocks: u8,
+    /// Most blocks in one WRITE ATOMIC.
+    pub max_atomic_blocks: u32,
     /// Best granularity of UNMAP, in blocks.
     pub unmap_granularity_blocks: u32,
 }

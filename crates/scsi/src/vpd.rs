@@ -5,6 +5,7 @@
 //! ```
 
 use crate::commands::View;
+use crate::copy;
 use crate::inquiry::{PRODUCT, VENDOR};
 use crate::nexus::RelativePort;
 use crate::report::TARGET_PORT_GROUP;
@@ -13,11 +14,12 @@ use crate::unit::Unit;
 type Writer = fn(&View<'_>) -> Vec<u8>;
 
 /// The pages, in ascending order as page 00h lists them.
-const PAGES: [(u8, Writer); 7] = [
+const PAGES: [(u8, Writer); 8] = [
     (0x00, supported_pages),
     (0x80, serial_number),
     (0x83, device_identification),
     (0x86, extended_inquiry),
+    (0x8F, copy::page),
     (0xB0, block_limits),
     (0xB1, block_device_characteristics),
     (0xB2, block_provisioning),
@@ -132,8 +134,8 @@ fn extended_inquiry(view: &View<'_>) -> Vec<u8> {
 fn block_limits(view: &View<'_>) -> Vec<u8> {
     let unit = view.unit;
     let mut page = Page::new();
-    // WSNZ: WRITE SAME of zero blocks would mean "to the end", which nobody should say by mistake.
-    page.set(4, &[0x01, unit.max_compare_blocks]);
+    // WSNZ is 0: WRITE SAME of zero blocks goes to the end, within its limit.
+    page.set(5, &[unit.max_compare_blocks]);
     let physical_blocks = 1_u16.checked_shl(u32::from(unit.physical_exponent)).unwrap_or(1);
     page.set(6, &physical_blocks.to_be_bytes());
     page.set(8, &unit.max_transfer_blocks.to_be_bytes());
@@ -147,6 +149,8 @@ fn block_limits(view: &View<'_>) -> Vec<u8> {
         page.set(32, &0x8000_0000_u32.to_be_bytes());
     }
     page.set(36, &u64::from(unit.max_write_same_blocks).to_be_bytes());
+    // Of any alignment and granularity, without atomic boundaries.
+    page.set(44, &unit.max_atomic_blocks.to_be_bytes());
     page.body()
 }
 

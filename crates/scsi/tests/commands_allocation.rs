@@ -55,6 +55,7 @@ fn unit() -> Unit {
         max_write_same_blocks: 0,
         max_unmap_descriptors: 256,
         max_compare_blocks: 128,
+        max_atomic_blocks: 512,
         unmap_granularity_blocks: 8,
     }
 }

@@ -20,33 +20,35 @@ const NAMES: [&str; 2] = [
 const SHARDS: usize = 2;
 
 /// Tests (by the start of their name), the results that they may have instead of `pass`, and why.
-const EXCUSED: [(&str, &str, &str); 13] = [
-    ("ExtendedCopy.", "skip", "EXTENDED COPY is not offered"),
-    ("ReceiveCopyResults.", "skip", "EXTENDED COPY is not offered"),
-    ("WriteAtomic16.", "skip", "WRITE ATOMIC (16) is not offered"),
+const EXCUSED: [(&str, &str, &str); 9] = [
     ("Sanitize.", "skip", "SANITIZE is not offered"),
     ("PreventAllow.", "skip", "for removable media"),
     ("StartStopUnit.", "skip", "for removable media"),
     ("NoMedia.", "skip", "for removable media"),
     ("ReadOnly.", "skip", "for write-protected units: has a test of its own below"),
-    ("WriteSame10.ZeroBlocks", "skip", "the Block Limits page says that 0 blocks are refused"),
-    ("WriteSame16.ZeroBlocks", "skip", "the Block Limits page says that 0 blocks are refused"),
     (
         "GetLBAStatus.UnmapSingle",
         "fail",
-        "it asks for the block after a hole and expects the physical block after it: right only \
-         where a physical block is one logical block",
+        "it asks for the status of LBA i + 1 and wants the first descriptor to begin at i + 8, the \
+         logical blocks of a physical block; SBC-4 5.8.2 has it contain the LBA that was asked for",
+    ),
+    (
+        "WriteSame10.UnmapUntilEnd",
+        "fail",
+        "it sends a block of FFh with UNMAP=1 and wants zeros; where LBPRZ is set and the block is \
+         not zeros it is written (SBC-4 5.43). Its WRITE SAME(16) twin clears the block first",
     ),
     (
         "iSCSITMF.LUNResetSimpleAsync",
         "fail crash",
-        "it checks the answer to its reset before it has read any, and then frees its write while \
-         that is under way",
+        "it asserts what its callback sets before it has polled for an answer, and then frees its \
+         write while that is under way; mended upstream in 1.20.0 (5553d6b)",
     ),
     (
         "MultipathIO.CompareAndWrite",
         "fail",
-        "it clears 256 blocks and compares 257: the last has what other tests left there",
+        "WRITE SAME of 256 blocks, then COMPARE AND WRITE of LBA 0 to 256, both included: the last \
+         holds what other tests left; mended upstream in 1.20.0 (33c66f2)",
     ),
 ];
 
@@ -123,7 +125,7 @@ fn judge(results: &[Value]) {
     }
     println!("iscsi-test-cu: {counts:?} of {} tests", results.len());
     assert!(wrong.is_empty(), "not passed and not excused:\n{}", wrong.join("\n"));
-    assert!(counts["pass"] > 180, "{counts:?}");
+    assert!(counts["pass"] > 195, "{counts:?}");
 }
 
 #[test]

@@ -73,7 +73,9 @@ impl State {
         let facts = facts_of(&open);
         let notices = self.shared.notices.clone();
         let clock = Arc::clone(&self.shared.world.clock);
-        LogicalUnit::open(open, pool, facts, io, notices, clock).await.map_err(order_error)
+        LogicalUnit::open(open, (pool, &self.shared.book), facts, io, notices, clock)
+            .await
+            .map_err(order_error)
     }
 
     /// Detach (with a grace for the host to log out) or fence (without).

@@ -6,6 +6,7 @@
 mod attentions;
 mod backend;
 mod client;
+mod copy;
 mod durability;
 mod fence;
 mod fencing;

@@ -56,6 +56,8 @@ pub(super) const ROWS: &[Row] = &[
         0xFF, 0xFF, 0xFF, 0xFF, 0, 0], GROUP_16),
     writes("WRITE SAME(16)", &[0x93, 0x09, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF,
         0xFF, 0xFF, 0xFF, 0xFF, 0, 0], GROUP_16, write_same),
+    writes("WRITE ATOMIC(16)", &[0x9C, 0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF,
+        0, 0, 0xFF, 0xFF, 0, 0], GROUP_16, write_atomic),
     reads("READ(12)", &[0xA8, 0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0],
         GROUP_12),
     writes("WRITE(12)", &[0xAA, 0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0],
@@ -142,6 +144,22 @@ fn write(cdb: &Cdb, view: &View<'_>) -> Result<Decoded, Sense> {
     write_to(&span(cdb), cdb.has(1, FUA), view.unit)
 }
 
+/// No part of it may be done without the rest, so that what is too long is no write at all (SBC-4
+/// 5.48). The range is judged first: a write beyond the end is that, however long it is. No
+/// ATOMIC BOUNDARY is offered.
+fn write_atomic(cdb: &Cdb, view: &View<'_>) -> Result<Decoded, Sense> {
+    let extent = Extent { lba: cdb.be64(2), blocks: u64::from(cdb.be16(12)) };
+    if extent.lba.checked_add(extent.blocks).is_none_or(|end| end > view.unit.blocks) {
+        return Err(Sense::lba_out_of_range());
+    }
+    if extent.blocks > u64::from(view.unit.max_atomic_blocks) {
+        return Err(Sense::illegal_field_in_cdb(12));
+    }
+    let transfer = sends(bytes_of(&Span { extent, count_byte: 12 }, view.unit)?);
+    let command = Command::WriteAtomic { extent, fua: cdb.has(1, FUA) };
+    Ok(run(extent, command, transfer))
+}
+
 fn or_write(cdb: &Cdb, view: &View<'_>) -> Result<Decoded, Sense> {
     let span = span(cdb);
     let transfer = sends(bytes_of(&span, view.unit)?);
@@ -194,11 +212,14 @@ fn compare_and_write(cdb: &Cdb, view: &View<'_>) -> Result<Decoded, Sense> {
     Ok(Decoded::Run { command, transfer: sends(twice), reach: extent })
 }
 
-/// NUMBER OF LOGICAL BLOCKS zero is refused (WSNZ is 1), and so is more than MAXIMUM WRITE SAME
-/// LENGTH (SBC-4 5.43).
+/// NUMBER OF LOGICAL BLOCKS zero means all blocks to the end (WSNZ is 0). More than MAXIMUM WRITE
+/// SAME LENGTH is refused, however it is said (SBC-4 5.43).
 fn write_same(cdb: &Cdb, view: &View<'_>) -> Result<Decoded, Sense> {
     let unit = view.unit;
-    let Span { extent, count_byte } = span(cdb);
+    let Span { mut extent, count_byte } = span(cdb);
+    if extent.blocks == 0 {
+        extent.blocks = unit.blocks.checked_sub(extent.lba).ok_or(Sense::lba_out_of_range())?;
+    }
     let unmap = cdb.has(1, 0x08);
     let no_data_out = cdb.byte(0) == 0x93 && cdb.has(1, 0x01);
     if unmap && !unit.thin {
@@ -208,7 +229,7 @@ fn write_same(cdb: &Cdb, view: &View<'_>) -> Result<Decoded, Sense> {
         0 => u64::MAX,
         blocks => u64::from(blocks),
     };
-    if extent.blocks == 0 || extent.blocks > most {
+    if extent.blocks > most {
         return Err(Sense::illegal_field_in_cdb(count_byte));
     }
     let fill = match (no_data_out, unmap) {

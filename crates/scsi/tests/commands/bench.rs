@@ -33,6 +33,7 @@ pub(crate) fn unit() -> Unit {
         max_write_same_blocks: MAX_UNMAP,
         max_unmap_descriptors: 256,
         max_compare_blocks: 16,
+        max_atomic_blocks: 512,
         unmap_granularity_blocks: 8,
     }
 }

@@ -222,13 +222,19 @@ fn write_same_fills_as_its_flags_say() {
 }
 
 #[test]
-fn write_same_of_zero_blocks_or_beyond_its_limit_is_an_invalid_count() {
+fn write_same_of_zero_blocks_goes_to_the_end_within_its_limit() {
     let mut bench = Bench::new();
+    let most = u64::from(MAX_UNMAP);
     for (opcode, count_byte) in [(0x41, 7), (0x93, 10)] {
-        for lba in [0, BLOCKS - 1] {
-            let sense = bench.sense(&cdb(opcode, 0, lba, 0));
-            assert_eq!(sense, Sense::illegal_field_in_cdb(count_byte), "WSNZ is 1");
+        for blocks in [1, most] {
+            let all =
+                Command::WriteSame { extent: extent(BLOCKS - blocks, blocks), fill: Fill::Block };
+            assert_eq!(bench.run(&cdb(opcode, 0, BLOCKS - blocks, 0)).0, all);
         }
+        let sense = bench.sense(&cdb(opcode, 0, BLOCKS - most - 1, 0));
+        assert_eq!(sense, Sense::illegal_field_in_cdb(count_byte), "SBC-4 5.43");
+        assert_eq!(bench.response(&cdb(opcode, 0, BLOCKS, 0)), Response::good(), "none is left");
+        assert_eq!(bench.sense(&cdb(opcode, 0, BLOCKS + 1, 0)), Sense::lba_out_of_range());
     }
     let sense = bench.sense(&cdb(0x93, 0, 0, MAX_UNMAP + 1));
     assert_eq!(sense, Sense::illegal_field_in_cdb(10));
@@ -237,6 +243,29 @@ fn write_same_of_zero_blocks_or_beyond_its_limit_is_an_invalid_count() {
     let all = u32::try_from(BLOCKS).unwrap();
     let expected = Command::WriteSame { extent: extent(0, BLOCKS), fill: Fill::Block };
     assert_eq!(unlimited.run(&cdb(0x93, 0, 0, all)).0, expected);
+}
+
+#[test]
+fn an_atomic_write_is_within_its_limit_and_whole() {
+    let atomic = |flags, lba: u64, boundary: u16, blocks: u16| {
+        let mut cdb = vec![0x9C, flags];
+        cdb.extend_from_slice(&lba.to_be_bytes());
+        cdb.extend_from_slice(&boundary.to_be_bytes());
+        cdb.extend_from_slice(&blocks.to_be_bytes());
+        cdb.extend_from_slice(&[0, 0]);
+        cdb
+    };
+    let mut bench = Bench::new();
+    let whole = Command::WriteAtomic { extent: extent(3, 512), fua: true };
+    assert_eq!(bench.run(&atomic(FUA, 3, 0, 512)), (whole.clone(), sends(512 * 512)));
+    assert_eq!(bench.sense(&atomic(0, 3, 0, 513)), Sense::illegal_field_in_cdb(12));
+    assert_eq!(bench.sense(&atomic(0, BLOCKS - 1, 0, 513)), Sense::lba_out_of_range());
+    assert_eq!(bench.sense(&atomic(0, u64::MAX, 0, 2)), Sense::lba_out_of_range());
+    assert_eq!(bench.sense(&atomic(0, 0, 1, 1)), Sense::illegal_bit_in_cdb(11, 0), "boundary");
+    assert_eq!(bench.sense(&atomic(0x20, 0, 0, 1)), Sense::illegal_bit_in_cdb(1, 5), "WRPROTECT");
+    assert_eq!(bench.response(&atomic(0, 0, 0, 0)), Response::good());
+    assert_eq!(whole.clone().limited_to(512 * 512, 512), Ok(whole.clone()));
+    assert_eq!(whole.limited_to(511 * 512, 512), Err(Sense::illegal_field_in_cdb(12)));
 }
 
 #[test]

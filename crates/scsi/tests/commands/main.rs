@@ -3,6 +3,7 @@
 mod bench;
 mod blocks;
 mod conflicts;
+mod copying;
 mod medium;
 mod modes;
 mod order;

@@ -21,7 +21,7 @@ fn standard_inquiry_data_claims_what_is_there() {
     let data = Bench::new().data(&inquiry(None));
     assert_eq!((data.len(), data[4]), (96, 91));
     assert_eq!(data[..4], [0, 0, 0x06, 0x12], "a disk, not removable, SPC-4, format 2");
-    assert_eq!(data[5..8], [0x10, 0, 0x02], "implicit ALUA, no third party copy, CMDQUE");
+    assert_eq!(data[5..8], [0x18, 0, 0x02], "implicit ALUA, third-party copy, CMDQUE");
     assert!(data[8..36].iter().all(|byte| (0x20..0x7F).contains(byte)));
     let descriptors: Vec<u16> =
         data[58..74].chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
@@ -49,7 +49,7 @@ fn a_page_code_without_evpd_and_unknown_pages_are_refused() {
 fn every_listed_page_is_there_and_the_list_ascends() {
     let mut bench = Bench::new();
     let list = page(&mut bench, 0x00)[4..].to_vec();
-    assert_eq!(list, [0x00, 0x80, 0x83, 0x86, 0xB0, 0xB1, 0xB2]);
+    assert_eq!(list, [0x00, 0x80, 0x83, 0x86, 0x8F, 0xB0, 0xB1, 0xB2]);
     for code in list {
         page(&mut bench, code);
     }
@@ -94,11 +94,12 @@ fn block_limits_tell_the_limits_that_are_enforced() {
     let data = page(&mut Bench::new(), 0xB0);
     let four = |at: usize| u32::from_be_bytes(data[at..at + 4].try_into().unwrap());
     assert_eq!(data.len(), 64);
-    assert_eq!(data[4..8], [1, 16, 0, 8], "WSNZ 1, compare 16, granularity 8");
+    assert_eq!(data[4..8], [0, 16, 0, 8], "WSNZ 0, compare 16, granularity 8");
     assert_eq!([four(8), four(20), four(24), four(28)], [8192, MAX_UNMAP, 256, 8]);
     assert_eq!(four(32), 0x8000_0000, "UGAVALID, alignment 0");
     assert_eq!([four(36), four(40)], [0, MAX_UNMAP], "MAXIMUM WRITE SAME LENGTH");
-    assert!(data[44..].iter().all(|byte| *byte == 0), "no atomic writes");
+    assert_eq!(four(44), 512, "MAXIMUM ATOMIC TRANSFER LENGTH");
+    assert!(data[48..].iter().all(|byte| *byte == 0), "any alignment, no atomic boundary");
     for unlimited in [0, u32::MAX] {
         let data = page(&mut Bench::with(|unit| unit.max_unmap_blocks = unlimited), 0xB0);
         assert_eq!(data[20..24], [0xFF; 4], "MAXIMUM UNMAP LBA COUNT says no limit by all ones");

@@ -52,12 +52,26 @@ pub struct CreateAttachments {
     pub accept_data_loss: bool,
 }
 
+/// Change what is given; leave the rest.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateAttachment {
+    /// From `rw` to `ro` needs nothing; from `ro` to `rw` follows the rules of a new attachment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Let the host write although the volume holds a file system that two writers destroy.
+    /// Recorded.
+    #[serde(default)]
+    pub accept_data_loss: bool,
+}
+
 /// Where an attachment is in its life.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 pub enum AttachmentState {
     Attaching,
     Attached,
+    Changing,
     Detaching,
     Fencing,
     Error,

@@ -57,6 +57,9 @@ pub struct Operation {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
+    /// What to do about it; there where a fault is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     pub created_at: jiff::Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<jiff::Timestamp>,
@@ -66,6 +69,18 @@ impl From<model::operation::Operation> for Operation {
     fn from(operation: model::operation::Operation) -> Self {
         use model::operation::OperationKind::{ExportImage, ImportImage, MergeSnapshot};
         let kind = operation.kind.word().to_owned();
+        let hint = match operation.kind {
+            _ if operation.fault.is_none() => None,
+            ImportImage { .. } => Some(
+                "Check the image (`qemu-img check`), its format and that the volume is as large; \
+                 delete the volume and create it again.",
+            ),
+            ExportImage { .. } => Some(
+                "Make room for the file or choose another one that does not exist yet, and export \
+                 again; the volume is unchanged.",
+            ),
+            MergeSnapshot { .. } => Some("Nothing is lost: the merge is tried again by itself."),
+        };
         let (image, snapshot_id) = match operation.kind {
             ImportImage { path, format } | ExportImage { path, format } => {
                 (Some(ImageFile { path, format: format.into() }), None)
@@ -87,6 +102,7 @@ impl From<model::operation::Operation> for Operation {
                 total_bytes: progress.total,
             }),
             cancel_requested: operation.cancel_requested,
+            hint: hint.map(str::to_owned),
             fault: operation.fault,
             created_at: crate::timestamp_ms(operation.created_ms),
             finished_at: operation.finished_ms.map(crate::timestamp_ms),

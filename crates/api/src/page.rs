@@ -29,6 +29,8 @@ pub trait ListQuery: Serialize + Clone + Send + Sync {
     fn path(&self) -> Vec<String>;
     /// Continue after this marker.
     fn set_marker(&mut self, marker: String);
+    /// Ask for the largest pages, where no size is asked for yet.
+    fn whole_pages(&mut self);
 }
 
 macro_rules! list_query {
@@ -68,6 +70,9 @@ macro_rules! list_query {
             }
             fn set_marker(&mut self, marker: String) {
                 self.marker = Some(marker);
+            }
+            fn whole_pages(&mut self) {
+                self.limit.get_or_insert($crate::page::MAX_LIMIT);
             }
         }
     };

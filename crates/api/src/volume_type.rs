@@ -163,4 +163,7 @@ impl ListQuery for GrantQuery {
     fn set_marker(&mut self, marker: String) {
         self.marker = Some(marker);
     }
+    fn whole_pages(&mut self) {
+        self.limit.get_or_insert(crate::page::MAX_LIMIT);
+    }
 }

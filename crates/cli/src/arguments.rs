@@ -144,16 +144,16 @@ mod tests {
         let verbs = [
             ("volume", "create list show update rename grow retype revert export delete"),
             ("volume", "reservations clear-reservations"),
-            ("attachment", "create list show delete fence"),
+            ("attachment", "create list show update delete fence"),
             ("snapshot", "create list show update rename delete"),
             ("host", "create list show update delete"),
             ("volume-type", "create list show update delete grant revoke grants"),
             ("pool", "create list show update delete"),
             ("project", "create list show update delete"),
             ("user", "create list show update delete"),
-            ("token", "create list delete"),
+            ("token", "create list show update delete"),
             ("operation", "list show cancel"),
-            ("event", "list"),
+            ("event", "list show"),
         ];
         let command = CommandLine::command();
         for (resource, verbs) in verbs {

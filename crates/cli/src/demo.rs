@@ -70,7 +70,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
     let _ = end.send(());
     let stopped = serving.await;
     result?;
-    stopped.map_err(|why| Failure::Work(format!("the daemon did not end: {why}")))??;
+    stopped.map_err(|why| Failure::work(format!("the daemon did not end: {why}")))??;
     demo.close(began.elapsed())
 }
 
@@ -83,6 +83,7 @@ fn settings(directory: &std::path::Path) -> ServeSettings {
         chap: crate::settings::ChapRequired(true),
         capacity: None,
         io: IoMode::Cached,
+        event_days: None,
         workers: 0,
         log: "off".to_owned(),
         log_format: crate::settings::LogFormat::Text,
@@ -100,7 +101,7 @@ impl Demo {
         }
         say("Both hosts log in over iSCSI; initiator and target prove themselves by CHAP.")?;
         let [alpha, beta] = &guests[..] else {
-            return Err(Failure::Work("two hosts were expected".to_owned()));
+            return Err(Failure::work("two hosts were expected".to_owned()));
         };
         self.share(alpha, beta).await?;
         self.count(alpha, beta).await?;
@@ -166,7 +167,7 @@ impl Demo {
             }
             if Instant::now() > end {
                 let is = volume.status;
-                return Err(Failure::Work(format!("the volume is {is}, not {status}")));
+                return Err(Failure::work(format!("the volume is {is}, not {status}")));
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -188,7 +189,7 @@ impl Demo {
 }
 
 async fn log_in(name: &'static str, created: &CreatedAttachment) -> Result<Guest, Failure> {
-    let missing = || Failure::Work(format!("{name} has no connection information"));
+    let missing = || Failure::work(format!("{name} has no connection information"));
     let connection = created.attachment.connection.as_ref().ok_or_else(missing)?;
     let chap = created.credentials.as_ref().ok_or_else(missing)?;
     let portal = connection.portals.first().ok_or_else(missing)?;
@@ -215,10 +216,10 @@ fn milliseconds(took: Duration) -> String {
 
 /// A step that had to succeed.
 fn failed(why: HostError) -> Failure {
-    Failure::Work(why.to_string())
+    Failure::work(why.to_string())
 }
 
 /// Something that had to hold.
 fn holds(yes: bool, otherwise: &str) -> Result<(), Failure> {
-    if yes { Ok(()) } else { Err(Failure::Work(otherwise.to_owned())) }
+    if yes { Ok(()) } else { Err(Failure::work(otherwise.to_owned())) }
 }

@@ -19,8 +19,8 @@ pub(crate) enum Failure {
     #[error("{message}")]
     Usage { message: String, hint: String },
     /// The service took the request, and the work failed afterwards.
-    #[error("{0}")]
-    Work(String),
+    #[error("{message}")]
+    Work { message: String, hint: String },
     /// A file or the terminal failed.
     #[error("{what}: {why}")]
     Io { what: String, why: std::io::Error },
@@ -41,6 +41,11 @@ Exit codes:
   6  the service does not answer";
 
 impl Failure {
+    /// Work that ended badly; by far most often the events tell the whole story.
+    pub(crate) fn work(message: String) -> Self {
+        Self::Work { message, hint: "`event list` tells what happened.".to_owned() }
+    }
+
     /// The process's exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
@@ -56,7 +61,7 @@ impl Failure {
                 Some(_) => 1,
             },
             Self::Config(_) | Self::Usage { .. } => 2,
-            Self::Work(_) | Self::Io { .. } | Self::Serve { .. } => 1,
+            Self::Work { .. } | Self::Io { .. } | Self::Serve { .. } => 1,
         }
     }
 
@@ -68,9 +73,9 @@ impl Failure {
             )),
             Self::Api(error) => error.hint.as_deref(),
             Self::Config(error) => Some(error.hint()),
-            Self::Usage { hint, .. } => Some(hint),
+            Self::Usage { hint, .. } | Self::Work { hint, .. } => Some(hint),
             Self::Serve { hint, .. } => hint.as_deref(),
-            Self::Work(_) | Self::Io { .. } => None,
+            Self::Io { .. } => None,
         }
     }
 
@@ -127,7 +132,7 @@ mod tests {
             assert_eq!(refused(status, "code", None).exit_code(), code, "{status:?}");
         }
         assert_eq!(refused(None, ApiError::BAD_ADDRESS, None).exit_code(), 2);
-        assert_eq!(Failure::Work("the import failed".into()).exit_code(), 1);
+        assert_eq!(Failure::work("the import failed".into()).exit_code(), 1);
     }
 
     #[test]

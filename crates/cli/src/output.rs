@@ -97,7 +97,7 @@ fn json(value: &impl Serialize) -> Result<String, Failure> {
 }
 
 fn unwritable(why: serde_json::Error) -> Failure {
-    Failure::Work(format!("the answer cannot be shown: {why}"))
+    Failure::work(format!("the answer cannot be shown: {why}"))
 }
 
 fn lines(format: Format, titles: Option<Vec<String>>, rows: Vec<Vec<String>>) -> String {

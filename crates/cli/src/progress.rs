@@ -79,8 +79,14 @@ pub(crate) async fn operation(client: &Client, id: &str) -> Result<Operation, Fa
     let seen = ended(client, client.operation_show(id).await?).await?;
     match (seen.state.as_str(), &seen.fault) {
         ("succeeded", _) => Ok(seen),
-        (state, None) => Err(Failure::Work(format!("the {} {state}", seen.kind))),
-        (state, Some(why)) => Err(Failure::Work(format!("the {} {state}: {why}", seen.kind))),
+        (state, None) => Err(Failure::work(format!("the {} {state}", seen.kind))),
+        (state, Some(why)) => {
+            let failure = Failure::work(format!("the {} {state}: {why}", seen.kind));
+            Err(match (failure, seen.hint) {
+                (Failure::Work { message, .. }, Some(hint)) => Failure::Work { message, hint },
+                (failure, _) => failure,
+            })
+        }
     }
 }
 
@@ -90,7 +96,7 @@ pub(crate) async fn stopped(client: &Client, seen: Operation) -> Result<Operatio
     if seen.state == "cancelled" {
         return Ok(seen);
     }
-    Err(Failure::Work(format!("the {} {} before it could be stopped", seen.kind, seen.state)))
+    Err(Failure::work(format!("the {} {} before it could be stopped", seen.kind, seen.state)))
 }
 
 /// Show how far the operation behind a volume is; one that cannot be seen is no failure of the
@@ -113,7 +119,7 @@ where
             Err(error) => return Err(error.into()),
             Ok((status, why)) if !is_passing(&status) => {
                 let why = why.unwrap_or_else(|| format!("it is {status}"));
-                return Err(Failure::Work(format!("{what} is still there: {why}")));
+                return Err(Failure::work(format!("{what} is still there: {why}")));
             }
             Ok(_) => bar.pause().await,
         }

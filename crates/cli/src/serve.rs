@@ -90,7 +90,11 @@ impl Daemon {
         })?;
         let (portals, notices) = (node.portals().to_vec(), node.notices());
         let link = Arc::new(Link::new(node));
-        let wanted = control::Settings { chap: settings.chap.0, ..control::Settings::below(data) };
+        let wanted = control::Settings {
+            chap: settings.chap.0,
+            event_days: settings.event_days,
+            ..control::Settings::below(data)
+        };
         make_directory(&wanted.image_dir).map_err(|why| at(&wanted.image_dir, &why))?;
         let node_link = Arc::clone(&link) as _;
         let (control, first_token) =

@@ -1,6 +1,7 @@
 //! The settings there are, and their values for this run.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -35,13 +36,15 @@ const CAPACITY: Key =
     key("capacity", None, "limit of the first pool; all that the file system has when not set");
 const IO: Key = key("io", Some("cached"), "I/O of the first pool: cached, or direct (O_DIRECT)");
 const WORKERS: Key = key("workers", Some("0"), "data-plane threads; 0 is one per core");
+const EVENT_DAYS: Key =
+    key("event_days", Some("365"), "how many days events are kept; 0 is for ever");
 const LOG: Key = key("log", Some("info"), "what is logged, such as info or node=debug,info");
 const LOG_FORMAT: Key = key("log_format", Some("text"), "text or json");
 const CLIENT_FILE: Key =
     key("client_file", Some("true"), "leave a client.toml for the verbs on this machine");
 /// What the daemon needs.
-const SERVE: [Key; 10] =
-    [DATA, LISTEN, PORTALS, CHAP, CAPACITY, IO, WORKERS, LOG, LOG_FORMAT, CLIENT_FILE];
+const SERVE: [Key; 11] =
+    [DATA, LISTEN, PORTALS, CHAP, CAPACITY, IO, WORKERS, EVENT_DAYS, LOG, LOG_FORMAT, CLIENT_FILE];
 
 /// Flags of `serve`. Each setting can also stand in the environment and in a file.
 #[derive(Args, Debug, Default)]
@@ -68,6 +71,9 @@ pub(crate) struct ServeArguments {
     /// Data-plane threads; 0 is one per core [env: COMMONHOLD_WORKERS]
     #[arg(long, value_name = "COUNT")]
     workers: Option<String>,
+    /// How many days events are kept; 0 is for ever [env: COMMONHOLD_EVENT_DAYS] [default: 365]
+    #[arg(long, value_name = "DAYS")]
+    event_days: Option<String>,
     /// What is logged, such as info or node=debug,info [env: COMMONHOLD_LOG]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -81,7 +87,7 @@ pub(crate) struct ServeArguments {
 
 impl ServeArguments {
     /// In the order of [`SERVE`].
-    fn flags(&self) -> [Option<&str>; 10] {
+    fn flags(&self) -> [Option<&str>; 11] {
         [
             &self.data,
             &self.listen,
@@ -90,6 +96,7 @@ impl ServeArguments {
             &self.capacity,
             &self.io,
             &self.workers,
+            &self.event_days,
             &self.log,
             &self.log_format,
             &self.client_file,
@@ -169,6 +176,8 @@ pub(crate) struct ServeSettings {
     pub(crate) io: IoMode,
     /// 0: one per core.
     pub(crate) workers: usize,
+    /// `None`: for ever.
+    pub(crate) event_days: Option<NonZeroU32>,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
     pub(crate) client_file: bool,
@@ -215,6 +224,11 @@ impl ServeSettings {
             capacity: layers.get(&CAPACITY, arguments.capacity.as_deref())?,
             io: needed::<IoName>(layers, &IO, arguments.io.as_deref())?.0,
             workers: needed(layers, &WORKERS, arguments.workers.as_deref())?,
+            event_days: NonZeroU32::new(needed(
+                layers,
+                &EVENT_DAYS,
+                arguments.event_days.as_deref(),
+            )?),
             log: needed(layers, &LOG, arguments.log.as_deref())?,
             log_format: needed(layers, &LOG_FORMAT, arguments.log_format.as_deref())?,
             client_file: needed(layers, &CLIENT_FILE, arguments.client_file.as_deref())?,
@@ -314,6 +328,11 @@ mod tests {
         assert!(settings.portals.iter().all(|portal| portal.ip().is_loopback()));
         assert_eq!(settings.chap, ChapRequired(true));
         assert_eq!(settings.data, Path::new("/d"));
+        assert_eq!(settings.event_days, Some(control::EVENT_DAYS_DEFAULT));
+        assert_eq!(
+            read("data = '/d'\nevent_days = 0", &Default::default()).unwrap().event_days,
+            None
+        );
     }
 
     #[test]

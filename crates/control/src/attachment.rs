@@ -32,8 +32,10 @@ const SECRET_CHARS: usize = 16;
 const USER_CHARS: usize = 12;
 /// Most hosts of one call.
 const HOSTS_MAX: usize = 256;
+/// Most present writers that a refusal names.
+const WRITERS_NAMED: u32 = 9;
 
-const fn mode_word(mode: Mode) -> &'static str {
+pub(crate) const fn mode_word(mode: Mode) -> &'static str {
     match mode {
         Mode::ReadWrite => "rw",
         Mode::ReadOnly => "ro",
@@ -57,17 +59,56 @@ pub(crate) async fn settle(tx: &mut Transaction, volume: VolumeId) -> Result<()>
 
 /// The word for the attachments that a volume has now.
 pub(crate) async fn settled(on: &mut Connection, volume: VolumeId) -> Result<VolumeStatus> {
+    let query = Query::<AttachmentRecord>::all().eq("volume", volume);
+    let words = catalog::words(on, query, "DISTINCT state").await?;
     let states: Vec<AttachmentState> =
-        of_volume(on, volume).await?.into_iter().map(|record| record.attachment.state).collect();
+        words.iter().filter_map(|word| AttachmentState::from_word(word)).collect();
     Ok(VolumeStatus::settled(&states))
 }
 
-async fn of_volume(on: &mut Connection, volume: VolumeId) -> Result<Vec<AttachmentRecord>> {
-    catalog::select(on, Query::all().eq("volume", volume)).await
+/// What the node found on a volume, or why it could not say.
+pub(crate) type Probe = Result<Vec<Found>, OrderError>;
+
+/// What the rules say to one who wants to write.
+pub(crate) enum Writing {
+    /// There is no harm in it.
+    Harmless,
+    /// Harm was accepted by the caller.
+    Accepted,
+    /// There would be a second writer: what lies on the volume must be known first.
+    NeedsProbe,
+    /// Refused by what lies on the volume.
+    Refused(ControlError),
 }
 
-/// What the node found on a volume, or why it could not say.
-type Probe = Result<Vec<Found>, OrderError>;
+/// May these hosts, which do not write yet, write to the volume beside those that do?
+///
+/// # Errors
+/// The volume's type allows one writer.
+pub(crate) async fn may_write(
+    on: &mut Connection,
+    (volume, kind): (&Volume, &VolumeType),
+    newcomers: &[&Host],
+    (probe, accept_data_loss): (Option<&Probe>, bool),
+) -> Result<Writing> {
+    // One is enough for the rule; a few more are for the sentence.
+    let writers = Query::<AttachmentRecord>::all().eq("volume", volume.id).eq("may_write", true);
+    let writers = catalog::select(on, writers.limit(WRITERS_NAMED)).await?;
+    if writers.len() + newcomers.len() <= 1 {
+        return Ok(Writing::Harmless);
+    }
+    if !kind.multiattach {
+        let writers: Vec<HostId> = writers.iter().map(|record| record.attachment.host).collect();
+        let hosts = sole_writers(on, &writers, newcomers).await?;
+        return Err(ControlError::NotMultiattach { volume: volume.name.clone(), hosts });
+    }
+    let Some(probe) = probe else { return Ok(Writing::NeedsProbe) };
+    Ok(match unsafe_content(volume, probe) {
+        None => Writing::Harmless,
+        Some(_) if accept_data_loss => Writing::Accepted,
+        Some(error) => Writing::Refused(error),
+    })
+}
 
 /// One call's decision, made inside the transaction.
 enum Verdict {
@@ -135,9 +176,13 @@ impl Control {
             return Err(busy(&volume, "attach"));
         }
         let hosts = hosts_of(tx, caller, &volume, &new.hosts).await?;
-        let present = of_volume(tx, volume.id).await?;
-        let present: HashMap<HostId, AttachmentRecord> =
-            present.into_iter().map(|record| (record.attachment.host, record)).collect();
+        let asked = Query::<AttachmentRecord>::all().eq("volume", volume.id);
+        let asked = asked.one_of("host", hosts.iter().map(|host| host.id));
+        let present: HashMap<HostId, AttachmentRecord> = catalog::select(tx, asked)
+            .await?
+            .into_iter()
+            .map(|record| (record.attachment.host, record))
+            .collect();
         for host in &hosts {
             if let Some(record) = present.get(&host.id) {
                 may_stay(&volume, host, &record.attachment, new.mode)?;
@@ -148,25 +193,15 @@ impl Control {
             hosts.iter().filter(|host| !present.contains_key(&host.id)).collect();
         let mut accepted_by = None;
         if new.mode == Mode::ReadWrite && !newcomers.is_empty() {
-            let writes = |r: &&AttachmentRecord| r.attachment.mode == Mode::ReadWrite;
-            let writers: Vec<HostId> =
-                present.values().filter(writes).map(|r| r.attachment.host).collect();
-            if writers.len() + newcomers.len() > 1 {
-                if !kind.multiattach {
-                    let hosts = sole_writers(tx, &writers, &newcomers).await?;
-                    return Err(ControlError::NotMultiattach { volume: volume.name, hosts });
-                }
-                let Some(probe) = probe else { return Ok(Verdict::NeedsProbe(volume.id)) };
-                match unsafe_content(&volume, probe) {
-                    None => {}
-                    Some(_) if new.accept_data_loss => {
-                        accepted_by = Some(caller.user_name.clone());
-                    }
-                    Some(error) => {
-                        let hosts = newcomers.iter().map(|host| host.name.clone()).collect();
-                        let volume = Box::new(volume);
-                        return Ok(Verdict::Refused { volume, hosts, error });
-                    }
+            let how = (probe, new.accept_data_loss);
+            match may_write(tx, (&volume, &kind), &newcomers, how).await? {
+                Writing::Harmless => {}
+                Writing::Accepted => accepted_by = Some(caller.user_name.clone()),
+                Writing::NeedsProbe => return Ok(Verdict::NeedsProbe(volume.id)),
+                Writing::Refused(error) => {
+                    let hosts = newcomers.iter().map(|host| host.name.clone()).collect();
+                    let volume = Box::new(volume);
+                    return Ok(Verdict::Refused { volume, hosts, error });
                 }
             }
         }
@@ -204,11 +239,15 @@ impl Control {
             .maybe("volume", volume)
             .maybe("host", host);
         let page = self.inner.page(&mut on, query, &filter.paging).await?;
-        let mut items = Vec::with_capacity(page.items.len());
-        for record in page.items {
-            items.push(view(&mut on, record.attachment).await?);
-        }
-        Ok(Page { items, next: page.next })
+        let volumes = page.items.iter().map(|record| record.attachment.volume.0);
+        let volumes = catalog::names::<Volume>(&mut on, volumes).await?;
+        let hosts = page.items.iter().map(|record| record.attachment.host.0);
+        let hosts = catalog::names::<Host>(&mut on, hosts).await?;
+        Ok(page.map(|AttachmentRecord { attachment, .. }| AttachmentView {
+            volume_name: volumes.get(&attachment.volume.0).cloned().unwrap_or_default(),
+            host_name: hosts.get(&attachment.host.0).cloned().unwrap_or_default(),
+            attachment,
+        }))
     }
 
     /// # Errors
@@ -327,11 +366,7 @@ impl Inner {
         let mut detail =
             format!("host '{}', volume '{}', {}", host.name, room.volume.name, mode_word(mode));
         if let (Some(who), Some(probe)) = (&room.accepted_by, room.probe) {
-            detail.push_str("; ");
-            detail.push_str(who);
-            detail.push_str(" accepted that data may be lost: ");
-            let why = unsafe_content(room.volume, probe);
-            detail.push_str(&why.map(|error| error.to_string()).unwrap_or_default());
+            detail.push_str(&acceptance(who, room.volume, probe));
         }
         let (action, result) = ("attachment.create", EventResult::Accepted);
         self.record(tx, caller, &record, action, result, detail).await?;
@@ -410,6 +445,9 @@ fn may_stay(volume: &Volume, host: &Host, there: &Attachment, mode: Mode) -> Res
     if there.state.is_leaving() {
         return Err(ControlError::AttachmentLeaving { volume, host, state: there.state.word() });
     }
+    if there.state == AttachmentState::Changing {
+        return Err(ControlError::AttachmentBusy { volume, host, state: there.state.word() });
+    }
     if there.mode != mode {
         let mode = mode_word(there.mode);
         return Err(ControlError::AttachedInOtherMode { volume, host, mode });
@@ -431,6 +469,12 @@ async fn sole_writers(
         names.push(expected::<Host>(on, writer.0).await?.name);
     }
     Ok(names)
+}
+
+/// The words of the audit trail for a harm that was accepted.
+pub(crate) fn acceptance(who: &str, volume: &Volume, probe: &Probe) -> String {
+    let why = unsafe_content(volume, probe).map(|error| error.to_string()).unwrap_or_default();
+    format!("; {who} accepted that data may be lost: {why}")
 }
 
 /// Why a second writer would do harm; `None` when it would not.

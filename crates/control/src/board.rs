@@ -65,7 +65,8 @@ pub(crate) struct Board {
 
 #[derive(Default)]
 struct State {
-    running: HashSet<Step>,
+    /// By the resource that they work on: only those of one can hold each other up.
+    running: HashMap<Uuid, Vec<Step>>,
     waiting: HashMap<Step, Waiting>,
     /// Pools and attachments that the node has confirmed since it started.
     confirmed: HashSet<Uuid>,
@@ -73,6 +74,20 @@ struct State {
     all_confirmed: bool,
     /// No new step is begun.
     stopped: bool,
+}
+
+impl State {
+    fn runs(&self, step: Step) -> bool {
+        self.running.get(&step.resource()).is_some_and(|beside| beside.contains(&step))
+    }
+    fn end(&mut self, step: Step) {
+        if let Some(beside) = self.running.get_mut(&step.resource()) {
+            beside.retain(|running| *running != step);
+            if beside.is_empty() {
+                self.running.remove(&step.resource());
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -98,7 +113,7 @@ pub(crate) struct Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.inner.board.lock().running.remove(&self.step);
+        self.inner.board.lock().end(self.step);
         self.inner.board.ended.notify_waiters();
     }
 }
@@ -141,6 +156,7 @@ impl Board {
 
     /// Forget the pauses of steps that nobody asks for any more.
     pub(crate) fn keep_only(&self, steps: &[Step]) {
+        let steps: HashSet<&Step> = steps.iter().collect();
         self.lock().waiting.retain(|step, _| steps.contains(step));
     }
 
@@ -161,7 +177,7 @@ impl Board {
     /// When the next step is due.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let state = self.lock();
-        let idle = state.waiting.iter().filter(|(step, _)| !state.running.contains(*step));
+        let idle = state.waiting.iter().filter(|(step, _)| !state.runs(**step));
         idle.map(|(_, waiting)| waiting.due).min()
     }
 }
@@ -170,14 +186,15 @@ impl Inner {
     /// The right to run a step, if it is due (or `now`) and nothing holds it up.
     pub(crate) fn claim(self: &Arc<Self>, step: Step, now: bool) -> Option<Claim> {
         let mut state = self.board.lock();
-        if state.running.iter().any(|running| running.holds_up(step)) {
+        let beside = state.running.get(&step.resource());
+        if beside.is_some_and(|beside| beside.iter().any(|running| running.holds_up(step))) {
             return None;
         }
         let waiting = state.waiting.get(&step).copied();
         if !now && (state.stopped || waiting.is_some_and(|waiting| waiting.due > Instant::now())) {
             return None;
         }
-        state.running.insert(step);
+        state.running.entry(step.resource()).or_default().push(step);
         let failures = waiting.map_or(0, |waiting| waiting.failures);
         Some(Claim { inner: Arc::clone(self), step, failures })
     }

@@ -50,6 +50,8 @@ pub enum ControlError {
     TokenUnknown,
     #[error("the token has expired")]
     TokenExpired,
+    #[error("the token is revoked, and nothing of it can be changed")]
+    TokenRevoked,
     #[error("to {action}, one must be {needs}")]
     Forbidden { action: &'static str, needs: Role },
     #[error(
@@ -85,6 +87,10 @@ pub enum ControlError {
     AttachedInOtherMode { volume: String, host: String, mode: &'static str },
     #[error("host '{host}' is still on its way out of volume '{volume}' ({state})")]
     AttachmentLeaving { volume: String, host: String, state: &'static str },
+    #[error(
+        "the attachment of volume '{volume}' to host '{host}' is {state}; its mode cannot be changed now"
+    )]
+    AttachmentBusy { volume: String, host: String, state: &'static str },
     #[error("volume '{volume}' is {size}; {asked} would be smaller, and volumes only grow")]
     VolumeShrink { volume: String, size: ByteSize, asked: ByteSize },
     #[error(
@@ -137,6 +143,7 @@ impl ControlError {
             Self::TokenMissing => "token_missing",
             Self::TokenUnknown => "token_unknown",
             Self::TokenExpired => "token_expired",
+            Self::TokenRevoked => "token_revoked",
             Self::Forbidden { .. } => "forbidden",
             Self::QuotaExceeded { .. } => "quota_exceeded",
             Self::NoSpace { .. } => "no_space",
@@ -151,6 +158,7 @@ impl ControlError {
             Self::FilesystemNotClusterAware { .. } => "filesystem_not_cluster_aware",
             Self::AttachedInOtherMode { .. } => "attached_in_other_mode",
             Self::AttachmentLeaving { .. } => "attachment_leaving",
+            Self::AttachmentBusy { .. } => "attachment_busy",
             Self::VolumeShrink { .. } => "volume_shrink",
             Self::RetypeNeedsMove { .. } => "retype_needs_move",
             Self::RetypeWhileShared { .. } => "retype_while_shared",
@@ -208,6 +216,7 @@ impl ControlError {
             Self::TokenUnknown | Self::TokenExpired => {
                 "Ask for a new token, or have an admin make one."
             }
+            Self::TokenRevoked => "Make a new token.",
             Self::Forbidden { .. } => "Ask somebody with that role.",
             Self::QuotaExceeded { .. } => {
                 "Delete what is not needed, or ask the operator for more."
@@ -224,8 +233,8 @@ impl ControlError {
                 "Delete the clones first; snapshots go along when asked to (cascade)."
             }
             Self::SnapshotHasClones { .. } => "Delete the clones first.",
-            Self::VolumeBusy { .. } | Self::SnapshotBusy { .. } => {
-                "Wait until it is available; in state error, its fault says why, and it can be deleted."
+            Self::VolumeBusy { .. } | Self::SnapshotBusy { .. } | Self::AttachmentBusy { .. } => {
+                "Wait until that is through; in state error, its fault says why, and it can be deleted."
             }
             Self::NotMultiattach { .. } => {
                 "Attach read-only, detach the writer first, or retype the volume to a multi-attach type."
@@ -235,7 +244,7 @@ impl ControlError {
                  OCFS2) on it; or accept the loss of data with --accept-data-loss, which is recorded."
             }
             Self::AttachedInOtherMode { .. } => {
-                "Detach the host first, then attach it in the other mode."
+                "Change the mode of the attachment that there is: `attachment update --mode`."
             }
             Self::AttachmentLeaving { .. } => {
                 "Wait until the attachment is gone, then attach again."
@@ -279,6 +288,7 @@ const fn not_found_code(kind: ResourceKind) -> &'static str {
         ResourceKind::Host => "host_not_found",
         ResourceKind::Attachment => "attachment_not_found",
         ResourceKind::Operation => "operation_not_found",
+        ResourceKind::Event => "event_not_found",
         ResourceKind::Target => "target_not_found",
     }
 }

@@ -9,10 +9,12 @@ use uuid::Uuid;
 
 use crate::caller::Caller;
 use crate::catalog::{self, Connection, Query};
-use crate::error::Result;
+use crate::error::{ControlError, Result};
 use crate::facade::{Control, Inner, listed_project};
 use crate::page::Page;
 use crate::params::EventFilter;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 impl Control {
     /// Newest first; everybody sees the own project's, an admin all.
@@ -36,6 +38,28 @@ impl Control {
             query = query.less("at_ms", until_ms);
         }
         self.inner.page(&mut on, query, &filter.paging).await
+    }
+
+    /// # Errors
+    /// No such event, or none that the caller may see.
+    pub async fn event_get(&self, caller: &Caller, id: &str) -> Result<Event> {
+        let missing = || ControlError::NotFound { kind: ResourceKind::Event, name: id.to_owned() };
+        let id = Uuid::parse_str(id.trim()).map_err(|_| missing())?;
+        let project = caller.limited_to()?;
+        let mut on = self.inner.catalog.read().await?;
+        let event = catalog::get::<Event>(&mut on, id).await?.ok_or_else(missing)?;
+        // As in the list: what belongs to no project is the operator's.
+        let visible = project.is_none() || event.project == project;
+        visible.then_some(event).ok_or_else(missing)
+    }
+
+    /// Forget the events that are older than the settings say; gives how many there were. It runs
+    /// by itself every hour.
+    ///
+    /// # Errors
+    /// The catalog failed.
+    pub async fn forget_old_events(&self) -> Result<u64> {
+        self.inner.forget_old_events().await
     }
 
     /// Take what a node saw by itself into the audit trail.
@@ -62,6 +86,24 @@ impl Control {
 }
 
 impl Inner {
+    pub(crate) async fn forget_old_events(&self) -> Result<u64> {
+        /// At once, so that no request waits long for its turn.
+        const BATCH: u32 = 1000;
+        let Some(days) = self.settings.event_days else { return Ok(0) };
+        let end_ms = self.now_ms().saturating_sub(u64::from(days.get()) * DAY_MS);
+        let mut forgotten = 0;
+        loop {
+            let mut tx = self.catalog.begin().await?;
+            let old = Query::<Event>::all().less("at_ms", end_ms).limit(BATCH);
+            let gone = catalog::delete_all(&mut tx, old).await?;
+            tx.commit().await?;
+            forgotten += gone;
+            if gone < u64::from(BATCH) {
+                return Ok(forgotten);
+            }
+        }
+    }
+
     async fn event_of(&self, on: &mut Connection, notice: Notice) -> Result<Event> {
         let (done, failed, refused) =
             (EventResult::Done, EventResult::Failed, EventResult::Refused);

@@ -1,5 +1,6 @@
 //! The facade: what all use cases share. Opening, time and ids, look-ups by name, the audit trail.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,6 +19,9 @@ use crate::error::{Candidate, ControlError, Result};
 use crate::node_link::NodeLink;
 use crate::page::{PAGE_ENTRIES_DEFAULT, PAGE_ENTRIES_MAX, Page, Paging};
 
+/// A year: what audits ask for, and some gigabytes at the most.
+pub const EVENT_DAYS_DEFAULT: NonZeroU32 = NonZeroU32::new(365).expect("it is not zero");
+
 /// How the control plane is set up.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -29,6 +33,8 @@ pub struct Settings {
     pub chap: bool,
     /// The type of volumes that name none.
     pub default_type: String,
+    /// How many days events are kept; `None` is for ever.
+    pub event_days: Option<NonZeroU32>,
 }
 
 impl Settings {
@@ -40,6 +46,7 @@ impl Settings {
             image_dir: data.join("images"),
             chap: true,
             default_type: "ssd".to_owned(),
+            event_days: Some(EVENT_DAYS_DEFAULT),
         }
     }
 }

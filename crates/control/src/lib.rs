@@ -6,7 +6,7 @@
 //! ```text
 //! project_create(ProjectCreate) project_list(ProjectFilter) project_get(&str)
 //! project_update(&str, ProjectUpdate) project_delete(&str)               -> ProjectView, Page, ()
-//! user_create/list/get/update/delete       token_create/list/delete(&str) authenticate(token, from)
+//! user_create/list/get/update/delete       token_create/list/get/update/delete authenticate(token, from)
 //! volume_type_create/list/get/update/delete
 //! volume_type_grant(&str, GrantCreate) volume_type_grants(&str, Paging) volume_type_revoke(&str, &str)
 //! pool_create/ensure/list/get/update/delete
@@ -17,8 +17,9 @@
 //! snapshot_create/list/get/update/delete                                 -> SnapshotView
 //! host_create/list/get/update/delete                                     -> Host
 //! attachment_create(AttachmentCreate)                                    -> Vec<AttachmentCreated>
-//! attachment_list/get/delete attachment_fence(&str)                      -> Fenced
-//! operation_list/get/cancel                event_list
+//! attachment_list/get/delete attachment_update(&str, AttachmentUpdate)   -> AttachmentView
+//! attachment_fence(&str)                                                 -> Fenced
+//! operation_list/get/cancel                event_list/get
 //! ```
 //!
 //! A request writes the desired state in one transaction and returns the resource in its
@@ -27,6 +28,7 @@
 //! Invariant: no HTTP, no SCSI, no bytes of volumes. The catalog alone says what is wanted.
 
 mod attachment;
+mod attachment_change;
 mod board;
 mod bootstrap;
 mod caller;
@@ -52,7 +54,7 @@ mod work;
 
 pub use caller::Caller;
 pub use error::{Candidate, ControlError, ErrorKind, Result};
-pub use facade::{Control, Settings};
+pub use facade::{Control, EVENT_DAYS_DEFAULT, Settings};
 pub use node_link::NodeLink;
 pub use page::{PAGE_ENTRIES_DEFAULT, PAGE_ENTRIES_MAX, Page, Paging};
 pub use params::*;

@@ -87,6 +87,14 @@ pub struct TokenCreate {
     pub expires_in_seconds: Option<u64>,
 }
 
+/// What is to change of a token; never its secret.
+#[derive(Clone, Debug, Default)]
+pub struct TokenUpdate {
+    pub description: Option<String>,
+    /// Seconds from now; `None` leaves its end as it is.
+    pub expires_in_seconds: Option<u64>,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct TokenFilter {
     /// Of this user; only an admin sees other people's.
@@ -316,6 +324,14 @@ pub struct AttachmentCreate {
     pub hosts: Vec<String>,
     pub mode: Mode,
     /// Let a second writer in although the content is not made for it. Recorded.
+    pub accept_data_loss: bool,
+}
+
+/// What is to change of an attachment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AttachmentUpdate {
+    pub mode: Option<Mode>,
+    /// Let the host write although the content is not made for a second writer. Recorded.
     pub accept_data_loss: bool,
 }
 

@@ -57,7 +57,9 @@ pub(crate) fn plan(desired: &Desired, is_confirmed: impl Fn(Uuid) -> bool) -> Ve
     for attachment in &desired.attachments {
         let known = is_confirmed(attachment.id.0);
         match attachment.state {
-            AttachmentState::Attaching if lies_open(&attachment.volume) => {
+            AttachmentState::Attaching | AttachmentState::Changing
+                if lies_open(&attachment.volume) =>
+            {
                 steps.push(Step::Attach(attachment.id));
             }
             AttachmentState::Attached if !known && lies_open(&attachment.volume) => {
@@ -66,7 +68,10 @@ pub(crate) fn plan(desired: &Desired, is_confirmed: impl Fn(Uuid) -> bool) -> Ve
             // A host must be able to leave a volume whose pool is broken.
             AttachmentState::Detaching => steps.push(Step::Detach(attachment.id)),
             AttachmentState::Fencing => steps.push(Step::Fence(attachment.id)),
-            AttachmentState::Attaching | AttachmentState::Attached | AttachmentState::Error => {}
+            AttachmentState::Attaching
+            | AttachmentState::Attached
+            | AttachmentState::Changing
+            | AttachmentState::Error => {}
         }
     }
     for operation in desired.operations.iter().filter(|o| o.state == OperationState::Running) {

@@ -31,6 +31,8 @@ const IDLE_PAUSE: Duration = Duration::from_secs(30);
 /// A step may be due and still held up by another: the loop must not spin until that one ends,
 /// which wakes it anyway.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+/// How often old events are looked for.
+const FORGET_PAUSE: Duration = Duration::from_secs(60 * 60);
 /// How soon a pass that could not read the catalog is tried again.
 const CATALOG_PAUSE: Duration = Duration::from_secs(1);
 
@@ -40,8 +42,8 @@ impl Control {
     /// Begin the work in the background: everything that a crash left half done, then whatever
     /// requests ask for. It ends when the last clone of this `Control` is gone.
     pub fn start(&self) {
-        let inner = Arc::downgrade(&self.inner);
-        tokio::spawn(run(inner));
+        tokio::spawn(run(Arc::downgrade(&self.inner)));
+        tokio::spawn(forget(Arc::downgrade(&self.inner)));
     }
 
     /// Bring the node to what is wanted as far as it goes now: steps that fail are left to the
@@ -106,6 +108,19 @@ async fn run(inner: Weak<Inner>) {
     }
 }
 
+/// Forget old events, now and then. It ends with the last clone of the `Control`, too.
+async fn forget(inner: Weak<Inner>) {
+    while let Some(control) = inner.upgrade().filter(|control| !control.board.is_stopped()) {
+        match control.forget_old_events().await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "old events are forgotten"),
+            Err(error) => tracing::warn!(%error, "old events could not be forgotten"),
+        }
+        drop(control);
+        tokio::time::sleep(FORGET_PAUSE).await;
+    }
+}
+
 fn until(due: Instant) -> Duration {
     due.saturating_duration_since(Instant::now())
 }
@@ -150,16 +165,16 @@ impl Inner {
 
     async fn desired(&self) -> Result<Desired> {
         let mut on = self.catalog.read().await?;
-        let volumes = Query::<Volume>::all().one_of("status", TRANSIENT_VOLUMES);
-        let snapshots = Query::<Snapshot>::all().one_of("state", &["creating", "deleting"]);
-        let operations = Query::<Operation>::all().one_of("state", &["pending", "running"]);
+        let volumes = Query::<Volume>::all().one_of("status", TRANSIENT_VOLUMES.iter().copied());
+        let snapshots = Query::<Snapshot>::all().one_of("state", ["creating", "deleting"]);
+        let operations = Query::<Operation>::all().one_of("state", ["pending", "running"]);
         let all = !self.board.all_confirmed();
         let states: &[&str] = if all {
-            &["attaching", "attached", "detaching", "fencing"]
+            &["attaching", "attached", "changing", "detaching", "fencing"]
         } else {
-            &["attaching", "detaching", "fencing"]
+            &["attaching", "changing", "detaching", "fencing"]
         };
-        let attachments = Query::<AttachmentRecord>::all().one_of("state", states);
+        let attachments = Query::<AttachmentRecord>::all().one_of("state", states.iter().copied());
         let mut desired = Desired {
             pools: catalog::select(&mut on, Query::all()).await?,
             volumes: catalog::select(&mut on, volumes).await?,

@@ -1,9 +1,7 @@
 //! Snapshots: create, list, show, change, delete. Cloning is `volume_create` from one.
 
-use std::collections::HashMap;
-
 use model::event::EventResult;
-use model::id::{SnapshotId, VolumeId};
+use model::id::SnapshotId;
 use model::pool::Pool;
 use model::project::Project;
 use model::size::ByteSize;
@@ -119,17 +117,12 @@ impl Control {
             .maybe("volume", volume)
             .maybe("name", filter.name.as_deref());
         let page = self.inner.page(&mut on, query, &filter.paging).await?;
-        let mut names: HashMap<VolumeId, String> = HashMap::new();
-        let mut items = Vec::with_capacity(page.items.len());
-        for snapshot in page.items {
-            let volume_name = match names.get(&snapshot.volume) {
-                Some(name) => name.clone(),
-                None => expected::<Volume>(&mut on, snapshot.volume.0).await?.name,
-            };
-            names.insert(snapshot.volume, volume_name.clone());
-            items.push(SnapshotView { snapshot, volume_name });
-        }
-        Ok(Page { items, next: page.next })
+        let volumes = page.items.iter().map(|snapshot| snapshot.volume.0);
+        let names = catalog::names::<Volume>(&mut on, volumes).await?;
+        Ok(page.map(|snapshot| SnapshotView {
+            volume_name: names.get(&snapshot.volume.0).cloned().unwrap_or_default(),
+            snapshot,
+        }))
     }
 
     /// # Errors

@@ -14,7 +14,9 @@ use crate::facade::{
     Control, listed_project, name_is_free, not_found, resolve, valid_description, valid_name,
 };
 use crate::page::Page;
-use crate::params::{TokenCreate, TokenCreated, TokenFilter, UserCreate, UserFilter, UserUpdate};
+use crate::params::{
+    TokenCreate, TokenCreated, TokenFilter, TokenUpdate, UserCreate, UserFilter, UserUpdate,
+};
 
 /// Every token begins so: secret scanners and people know what they see.
 const PREFIX: &str = "ch_";
@@ -150,15 +152,9 @@ impl Control {
     /// Somebody else's without being admin; no such user.
     pub async fn token_create(&self, caller: &Caller, new: TokenCreate) -> Result<TokenCreated> {
         let description = valid_description(&new.description)?;
-        if new.expires_in_seconds.is_some_and(|seconds| seconds > LIFE_SECONDS_MAX) {
-            let why = "a token that ends lives at most a hundred years".to_owned();
-            return Err(ControlError::Invalid { field: "expires_in_seconds", why });
-        }
+        let expires_ms = self.expires_ms(new.expires_in_seconds)?;
         let mut tx = self.inner.catalog.begin().await?;
         let user = self.token_user(&mut tx, caller, new.user.as_deref()).await?;
-        let expires_ms = new
-            .expires_in_seconds
-            .map(|seconds| self.inner.now_ms().saturating_add(seconds.saturating_mul(1000)));
         let created = self.new_token(&mut tx, caller, &user, description, expires_ms).await?;
         self.inner.commit(tx).await?;
         Ok(created)
@@ -181,16 +177,59 @@ impl Control {
         Ok(page.map(|record| record.token))
     }
 
+    /// # Errors
+    /// No such token, or somebody else's without being admin.
+    pub async fn token_get(&self, caller: &Caller, token: &str) -> Result<Token> {
+        let mut on = self.inner.catalog.read().await?;
+        Ok(own_token(&mut on, caller, token).await?.token)
+    }
+
+    /// Describe it otherwise, or let it end so long from now. The secret stays what it is.
+    ///
+    /// # Errors
+    /// No such token, or somebody else's without being admin; a bad value; it is revoked.
+    pub async fn token_update(
+        &self,
+        caller: &Caller,
+        token: &str,
+        change: TokenUpdate,
+    ) -> Result<Token> {
+        let expires_ms = self.expires_ms(change.expires_in_seconds)?;
+        let mut tx = self.inner.catalog.begin().await?;
+        let mut record = own_token(&mut tx, caller, token).await?;
+        if record.token.revoked {
+            return Err(ControlError::TokenRevoked);
+        }
+        if let Some(description) = &change.description {
+            record.token.description = valid_description(description)?;
+        }
+        if expires_ms.is_some() {
+            record.token.expires_ms = expires_ms;
+        }
+        catalog::update(&mut tx, &record).await?;
+        self.inner.done(&mut tx, caller, &record, "token.update").await?;
+        self.inner.commit(tx).await?;
+        Ok(record.token)
+    }
+
+    /// The end of a life of so many seconds from now.
+    fn expires_ms(&self, seconds: Option<u64>) -> Result<Option<u64>> {
+        if seconds.is_some_and(|seconds| seconds > LIFE_SECONDS_MAX) {
+            let why = "a token that ends lives at most a hundred years".to_owned();
+            return Err(ControlError::Invalid { field: "expires_in_seconds", why });
+        }
+        let end_ms =
+            |seconds: u64| self.inner.now_ms().saturating_add(seconds.saturating_mul(1000));
+        Ok(seconds.map(end_ms))
+    }
+
     /// Revoke a token: it opens nothing any more.
     ///
     /// # Errors
     /// No such token, or somebody else's without being admin.
     pub async fn token_delete(&self, caller: &Caller, token: &str) -> Result<()> {
         let mut tx = self.inner.catalog.begin().await?;
-        let mut record: TokenRecord = resolve(&mut tx, caller, token).await?;
-        if !caller.is_admin() && caller.user != Some(record.token.user) {
-            return Err(not_found(ResourceKind::Token, token));
-        }
+        let mut record = own_token(&mut tx, caller, token).await?;
         record.token.revoked = true;
         catalog::update(&mut tx, &record).await?;
         self.inner.done(&mut tx, caller, &record, "token.revoke").await?;
@@ -240,4 +279,17 @@ impl Control {
 async fn another_admin_remains(tx: &mut Transaction) -> Result<()> {
     let admins = Query::<User>::all().eq("role", Role::Admin.word());
     if catalog::count(tx, admins).await? > 1 { Ok(()) } else { Err(ControlError::LastAdmin) }
+}
+
+/// A token of the caller's own; an admin's are all.
+async fn own_token(
+    on: &mut catalog::Connection,
+    caller: &Caller,
+    token: &str,
+) -> Result<TokenRecord> {
+    let record: TokenRecord = resolve(on, caller, token).await?;
+    if !caller.is_admin() && caller.user != Some(record.token.user) {
+        return Err(not_found(ResourceKind::Token, token));
+    }
+    Ok(record)
 }

@@ -196,7 +196,7 @@ impl Control {
             .maybe("status", filter.status.as_deref())
             .maybe("volume_type", kind);
         let page = self.inner.page(&mut on, query, &filter.paging).await?;
-        Ok(Page { items: views(&mut on, project, page.items).await?, next: page.next })
+        Ok(Page { items: views(&mut on, page.items).await?, next: page.next })
     }
 
     /// # Errors
@@ -447,31 +447,37 @@ fn operation_of(volume: &Volume) -> Option<OperationId> {
 /// A volume with what people want to see beside it.
 pub(crate) async fn view(on: &mut Connection, volume: Volume) -> Result<VolumeView> {
     let kind: VolumeType = expected(on, volume.volume_type.0).await?;
-    let attachments = Query::<AttachmentRecord>::all().eq("volume", volume.id);
-    let attachments = catalog::select(on, attachments).await?;
+    let attachments = attachments_of(on, [volume.id]).await?.remove(&volume.id);
     Ok(VolumeView {
         type_name: kind.name,
         multiattach: kind.multiattach,
-        attachments: attachments.into_iter().map(|record| record.attachment.id).collect(),
+        attachments: attachments.unwrap_or_default(),
         operation: operation_of(&volume),
         volume,
     })
 }
 
-/// The same for many, with two look-ups for all of them.
-async fn views(
+/// The attachments of these volumes.
+async fn attachments_of(
     on: &mut Connection,
-    project: Option<ProjectId>,
-    volumes: Vec<Volume>,
-) -> Result<Vec<VolumeView>> {
+    volumes: impl IntoIterator<Item = VolumeId>,
+) -> Result<HashMap<VolumeId, Vec<AttachmentId>>> {
+    let query = Query::<AttachmentRecord>::all().one_of("volume", volumes);
+    let mut all: HashMap<VolumeId, Vec<AttachmentId>> = HashMap::new();
+    for (volume, id) in catalog::pairs(on, query, "volume, id").await? {
+        let volume = VolumeId(catalog::parse_id::<Volume>(&volume)?);
+        let id = AttachmentId(catalog::parse_id::<AttachmentRecord>(&id)?);
+        all.entry(volume).or_default().push(id);
+    }
+    Ok(all)
+}
+
+/// The same for many, with two look-ups for all of them.
+async fn views(on: &mut Connection, volumes: Vec<Volume>) -> Result<Vec<VolumeView>> {
     let kinds = catalog::select(on, Query::<VolumeType>::all()).await?;
     let kinds: HashMap<VolumeTypeId, VolumeType> =
         kinds.into_iter().map(|kind| (kind.id, kind)).collect();
-    let mut attachments: HashMap<VolumeId, Vec<AttachmentId>> = HashMap::new();
-    let query = Query::<AttachmentRecord>::all().maybe("project", project);
-    for AttachmentRecord { attachment, .. } in catalog::select(on, query).await? {
-        attachments.entry(attachment.volume).or_default().push(attachment.id);
-    }
+    let mut attachments = attachments_of(on, volumes.iter().map(|volume| volume.id)).await?;
     let view = |volume: Volume| {
         let kind = kinds.get(&volume.volume_type);
         VolumeView {

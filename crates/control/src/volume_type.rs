@@ -263,13 +263,12 @@ impl Control {
         let kind: VolumeType = resolve(&mut on, caller, kind).await?;
         let query = Query::<GrantRecord>::all().eq("volume_type", kind.id);
         let page = self.inner.page(&mut on, query, paging).await?;
-        let mut items = Vec::with_capacity(page.items.len());
-        for record in page.items {
-            let project = catalog::get::<Project>(&mut on, record.grant.project.0).await?;
-            let project_name = project.map(|project| project.name).unwrap_or_default();
-            items.push(GrantView { grant: record.grant, project_name });
-        }
-        Ok(Page { items, next: page.next })
+        let projects = page.items.iter().map(|record| record.grant.project.0);
+        let names = catalog::names::<Project>(&mut on, projects).await?;
+        Ok(page.map(|record| GrantView {
+            project_name: names.get(&record.grant.project.0).cloned().unwrap_or_default(),
+            grant: record.grant,
+        }))
     }
 
     /// Take a grant back: no new volumes of the type; those that are there stay and work.

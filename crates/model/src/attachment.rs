@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  (create) -> attaching -> attached -> detaching -> (gone)
-//!                |  |          |  |        |  |        ^
-//!                |  |          |  |        |  +-----+  |
+//!                |  |        ^ |  |        |  |        ^
+//!                |  |        | v  |        |  +-----+  |
+//!                |  |     changing|        |        |  |
 //!                |  +-- detach / fence ----+        v  |
 //!                |             +------------> fencing--+
 //!                +-> error ----- detach / fence --^
@@ -11,7 +12,11 @@
 //!                      +-- asked for again: attaching
 //! ```
 //!
-//! Leaving is never refused by a state: a host must always be able to go.
+//! Leaving is never refused by a state: a host must always be able to go, from `changing` too.
+//!
+//! `changing` is on the way to the other mode. The mode of before stands until the node has said
+//! that it enforces the other one, and for the rules the host may write all that time: it may
+//! still, or it may already ([`Attachment::may_write`]).
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +31,8 @@ pub enum AttachmentState {
     Attaching,
     /// The host may log in.
     Attached,
+    /// The host goes over to the other mode; the node has not said yes yet.
+    Changing,
     /// The node lets the host's commands end and then closes its sessions.
     Detaching,
     /// The node cuts the host off at once.
@@ -41,6 +48,10 @@ pub const MOVES: &[(AttachmentState, AttachmentState)] = &[
     (AttachmentState::Attaching, AttachmentState::Detaching),
     (AttachmentState::Attaching, AttachmentState::Fencing),
     (AttachmentState::Attached, AttachmentState::Error),
+    (AttachmentState::Attached, AttachmentState::Changing),
+    (AttachmentState::Changing, AttachmentState::Attached),
+    (AttachmentState::Changing, AttachmentState::Detaching),
+    (AttachmentState::Changing, AttachmentState::Fencing),
     (AttachmentState::Attached, AttachmentState::Detaching),
     (AttachmentState::Attached, AttachmentState::Fencing),
     (AttachmentState::Detaching, AttachmentState::Fencing),
@@ -56,10 +67,16 @@ impl AttachmentState {
         match self {
             Self::Attaching => "attaching",
             Self::Attached => "attached",
+            Self::Changing => "changing",
             Self::Detaching => "detaching",
             Self::Fencing => "fencing",
             Self::Error => "error",
         }
+    }
+    /// The state of this word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        MOVES.iter().flat_map(|(from, to)| [*from, *to]).find(|state| state.word() == word)
     }
     /// Is the move in the list?
     #[must_use]
@@ -101,4 +118,21 @@ pub struct Attachment {
     pub data_loss_accepted_by: Option<String>,
     /// Milliseconds since the Unix epoch.
     pub created_ms: u64,
+}
+
+impl Attachment {
+    /// The mode that the node is to enforce.
+    #[must_use]
+    pub fn wanted_mode(&self) -> Mode {
+        match (self.state, self.mode) {
+            (AttachmentState::Changing, Mode::ReadWrite) => Mode::ReadOnly,
+            (AttachmentState::Changing, Mode::ReadOnly) => Mode::ReadWrite,
+            (_, mode) => mode,
+        }
+    }
+    /// Does the host count as a writer? Also while it stops or begins to be one.
+    #[must_use]
+    pub fn may_write(&self) -> bool {
+        self.mode == Mode::ReadWrite || self.state == AttachmentState::Changing
+    }
 }

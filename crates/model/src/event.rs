@@ -19,6 +19,7 @@ pub enum ResourceKind {
     Host,
     Attachment,
     Operation,
+    Event,
     /// A login that no attachment answers for.
     Target,
 }
@@ -38,6 +39,7 @@ impl ResourceKind {
             Self::Host => "host",
             Self::Attachment => "attachment",
             Self::Operation => "operation",
+            Self::Event => "event",
             Self::Target => "target",
         }
     }

@@ -141,7 +141,9 @@ pub enum Order {
         path: String,
         format: ImageFormat,
     },
-    /// Let this host in.
+    /// Let this host in. One that is in already is let in on these terms from now on: when this
+    /// is answered, its sessions under the terms of before are over and nothing of theirs can
+    /// land any more.
     Attach {
         access: Access,
     },

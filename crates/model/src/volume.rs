@@ -159,7 +159,7 @@ impl VolumeStatus {
     #[must_use]
     pub fn settled(attachments: &[AttachmentState]) -> Self {
         let any = |state| attachments.contains(&state);
-        if any(AttachmentState::Attached) {
+        if any(AttachmentState::Attached) || any(AttachmentState::Changing) {
             Self::InUse
         } else if any(AttachmentState::Attaching) || any(AttachmentState::Error) {
             // One in error is still wanted in: it is not on its way out.
@@ -250,11 +250,12 @@ mod tests {
 
     #[test]
     fn the_settled_words_follow_the_attachments() {
-        use AttachmentState::{Attached, Attaching, Detaching, Error, Fencing};
+        use AttachmentState::{Attached, Attaching, Changing, Detaching, Error, Fencing};
         assert_eq!(VolumeStatus::settled(&[]), VolumeStatus::Available);
         assert_eq!(VolumeStatus::settled(&[Attaching, Detaching]), VolumeStatus::Attaching);
         assert_eq!(VolumeStatus::settled(&[Fencing, Error]), VolumeStatus::Attaching);
         assert_eq!(VolumeStatus::settled(&[Attaching, Attached]), VolumeStatus::InUse);
+        assert_eq!(VolumeStatus::settled(&[Detaching, Changing]), VolumeStatus::InUse);
         assert_eq!(VolumeStatus::settled(&[Fencing, Detaching]), VolumeStatus::Detaching);
     }
 

@@ -50,22 +50,18 @@ impl Book {
         self.write().entry(unit.id).or_insert_with(fresh);
     }
 
-    /// Let a host in. The same attachment on other terms replaces what was known of it: true then.
-    pub fn admit(&self, unit: &Arc<LogicalUnit>, access: Access) -> bool {
+    /// Let a host in. The same attachment on other terms replaces what was known of it.
+    pub fn admit(&self, unit: &Arc<LogicalUnit>, access: Access) {
         self.open(unit);
         let mut entries = self.write();
-        let Some(entry) = entries.get_mut(&access.volume) else { return false };
+        let Some(entry) = entries.get_mut(&access.volume) else { return };
         entry.leaving.retain(|leaving| leaving.attachment != access.attachment);
         match entry.accesses.iter_mut().find(|known| known.attachment == access.attachment) {
             // An equal record keeps its address, so that nexuses keep their state.
-            Some(known) if **known == access => return false,
+            Some(known) if **known == access => {}
             Some(known) => *known = Arc::new(access),
-            None => {
-                entry.accesses.push(Arc::new(access));
-                return false;
-            }
+            None => entry.accesses.push(Arc::new(access)),
         }
-        true
     }
 
     /// Let a host in no more. Gives what was known of it, until [`Self::part`].

@@ -179,6 +179,20 @@ impl LogicalUnit {
             .collect()
     }
 
+    /// The nexuses of one attachment at the moment of `change`, which strikes their terms from the
+    /// book. No login falls between: whoever entered before is among them, and whoever enters
+    /// later finds the terms changed.
+    pub(crate) fn nexuses_at(
+        &self,
+        attachment: AttachmentId,
+        change: impl FnOnce(),
+    ) -> Vec<Arc<NexusState>> {
+        let nexuses = lock(&self.nexuses);
+        change();
+        let mine = nexuses.values().filter(|state| state.access.attachment == attachment);
+        mine.cloned().collect()
+    }
+
     /// Forget what is kept of an attachment that is gone. A nexus with a session stays: its host
     /// was let in again meanwhile, or its connection calls this once more at its own end.
     pub(crate) fn forget(&self, attachment: AttachmentId) {
@@ -262,9 +276,15 @@ fn state_under(
     if let Some(known) = known.filter(|known| known.access == *access) {
         return Arc::clone(known);
     }
+    let other_mode = known.is_some_and(|known| known.access.mode != access.mode);
     let gate = known.map(|known| Arc::clone(&known.gate)).unwrap_or_default();
     let figures = Arc::clone(figures.entry(access.attachment).or_default());
     let state = Arc::new(NexusState::new(nexus.clone(), Arc::clone(access), figures, gate));
+    if other_mode {
+        // The device-specific parameter of the mode parameter header tells write protection
+        // (SBC-4 6.5.1), and it is another one than the initiator has read.
+        state.attend(UnitAttention::ModeParametersChanged);
+    }
     nexuses.insert(nexus.clone(), Arc::clone(&state));
     state
 }

@@ -104,6 +104,7 @@ impl Client {
     /// What the service refused, or why it could not be asked.
     pub async fn every<Q: ListQuery>(&self, query: &Q) -> Result<Vec<Q::Item>, ApiError> {
         let mut query = query.clone();
+        query.whole_pages();
         let mut items = Vec::new();
         loop {
             let page = self.list(&query).await?;

@@ -4,8 +4,11 @@
 //! Every method returns what the service refused, or why it could not be asked, as [`ApiError`].
 
 use super::Client;
-use crate::attachment::{Attachment, CreateAttachments, CreatedAttachments, Fenced};
+use crate::attachment::{
+    Attachment, CreateAttachments, CreatedAttachments, Fenced, UpdateAttachment,
+};
 use crate::error::ApiError;
+use crate::event::Event;
 use crate::host::{CreateHost, Host, UpdateHost};
 use crate::node::Health;
 use crate::operation::Operation;
@@ -13,7 +16,7 @@ use crate::pool::{CreatePool, Pool, UpdatePool};
 use crate::project::{CreateProject, Project, UpdateProject};
 use crate::reservation::Reservations;
 use crate::snapshot::{CreateSnapshot, Snapshot, UpdateSnapshot};
-use crate::token::{CreateToken, CreatedToken};
+use crate::token::{CreateToken, CreatedToken, Token, UpdateToken};
 use crate::user::{CreateUser, UpdateUser, User, WhoAmI};
 use crate::volume::{
     CreateVolume, DeleteVolume, ExportVolume, GrowVolume, RetypeVolume, RevertVolume, UpdateVolume,
@@ -72,6 +75,8 @@ verbs! {
     /// The answer holds the secret, this once.
     token_create() <- CreateToken => CreatedToken = post ["v1", "tokens"];
     /// Revoke: the token is refused from now on. Takes the token's id.
+    token_show(token) => Token = get ["v1", "tokens", token];
+    token_update(token) <- UpdateToken => Token = patch ["v1", "tokens", token];
     token_delete(token) => () = delete ["v1", "tokens", token];
 
     volume_type_create() <- CreateVolumeType => VolumeType = post ["v1", "volume-types"];
@@ -117,10 +122,15 @@ verbs! {
     /// Attach one volume to many hosts: all or none. Secrets are in this answer only.
     attachment_create() <- CreateAttachments => CreatedAttachments = post ["v1", "attachments"];
     attachment_show(attachment) => Attachment = get ["v1", "attachments", attachment];
+    /// Change the mode; returns when the target enforces the new one.
+    attachment_update(attachment) <- UpdateAttachment => Attachment =
+        patch ["v1", "attachments", attachment];
     /// Detach: `detaching` until it is gone.
     attachment_delete(attachment) => Attachment = delete ["v1", "attachments", attachment];
     /// Cut the host off; returns when nothing of it can land any more.
     attachment_fence(attachment) => Fenced = act ["v1", "attachments", attachment, "fence"];
+
+    event_show(event) => Event = get ["v1", "events", event];
 
     operation_show(operation) => Operation = get ["v1", "operations", operation];
     operation_cancel(operation) => Operation = act ["v1", "operations", operation, "cancel"];

@@ -2,7 +2,7 @@
 
 use api::attachment::{
     Attachment, AttachmentQuery, ChapCredentials, CreateAttachments, CreatedAttachment,
-    CreatedAttachments, Mode,
+    CreatedAttachments, Mode, UpdateAttachment,
 };
 use clap::{Subcommand, ValueEnum};
 
@@ -37,6 +37,16 @@ pub(crate) enum AttachmentCommand {
     },
     /// One attachment, with what an initiator needs to connect (but no secret)
     Show { attachment: String },
+    /// Change whether the host may write; returns when the target enforces it
+    Update {
+        attachment: String,
+        /// To ro: no write of the host lands any more. To rw: by the rules of a new attachment
+        #[arg(long)]
+        mode: ModeName,
+        /// Let it write although the volume holds a file system that two writers destroy; recorded
+        #[arg(long)]
+        accept_data_loss: bool,
+    },
     /// Detach: let running commands end, close the host's sessions, remove its registrations
     #[command(visible_alias = "detach")]
     Delete {
@@ -107,6 +117,10 @@ impl AttachmentCommand {
                 }
                 context.show(&attachment)
             }
+            Self::Update { attachment, mode, accept_data_loss } => {
+                let body = UpdateAttachment { mode: Some(mode.into()), accept_data_loss };
+                context.show(&client.attachment_update(&attachment, &body).await?)
+            }
             Self::Delete { attachments } => {
                 for attachment in attachments {
                     detach(context, &attachment).await?;
@@ -140,7 +154,7 @@ async fn settle(
         }
         if attachment.state == "error" {
             let why = attachment.fault.as_deref().unwrap_or("its events tell more");
-            let failure = Failure::Work(format!("{} cannot reach it: {why}", attachment.host_name));
+            let failure = Failure::work(format!("{} cannot reach it: {why}", attachment.host_name));
             return (created, Some(failure));
         }
     }

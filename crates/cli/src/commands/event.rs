@@ -38,6 +38,8 @@ pub(crate) enum EventCommand {
         #[arg(long)]
         all: bool,
     },
+    /// One event
+    Show { event: String },
 }
 
 impl Listed for Event {
@@ -50,6 +52,7 @@ impl Listed for Event {
         ("result", |event| event.result.clone()),
         ("from", |event| event.from.clone()),
         ("detail", |event| event.detail.clone()),
+        ("id", |event| event.id.to_string()),
     ];
 }
 
@@ -74,6 +77,7 @@ impl EventCommand {
                 }
                 output::list(context.format, &client.list(&query).await?.items)
             }
+            Self::Show { event } => context.show(&client.event_show(&event).await?),
         }
     }
 }

@@ -89,7 +89,7 @@ async fn settle(context: &Context, mut pool: Pool) -> Result<Pool, Failure> {
     }
     if pool.state == "error" {
         let why = pool.fault.as_deref().unwrap_or("its events tell more");
-        return Err(Failure::Work(format!("the pool {} is in error: {why}", pool.name)));
+        return Err(Failure::work(format!("the pool {} is in error: {why}", pool.name)));
     }
     Ok(pool)
 }

@@ -66,7 +66,7 @@ async fn settle(context: &Context, mut snapshot: Snapshot) -> Result<Snapshot, F
     }
     if snapshot.state == "error" {
         let why = snapshot.fault.as_deref().unwrap_or("its events tell more");
-        return Err(Failure::Work(format!("the snapshot {} failed: {why}", snapshot.name)));
+        return Err(Failure::work(format!("the snapshot {} failed: {why}", snapshot.name)));
     }
     Ok(snapshot)
 }

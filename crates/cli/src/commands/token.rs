@@ -1,6 +1,6 @@
 //! API tokens: the secret is printed once, when the token is made.
 
-use api::token::{CreateToken, Token, TokenQuery};
+use api::token::{CreateToken, Token, TokenQuery, UpdateToken};
 use clap::Subcommand;
 
 use super::Context;
@@ -23,6 +23,17 @@ pub(crate) enum TokenCommand {
     },
     /// All tokens that you may see, without their secrets
     List,
+    /// One token, without its secret
+    Show { token: String },
+    /// Change what a token is for, or when it ends; its secret stays
+    Update {
+        token: String,
+        #[arg(long)]
+        description: Option<String>,
+        /// How long it is good for from now on, such as 12h or 30d
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        expires_in: Option<u64>,
+    },
     /// Revoke tokens: they are refused from then on
     Delete {
         #[arg(required = true)]
@@ -72,6 +83,11 @@ impl TokenCommand {
                 output::write(&format!("{}\n", created.secret))
             }
             Self::List => context.list(&TokenQuery::default()).await,
+            Self::Show { token } => context.show(&client.token_show(&token).await?),
+            Self::Update { token, description, expires_in } => {
+                let body = UpdateToken { description, expires_in_seconds: expires_in };
+                context.show(&client.token_update(&token, &body).await?)
+            }
             Self::Delete { tokens } => {
                 for token in tokens {
                     client.token_delete(&token).await?;

@@ -193,7 +193,7 @@ pub(crate) async fn settle(context: &Context, mut volume: Volume) -> Result<Volu
     }
     if volume.status == "error" {
         let why = volume.fault.as_deref().unwrap_or("its events tell more");
-        return Err(Failure::Work(format!("the volume {} is in error: {why}", volume.name)));
+        return Err(Failure::work(format!("the volume {} is in error: {why}", volume.name)));
     }
     Ok(volume)
 }

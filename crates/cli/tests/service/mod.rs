@@ -1,6 +1,6 @@
 //! A service in a process of its own, on free ports of loopback and a directory of its own.
 //!
-//! Two test programs use this module, and neither uses all of it.
+//! Several test programs use this module, and none uses all of it.
 #![allow(dead_code, unreachable_pub)]
 
 use std::io::{BufRead, BufReader};
@@ -55,6 +55,10 @@ impl Service {
             Self { process, home, url, portal, token: (!token.is_empty()).then_some(token) };
         assert!(service.url.starts_with("http://127.0.0.1:"), "{}", service.log());
         service
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     pub fn log(&self) -> String {

@@ -42,6 +42,9 @@ fn people(desk: &mut Desk) {
     let (id, secret) = (word(&token, "/token/id").to_owned(), word(&token, "/secret").to_owned());
     let listed = desk.shows(&["token", "list"], &[&id, "laptop"]);
     assert!(!listed.to_string().contains(&secret), "the secret is shown once");
+    desk.json(&["token", "update", &id, "--description", "desktop", "--expires-in", "1h"]);
+    let shown = desk.shows(&["token", "show", &id], &[&id, "desktop"]);
+    assert!(shown["expires_at"].is_string() && !shown.to_string().contains(&secret));
     let text = desk.table(&["token", "create", "--expires-in", "1h"]);
     assert!(text.lines().last().unwrap().starts_with("ch_"), "{text}");
 
@@ -55,6 +58,7 @@ fn people(desk: &mut Desk) {
     desk.table(&["volume", "delete", "first", "--token", &secret]);
 
     desk.table(&["token", "delete", &id]);
+    desk.refused(&["token", "update", &id, "--expires-in", "2h"], 4, "revoked");
     desk.refused(&["volume", "list", "--token", &secret], 5, "token");
     desk.table(&["user", "delete", "maria"]);
     desk.table(&["project", "delete", "lab"]);
@@ -128,6 +132,7 @@ fn images(desk: &mut Desk) {
     desk.json(&["volume", "export", "imported", &out]);
     let (code, error) = desk.service.refused(&["volume", "export", "imported", &out]);
     assert!(code == 1 && error.contains("exists already"), "{error}");
+    assert!(error.contains("\nhint: ") && error.contains("export again"), "{error}");
     desk.json(&["volume", "create", "again", "--image", &out, "--size", "4m"]);
     desk.table(&["volume", "export", "again", &back]);
     assert!(std::fs::read(&back).unwrap() == bytes, "the bytes came back changed");
@@ -191,6 +196,11 @@ fn attachments(desk: &mut Desk) {
     desk.refused(&["volume", "delete", "data"], 4, "'a'");
     desk.refused(&["host", "delete", "a"], 4, "'a'");
 
+    let update = ["attachment", "update", &id(1), "--mode"];
+    assert_eq!(desk.json(&[&update[..], &["ro"]].concat())["mode"], "ro");
+    assert_eq!(desk.json(&["attachment", "show", &id(1)])["state"], "attached");
+    assert_eq!(desk.json(&[&update[..], &["rw"]].concat())["mode"], "rw");
+
     let none = desk.json(&["volume", "reservations", "data"]);
     assert_eq!(none["registrants"].as_array().unwrap().len(), 0);
     assert!(desk.table(&["volume", "reservations", "data"]).contains("reservation  none"));
@@ -214,7 +224,8 @@ fn surroundings(desk: &mut Desk) {
         assert!(list.iter().any(|event| word(event, "/action") == action), "no {action}");
     }
     let fences = desk.json(&["event", "list", "--action", "attachment.fence", "--limit", "5"]);
-    assert!(!fences.as_array().unwrap().is_empty());
+    let id = word(&fences, "/0/id").to_owned();
+    desk.shows(&["event", "show", &id], &["attachment.fence", "admin", &id]);
     desk.shows(&["health"], &["ok", env!("CARGO_PKG_VERSION")]);
     desk.shows(&["config", "show"], &["client.toml"]);
     assert!(desk.table(&["completion", "bash"]).contains("commonhold"));

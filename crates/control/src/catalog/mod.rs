@@ -13,6 +13,9 @@ mod sqlite;
 mod tables;
 
 pub(crate) use query::Query;
-pub(crate) use record::{Record, count, delete, get, insert, select, sum, update};
+pub(crate) use record::{
+    Record, count, delete, delete_all, get, insert, names, pairs, parse_id, select, sum, update,
+    words,
+};
 pub(crate) use sqlite::{Catalog, Connection, Transaction};
 pub(crate) use tables::{AttachmentRecord, GrantRecord, TokenRecord};

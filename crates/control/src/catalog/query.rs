@@ -136,13 +136,17 @@ impl<R: Record> Query<R> {
         self.conditions.push_str(after);
         self
     }
-    /// One of these words.
-    pub(crate) fn one_of(mut self, column: &'static str, words: &[&'static str]) -> Self {
+    /// One of these values; at most a page of them or so, since each is a parameter.
+    pub(crate) fn one_of(
+        mut self,
+        column: &'static str,
+        values: impl IntoIterator<Item = impl Into<Value>>,
+    ) -> Self {
         let joint = if self.conditions.is_empty() { "WHERE" } else { "AND" };
-        let numbers: Vec<String> = words
-            .iter()
-            .map(|word| {
-                self.values.push((*word).into());
+        let numbers: Vec<String> = values
+            .into_iter()
+            .map(|value| {
+                self.values.push(value.into());
                 format!("${}", self.values.len())
             })
             .collect();
@@ -182,7 +186,15 @@ impl<R: Record> Query<R> {
         bound(sql, self.values)
     }
 
-    /// One number over all that match.
+    /// `DELETE` of all that match, the first in order where there is a limit.
+    pub(super) fn into_delete<'q>(self) -> Sql<'q> {
+        let limit = self.limit.map_or_else(String::new, |limit| format!(" LIMIT {limit}"));
+        let (table, conditions) = (R::TABLE, self.conditions);
+        let which = format!("SELECT id FROM {table}{conditions} ORDER BY id{limit}");
+        bound(format!("DELETE FROM {table} WHERE id IN ({which})"), self.values)
+    }
+
+    /// One number over all that match, or all distinct words.
     pub(super) fn into_total<'q>(self, what: &'static str) -> Sql<'q> {
         bound(format!("SELECT {what} FROM {}{}", R::TABLE, self.conditions), self.values)
     }

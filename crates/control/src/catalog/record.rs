@@ -1,5 +1,7 @@
 //! Reading and writing records: one JSON body and the columns derived from it.
 
+use std::collections::{BTreeSet, HashMap};
+
 use model::event::ResourceKind;
 use model::id::ProjectId;
 use serde::Serialize;
@@ -77,6 +79,11 @@ pub(crate) async fn delete<R: Record>(on: &mut Connection, id: Uuid) -> Result<(
     Ok(())
 }
 
+/// Remove all records that match, up to the query's limit; gives their number.
+pub(crate) async fn delete_all<R: Record>(on: &mut Connection, query: Query<R>) -> Result<u64> {
+    Ok(on.execute(query.into_delete()).await?.rows_affected())
+}
+
 /// The record with this id.
 pub(crate) async fn get<R: Record>(on: &mut Connection, id: Uuid) -> Result<Option<R>> {
     Ok(select(on, Query::all().eq("id", id)).await?.pop())
@@ -91,6 +98,45 @@ pub(crate) async fn select<R: Record>(on: &mut Connection, query: Query<R>) -> R
             serde_json::from_str(body).map_err(|error| corrupt::<R>(&error))
         })
         .collect()
+}
+
+/// Two columns of all records that match, in order, without reading their bodies; `columns` is
+/// `first, second`.
+pub(crate) async fn pairs<R: Record>(
+    on: &mut Connection,
+    query: Query<R>,
+    columns: &'static str,
+) -> Result<Vec<(String, String)>> {
+    let rows = on.fetch_all(query.into_select(columns)).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// The names of the records with these ids; an id may come several times.
+pub(crate) async fn names<R: Record>(
+    on: &mut Connection,
+    ids: impl IntoIterator<Item = Uuid>,
+) -> Result<HashMap<Uuid, String>> {
+    let ids: BTreeSet<Uuid> = ids.into_iter().collect();
+    let found = pairs(on, Query::<R>::all().one_of("id", ids), "id, name").await?;
+    found.into_iter().map(|(id, name)| Ok((parse_id::<R>(&id)?, name))).collect()
+}
+
+/// An id as columns hold it.
+pub(crate) fn parse_id<R: Record>(text: &str) -> Result<Uuid> {
+    Uuid::parse_str(text).map_err(|_| ControlError::CorruptRecord {
+        kind: R::TABLE,
+        why: format!("'{text}' is not an id"),
+    })
+}
+
+/// The distinct words of a column; `distinct` is `DISTINCT column`.
+pub(crate) async fn words<R: Record>(
+    on: &mut Connection,
+    query: Query<R>,
+    distinct: &'static str,
+) -> Result<Vec<String>> {
+    let rows = on.fetch_all(query.into_total(distinct)).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 /// How many match.

@@ -5,7 +5,7 @@ use model::event::{Event, ResourceKind};
 use model::host::Host;
 use model::id::ProjectId;
 use model::operation::Operation;
-use model::order::{Chap, Mode};
+use model::order::Chap;
 use model::pool::Pool;
 use model::project::Project;
 use model::snapshot::Snapshot;
@@ -131,8 +131,9 @@ record!(AttachmentRecord, Attachment, "attachments", |record| {
     columns: {
         "project": record.attachment.project, "volume": record.attachment.volume,
         "host": record.attachment.host, "state": record.attachment.state.word(),
-        "sole_writer": (record.attachment.mode == Mode::ReadWrite && !record.multiattach)
+        "sole_writer": (record.attachment.may_write() && !record.multiattach)
             .then_some(record.attachment.volume),
+        "may_write": record.attachment.may_write(),
     }
 });
 record!(Operation, Operation, "operations", |operation| {
@@ -142,7 +143,7 @@ record!(Operation, Operation, "operations", |operation| {
         "state": operation.state.word(),
     }
 });
-record!(Event, Operation, "events", |event| {
+record!(Event, Event, "events", |event| {
     id: event.id.0, name: event.id.to_string(), project: event.project,
     columns: {
         "at_ms": event.at_ms, "project": event.project, "actor_name": event.actor_name.as_str(),

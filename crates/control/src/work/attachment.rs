@@ -7,7 +7,7 @@ use model::id::AttachmentId;
 use model::order::{Access, Order, OrderError, Report};
 
 use super::{Outcome, is_final};
-use crate::attachment::settle;
+use crate::attachment::{mode_word, settle};
 use crate::board::Claim;
 use crate::caller::Caller;
 use crate::catalog::{self, AttachmentRecord};
@@ -20,7 +20,11 @@ impl Inner {
             return Ok(Outcome::Nothing);
         };
         let from = record.attachment.state;
-        if !matches!(from, AttachmentState::Attaching | AttachmentState::Attached) {
+        let wants_in = matches!(
+            from,
+            AttachmentState::Attaching | AttachmentState::Attached | AttachmentState::Changing
+        );
+        if !wants_in {
             return Ok(Outcome::Nothing);
         }
         let Some(host) = self.read_one::<Host>(record.attachment.host.0).await? else {
@@ -32,7 +36,7 @@ impl Inner {
             host: host.id,
             host_name: host.name,
             initiators: host.initiators,
-            mode: record.attachment.mode,
+            mode: record.attachment.wanted_mode(),
             chap: record.chap,
         };
         let answer = match self.node.order(Order::Attach { access }).await {
@@ -43,7 +47,8 @@ impl Inner {
             Err(error) => Err(error),
         };
         match answer {
-            Err(error) if !is_final(&error, claim) => {
+            // Whether the host may write is never left open: a change is sent until it is through.
+            Err(error) if from == AttachmentState::Changing || !is_final(&error, claim) => {
                 self.attachment_fault(id, &error).await?;
                 Ok(Outcome::Retry(error.into()))
             }
@@ -66,6 +71,7 @@ impl Inner {
             return Ok(Outcome::Nothing);
         }
         record.attachment.fault = answer.as_ref().err().map(ToString::to_string);
+        record.attachment.mode = record.attachment.wanted_mode();
         record.attachment.state = match &answer {
             Ok(_) => AttachmentState::Attached,
             Err(_) => AttachmentState::Error,
@@ -76,11 +82,15 @@ impl Inner {
         catalog::update(&mut tx, &record).await?;
         settle(&mut tx, record.attachment.volume).await?;
         if record.attachment.state != from {
-            let (result, detail) = match &answer {
+            let (result, mut detail) = match &answer {
                 Ok(connection) => (EventResult::Done, connection.target.clone()),
                 Err(error) => (EventResult::Failed, error.to_string()),
             };
-            let action = "attachment.attached";
+            let mut action = "attachment.attached";
+            if from == AttachmentState::Changing {
+                action = "attachment.updated";
+                detail = mode_word(record.attachment.mode).to_owned();
+            }
             self.record(&mut tx, &Caller::system(), &record, action, result, detail).await?;
         }
         tx.commit().await?;

@@ -175,6 +175,7 @@ impl Inner {
         if operation.cancel_requested {
             return Ok(Err(OrderError::Cancelled));
         }
+        let again = operation.state == OperationState::Running;
         if operation.state.may_become(OperationState::Running) {
             operation.state = OperationState::Running;
             catalog::update(&mut tx, &operation).await?;
@@ -193,7 +194,19 @@ impl Inner {
                 return Ok(Err(OrderError::Refused { why }));
             }
         };
-        Ok(self.node.order(order).await.map(drop))
+        let exports = matches!(order, Order::ExportImage { .. });
+        let answer = self.node.order(order).await.map(drop);
+        Ok(answer.map_err(|error| match error {
+            // The file is there because the first try made it: what it holds, nobody can tell.
+            OrderError::Refused { why } if exports && again => {
+                let why = format!(
+                    "the export was interrupted, and its file may be incomplete: {why}; then \
+                     export again"
+                );
+                OrderError::Refused { why }
+            }
+            other => other,
+        }))
     }
 
     /// Note the end of the work, if the volume still waits for it.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use control::NodeLink;
 use model::id::{AttachmentId, PoolId, SnapshotId, VolumeId};
-use model::order::{Access, Found, Order, OrderError, PoolUsage, Report, ReservationView, Source};
+use model::order::{
+    Access, Found, Mode, Order, OrderError, PoolUsage, Report, ReservationView, Source,
+};
 use model::size::ByteSize;
 
 #[derive(Default)]
@@ -20,6 +22,8 @@ struct State {
     /// Lost by a restart.
     open: HashSet<PoolId>,
     let_in: HashMap<AttachmentId, Access>,
+    /// How many hosts could write to a volume at the same time, at the most.
+    most_writers: HashMap<VolumeId, usize>,
     /// On disk.
     volumes: HashMap<VolumeId, (PoolId, ByteSize)>,
     snapshots: HashMap<SnapshotId, VolumeId>,
@@ -110,6 +114,9 @@ impl FakeNode {
     }
     pub(crate) fn access(&self, attachment: AttachmentId) -> Option<Access> {
         self.lock().let_in.get(&attachment).cloned()
+    }
+    pub(crate) fn most_writers(&self, volume: VolumeId) -> usize {
+        self.lock().most_writers.get(&volume).copied().unwrap_or_default()
     }
     pub(crate) fn let_in(&self) -> usize {
         self.lock().let_in.len()
@@ -237,10 +244,14 @@ impl State {
         self.must(known, format!("attach of no volume {}", access.volume));
         self.must(!self.gone.contains(&id.0), format!("{id} let in after it was cut off"));
         if let Some(before) = self.let_in.get(&id) {
-            let same = before == access;
+            let same = Access { mode: access.mode, ..before.clone() } == *access;
             self.must(same, format!("{id} attached again as something else"));
         }
         self.let_in.insert(id, access.clone());
+        let writes = |a: &&Access| a.volume == access.volume && a.mode == Mode::ReadWrite;
+        let writers = self.let_in.values().filter(writes).count();
+        let most = self.most_writers.entry(access.volume).or_default();
+        *most = writers.max(*most);
         let target = format!("iqn.2026-11.io.commonhold:volume-{}", access.volume);
         Ok(Report::Attached { target, portals: vec!["127.0.0.1:3260".to_owned()], lun: 0 })
     }

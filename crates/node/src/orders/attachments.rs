@@ -26,7 +26,7 @@ impl State {
         journal: bool,
     ) -> Result<Report, OrderError> {
         let volume = access.volume;
-        let (unit, changed) = loop {
+        let mut states = loop {
             {
                 let _turn = self.shared_turn(volume).await;
                 if let Some(unit) = self.shared.book.unit(volume) {
@@ -34,19 +34,18 @@ impl State {
                     if journal {
                         self.shared.journal.save_attachment(io, &access).await.map_err(failed)?;
                     }
-                    let changed = self.shared.book.admit(&unit, access.clone());
-                    break (unit, changed);
+                    let admit = || self.shared.book.admit(&unit, access.clone());
+                    break unit.nexuses_at(access.attachment, admit);
                 }
             }
             // Closed again before this host was in it: once more.
             self.open_unit(io, volume).await?;
         };
-        if changed {
-            // Other names, another mode: who is logged in under the old terms logs in again.
-            let mut states = unit.nexuses_of(access.attachment);
-            states.retain(|state| *state.access != access);
-            end_sessions(&states, None).await;
-        }
+        // Other names, another mode: who is logged in under the old terms logs in again. The gate
+        // goes over to the new login: should it be as quick as that, its command is sent again.
+        states.retain(|state| *state.access != access);
+        let why = "the terms of the attachment have changed";
+        end_sessions(&states, None, (Fate::TaskAborted, why)).await;
         let portals = self.shared.book.portals();
         Ok(Report::Attached { target: target_name(volume), portals, lun: 0 })
     }
@@ -97,7 +96,8 @@ impl State {
         let (mut sessions, mut registrations) = (0, 0);
         let unit = self.shared.book.unit(volume);
         if let Some(unit) = &unit {
-            sessions = end_sessions(&unit.nexuses_of(attachment), grace).await;
+            let why = if grace.is_some() { "the host was detached" } else { "the host was fenced" };
+            sessions = end_sessions(&unit.nexuses_of(attachment), grace, (Fate::Silent, why)).await;
         }
         if let (Some(unit), Some(access)) = (&unit, &access) {
             let action = if grace.is_some() { "detach" } else { "fence" };
@@ -144,7 +144,11 @@ impl State {
 
 /// End the sessions of these nexuses, of which no new ones are let in; returns when nothing of them
 /// can land any more. Gives the number of sessions.
-async fn end_sessions(states: &[Arc<NexusState>], grace: Option<Duration>) -> u32 {
+async fn end_sessions(
+    states: &[Arc<NexusState>],
+    grace: Option<Duration>,
+    (fate, why): (Fate, &'static str),
+) -> u32 {
     let links: Vec<_> = states.iter().filter_map(|state| state.session()).collect();
     if let Some(grace) = grace {
         let seconds = u16::try_from(grace.as_secs()).unwrap_or(u16::MAX);
@@ -159,8 +163,7 @@ async fn end_sessions(states: &[Arc<NexusState>], grace: Option<Duration>) -> u3
         // A host that does not log out in time is cut off like a fenced one.
         let _ = tokio::time::timeout(grace, all_gone).await;
     }
-    let draining: Vec<_> = states.iter().map(|state| state.gate.close(Fate::Silent)).collect();
-    let why = if grace.is_some() { "the host was detached" } else { "the host was fenced" };
+    let draining: Vec<_> = states.iter().map(|state| state.gate.close(fate)).collect();
     for link in &links {
         link.signal(Signal::Close { why });
     }

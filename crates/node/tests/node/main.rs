@@ -14,6 +14,7 @@ mod identity;
 mod limits;
 mod logins;
 mod medium;
+mod modes;
 mod strangers;
 mod tasks;
 mod world;

@@ -3,9 +3,12 @@
 use api::Page;
 use api::attachment::{
     Attachment, AttachmentQuery, CreateAttachments, CreatedAttachment, CreatedAttachments, Fenced,
+    UpdateAttachment,
 };
 use axum::extract::State;
-use control::{AttachmentCreate, AttachmentCreated, AttachmentFilter, AttachmentView};
+use control::{
+    AttachmentCreate, AttachmentCreated, AttachmentFilter, AttachmentUpdate, AttachmentView,
+};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -17,7 +20,7 @@ use crate::extract::{Json, Path, Query};
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(attachment_create, attachment_list))
-        .routes(routes!(attachment_show, attachment_delete))
+        .routes(routes!(attachment_show, attachment_update, attachment_delete))
         .routes(routes!(attachment_fence))
 }
 
@@ -71,6 +74,25 @@ async fn attachment_show(
     Path(attachment): Path<String>,
 ) -> Answer<Attachment> {
     found(view(app.control.attachment_get(&signed.caller, &attachment).await?))
+}
+
+/// Change the mode. Answers when the target enforces the new one: after a change to `ro` no write
+/// of the host lands any more.
+#[utoipa::path(
+    patch, path = "/v1/attachments/{attachment}", tag = "attachment",
+    responses((status = 200, description = "Changed", body = Attachment), Refusals)
+)]
+async fn attachment_update(
+    State(app): State<Shared>,
+    signed: Signed,
+    Path(attachment): Path<String>,
+    Json(change): Json<UpdateAttachment>,
+) -> Answer<Attachment> {
+    let change = AttachmentUpdate {
+        mode: change.mode.map(Into::into),
+        accept_data_loss: change.accept_data_loss,
+    };
+    found(view(app.control.attachment_update(&signed.caller, &attachment, change).await?))
 }
 
 /// Detach: let the host's running commands end, then close its sessions.

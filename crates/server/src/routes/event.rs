@@ -7,13 +7,13 @@ use control::EventFilter;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Answer, Refusals, page, paging};
+use super::{Answer, Refusals, found, page, paging};
 use crate::Shared;
 use crate::auth::Signed;
-use crate::extract::Query;
+use crate::extract::{Path, Query};
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new().routes(routes!(event_list))
+    OpenApiRouter::new().routes(routes!(event_list)).routes(routes!(event_show))
 }
 
 /// The audit trail, newest first.
@@ -39,4 +39,17 @@ async fn event_list(
         paging: paging(query.limit, query.marker),
     };
     page(app.control.event_list(&signed.caller, &filter).await?, Event::from)
+}
+
+/// One event.
+#[utoipa::path(
+    get, path = "/v1/events/{event}", tag = "event",
+    responses((status = 200, description = "The event", body = Event), Refusals)
+)]
+async fn event_show(
+    State(app): State<Shared>,
+    signed: Signed,
+    Path(event): Path<String>,
+) -> Answer<Event> {
+    found(app.control.event_get(&signed.caller, &event).await?.into())
 }

@@ -1,12 +1,12 @@
 //! Every verb of the typed client, against the running service.
 
-use api::attachment::{AttachmentQuery, CreateAttachments, Mode};
+use api::attachment::{AttachmentQuery, CreateAttachments, Mode, UpdateAttachment};
 use api::event::EventQuery;
 use api::host::{CreateHost, Host, UpdateHost};
 use api::pool::{CreatePool, PoolQuery, UpdatePool};
 use api::project::{CreateProject, QuotaChange, UpdateProject};
 use api::snapshot::{CreateSnapshot, SnapshotQuery, UpdateSnapshot};
-use api::token::{CreateToken, TokenQuery};
+use api::token::{CreateToken, TokenQuery, UpdateToken};
 use api::user::{CreateUser, Role, UpdateUser, UserQuery};
 use api::volume::{
     CreateVolume, DeleteVolume, ExportVolume, GrowVolume, ImageFile, ImageFormat, Origin,
@@ -99,7 +99,16 @@ async fn projects_users_and_tokens() {
         as_ann.every(&TokenQuery::default()).await.unwrap(),
         std::slice::from_ref(&made.token)
     );
-    admin.token_delete(&made.token.id.to_string()).await.unwrap();
+    let id = made.token.id.to_string();
+    let change = UpdateToken { description: Some("cd".into()), expires_in_seconds: Some(60) };
+    let changed = as_ann.token_update(&id, &change).await.unwrap();
+    assert_eq!((changed.description.as_str(), changed.expires_at.is_some()), ("cd", true));
+    assert_eq!(admin.token_show(&id).await.unwrap(), changed);
+    let own = &admin.every(&TokenQuery::default()).await.unwrap()[0].id.to_string();
+    refused(as_ann.token_show(own).await, 404, "token_not_found");
+    refused(as_ann.token_update(own, &change).await, 404, "token_not_found");
+    admin.token_delete(&id).await.unwrap();
+    refused(admin.token_update(&id, &change).await, 409, "token_revoked");
     refused(as_ann.whoami().await, 401, "token_unknown");
 
     admin.user_delete("ann").await.unwrap();
@@ -285,6 +294,11 @@ async fn hosts_attachments_and_reservations() {
     admin.volume_reservations_clear("v").await.unwrap();
     assert!(admin.volume_reservations("v").await.unwrap().registrants.is_empty());
 
+    let to = |mode| UpdateAttachment { mode: Some(mode), ..UpdateAttachment::default() };
+    let changed = admin.attachment_update(&id, &to(Mode::ReadOnly)).await.unwrap();
+    assert_eq!((changed.mode, changed.state.as_str()), (Mode::ReadOnly, "attached"));
+    let changed = admin.attachment_update(&id, &to(Mode::ReadWrite)).await.unwrap();
+    assert_eq!(changed.mode, Mode::ReadWrite);
     let fenced = admin.attachment_fence(&id).await.unwrap();
     assert_eq!((fenced.sessions_closed, fenced.registrations_removed), (1, 1));
     assert_eq!(world.node.accesses().len(), 1, "the node lets only the other host in");
@@ -301,6 +315,8 @@ async fn hosts_attachments_and_reservations() {
         events.iter().any(|event| event.actor == "admin" && event.from == "127.0.0.1"),
         "{events:?}"
     );
+    assert_eq!(admin.event_show(&events[0].id.to_string()).await.unwrap(), events[0]);
+    refused(admin.event_show("nothing").await, 404, "event_not_found");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -100,11 +100,12 @@ fuzz_target!(|input: &[u8]| {
     let mut now = std::time::Duration::ZERO;
     for part in stream.chunks(usize::from(piece) * 8 + 1) {
         waiting.extend_from_slice(part);
-        let mut opened = true;
-        while std::mem::take(&mut opened) {
+        let mut again = true;
+        while std::mem::take(&mut again) {
             let mut events = Vec::new();
             let received = target.receive(&mut waiting, &book, &mut events);
-            opened = events.iter().any(|event| matches!(event, Event::SessionOpening { .. }));
+            again = events.iter().any(|event| matches!(event, Event::SessionOpening { .. }))
+                || target.is_paused();
             events.into_iter().for_each(|event| shell.act(&mut target, event));
             for task in target.failed_tasks() {
                 assert!(!target.is_live(task));

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use crate::digest::{Digests, crc32c};
-use crate::pdu::{Header, padding};
+use crate::pdu::{HEADER_BYTES, Header, padding};
 
 /// Data up to this size is copied behind its header: one piece fewer costs more than the copy.
 const COPIED_BYTES_MAX: usize = 512;
@@ -19,6 +19,8 @@ pub struct Outbox {
     /// Headers and small data that are not in the queue yet.
     tail: BytesMut,
     digests: Digests,
+    /// Bytes pushed since the shell last looked.
+    fresh: usize,
 }
 
 impl Outbox {
@@ -39,6 +41,7 @@ impl Outbox {
             self.seal();
             self.tail.reserve(BLOCK_BYTES);
         }
+        self.fresh += HEADER_BYTES + ahs.len() + length;
         self.tail.extend_from_slice(&header.0);
         self.tail.extend_from_slice(ahs);
         if self.digests.header {
@@ -61,7 +64,14 @@ impl Outbox {
     /// The pieces to send, oldest first. The shell takes from the front what it has written.
     pub fn pieces(&mut self) -> &mut VecDeque<Bytes> {
         self.seal();
+        self.fresh = 0;
         &mut self.queue
+    }
+
+    /// How many bytes were pushed since [`Self::pieces`] was last called, roughly.
+    #[must_use]
+    pub fn fresh_bytes(&self) -> usize {
+        self.fresh
     }
 
     /// How many bytes wait.

@@ -4,9 +4,13 @@
 mod harness;
 
 use bytes::{Bytes, BytesMut};
-use harness::{World, connection, nonce, open_book, options, payload, read10, write10};
+use harness::{Book, World, connection, nonce, open_book, options, payload, read10, wire, write10};
 use iscsi::initiator::{Data, Initiator};
-use iscsi::target::{Answer, Connection, DataOut, Event, Settings};
+use iscsi::pdu::NO_TAG;
+use iscsi::pdu::command::{Attribute, ScsiCommand};
+use iscsi::pdu::task_management::{TaskManagementRequest, TmfFunction};
+use iscsi::pdu::text::TextRequest;
+use iscsi::target::{Answer, Connection, DataOut, Event, Fatal, Settings};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -162,6 +166,96 @@ fn mutated_answers_at_the_initiator() {
             }
         }
     }
+}
+
+/// A few bytes of request had an answer of any length, and one receive buffer holds thousands.
+#[test]
+fn long_answers_to_short_requests_wait_for_the_socket() {
+    let mut world = World::logged_in(1);
+    let name = "iqn.2026-11.io.commonhold:volume-1";
+    let mut input = BytesMut::new();
+    for number in 0..4000_u32 {
+        let request = TextRequest {
+            immediate: true,
+            final_: true,
+            continues: false,
+            lun: 0,
+            itt: number,
+            ttt: NO_TAG,
+            cmd_sn: 1,
+            exp_stat_sn: 0,
+        };
+        input
+            .extend_from_slice(&wire(request.encode(), format!("SendTargets={name}\0").as_bytes()));
+    }
+    let portals = (0..200).map(|port| (format!("192.0.2.1:{port}"), 1)).collect();
+    let targets = vec![iscsi::target::TargetRecord { name: name.to_owned(), portals }];
+    let book = Book { targets, ..open_book() };
+    let (mut answered, mut turns) = (0, 0);
+    loop {
+        world.target.receive(&mut input, &book, &mut Vec::new()).unwrap();
+        let waiting: usize = world.target.outgoing().drain(..).map(|piece| piece.len()).sum();
+        assert!(waiting < 1 << 20, "{waiting} bytes wait");
+        (answered, turns) = (answered + waiting, turns + 1);
+        if !world.target.is_paused() {
+            break;
+        }
+    }
+    assert!(input.is_empty() && answered > 4000 * 4000 && turns > 16, "{answered}, {turns}");
+}
+
+/// Requests ahead of their turn were kept with all their data, whole receive buffers of it.
+#[test]
+fn requests_ahead_of_their_turn_bring_little_data() {
+    let mut world = World::logged_in(1);
+    let (mut taken, data) = (0, vec![1; 32 << 10]);
+    for number in 2..100_u32 {
+        let command = ScsiCommand {
+            immediate: false,
+            final_: true,
+            read: false,
+            write: true,
+            attribute: Attribute::Simple,
+            lun: 0,
+            itt: number,
+            expected_bytes: 32 << 10,
+            cmd_sn: number,
+            exp_stat_sn: 0,
+            cdb: [0; 16],
+        };
+        let mut input = BytesMut::from(&wire(command.encode(), &data)[..]);
+        match world.target.receive(&mut input, &open_book(), &mut Vec::new()) {
+            Ok(()) => taken += data.len(),
+            Err(error) => {
+                assert!(matches!(error, Fatal::Protocol(_)), "{error}");
+                break;
+            }
+        }
+    }
+    assert_eq!(taken, 256 << 10);
+}
+
+/// Task management functions took no place in the window, and each could wait for commands.
+#[test]
+fn task_management_functions_under_way_are_few() {
+    let mut world = World::logged_in(1);
+    let mut events = Vec::new();
+    for number in 0..1000_u32 {
+        let request = TaskManagementRequest {
+            immediate: true,
+            function: Some(TmfFunction::LogicalUnitReset),
+            lun: 0,
+            itt: number,
+            referenced: NO_TAG,
+            cmd_sn: 1,
+            exp_stat_sn: 0,
+            ref_cmd_sn: 0,
+        };
+        let mut input = BytesMut::from(&wire(request.encode(), &[])[..]);
+        world.target.receive(&mut input, &open_book(), &mut events).unwrap();
+    }
+    assert_eq!(events.len(), 32);
+    world.target.task_management_done(0, iscsi::target::TmfResponse::Complete);
 }
 
 proptest! {

@@ -24,6 +24,10 @@ use crate::pdu::login::LoginStatus;
 use crate::pdu::logout::LogoutResult;
 use crate::pdu::notice::AsyncEvent;
 
+/// While so much waits that the shell has not looked at, no further PDU is taken: a short request
+/// can have a long answer, and a receive buffer holds many requests.
+const FRESH_BYTES_MAX: usize = 512 << 10;
+
 /// Random bytes, for challenges.
 pub type Nonce = Box<dyn FnMut(&mut [u8]) + Send>;
 
@@ -58,6 +62,7 @@ pub struct Connection {
     outbox: Outbox,
     rules: Rules,
     wanted: usize,
+    paused: bool,
     phase: Phase,
     pulse: Pulse,
 }
@@ -69,7 +74,7 @@ impl Connection {
         let phase = Phase::Login(Box::new(Login::new(&settings)));
         let rules = Rules { digests: Digests::default(), data_bytes_max: LOGIN_SEGMENT_BYTES };
         let (outbox, pulse) = (Outbox::default(), Pulse::default());
-        Self { settings, peer, local, nonce, outbox, rules, wanted: 0, phase, pulse }
+        Self { settings, peer, local, nonce, outbox, rules, wanted: 0, paused: false, phase, pulse }
     }
 
     /// The initiator's address.
@@ -87,7 +92,7 @@ impl Connection {
     /// Take whole PDUs off the receive buffer and append what they mean to `events`.
     ///
     /// Stops after [`Event::SessionOpening`]: call it again, even without new input, after the
-    /// answer.
+    /// answer. Stops, too, when the answers grow: see [`Self::is_paused`].
     ///
     /// # Errors
     /// [`Fatal`]: send what is queued, then drop the connection.
@@ -121,6 +126,10 @@ impl Connection {
                     return Err(Fatal::Closed);
                 }
                 Phase::Login(_) | Phase::Full(_) => {}
+            }
+            self.paused = self.outbox.fresh_bytes() > FRESH_BYTES_MAX;
+            if self.paused {
+                return Ok(());
             }
             let frame = match frame::take(input, self.rules)? {
                 Taken::Whole(frame) => frame,
@@ -187,6 +196,13 @@ impl Connection {
     #[must_use]
     pub fn wanted(&self) -> usize {
         self.wanted
+    }
+
+    /// PDUs were left in the receive buffer, because much waits to be sent: call
+    /// [`Self::receive`] again, even without new input, once it is.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused
     }
 
     /// Bytes to send, oldest first; the shell takes off what it has written.
@@ -260,9 +276,19 @@ impl Connection {
         }
     }
 
+    /// How much data-out of a [`super::DataOut::Pending`] command is here, and whether more is on
+    /// its way that was not asked for.
+    #[must_use]
+    pub fn unasked(&self, task: TaskId) -> (u32, bool) {
+        let Phase::Full(full) = &self.phase else { return (0, false) };
+        let live = full.tasks.get(&task.itt).filter(|live| live.id == task);
+        live.and_then(|live| live.inbound.as_ref()).map_or((0, false), |inbound| inbound.unasked())
+    }
+
     /// Answer to [`Event::TaskManagement`].
     pub fn task_management_done(&mut self, itt: u32, response: TmfResponse) {
         if let Phase::Full(full) = &mut self.phase {
+            full.managing = full.managing.saturating_sub(1);
             full.task_management_done(itt, response, &mut self.outbox);
         }
     }

@@ -22,6 +22,9 @@ use crate::pdu::{Header, NO_TAG, Numbers, Residual};
 /// Immediate commands that may be live beyond the window.
 pub(super) const IMMEDIATE_TASKS_MAX: usize = 16;
 
+/// Task management functions that may be under way.
+pub(super) const MANAGING_MAX: usize = 32;
+
 /// One live command.
 #[derive(Debug)]
 pub(super) struct Task {
@@ -55,6 +58,8 @@ pub(super) struct Full {
     pub(super) ping: Option<u32>,
     /// Tasks that were ended here and not by the shell, for it to learn.
     pub(super) failed: Vec<TaskId>,
+    /// Task management functions that the shell has not answered yet.
+    pub(super) managing: usize,
     /// A logout was asked for: nothing new is begun.
     pub(super) leaving: bool,
 }
@@ -77,6 +82,7 @@ impl Full {
             exchange: None,
             ping: None,
             failed: Vec::new(),
+            managing: 0,
             leaving: false,
         }
     }

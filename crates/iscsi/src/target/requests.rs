@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::full::{Full, IMMEDIATE_TASKS_MAX, Task};
+use super::full::{Full, IMMEDIATE_TASKS_MAX, MANAGING_MAX, Task};
 use super::transfer::{Inbound, Progress};
 use super::window::Place;
 use super::{
@@ -82,8 +82,9 @@ impl Full {
         match self.window.place(frame.header.cmd_sn()) {
             Place::Outside => return Ok(()),
             Place::Early => {
-                self.window.hold(frame);
-                return Ok(());
+                let kept = self.window.hold(frame);
+                let much = "commands ahead of their turn bring too much data";
+                return if kept { Ok(()) } else { Err(Fatal::Protocol(much)) };
             }
             Place::Due => {}
         }
@@ -285,6 +286,8 @@ impl Full {
             Some(TmfFunction::AbortTask) if self.window.cancel(request.referenced) => {
                 Some(TmfResponse::Complete)
             }
+            // Each may wait for commands to end, and none of them takes a place in the window.
+            Some(_) if self.managing >= MANAGING_MAX => Some(TmfResponse::Rejected),
             Some(_) => None,
         };
         if let Some(response) = at_once {
@@ -293,6 +296,7 @@ impl Full {
         let Some(function) = request.function else { return };
         let task = self.tasks.get(&request.referenced).filter(|task| task.lun == request.lun);
         let referenced = task.filter(|_| function == TmfFunction::AbortTask).map(|task| task.id);
+        self.managing += 1;
         around.events.push(Event::TaskManagement { itt, function, lun: request.lun, referenced });
     }
 

@@ -11,10 +11,14 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::pdu::NO_TAG;
 use crate::pdu::data::DataOut;
+
+/// Data up to this size is gathered into pieces of its own: as it arrives it is a slice of a
+/// receive buffer, and would keep all of that from being freed for as long as the command waits.
+const GATHERED_BYTES_MAX: usize = 16 << 10;
 
 /// The initiator sent data out of order, too much, or marked the end of a burst wrongly.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +46,8 @@ pub(super) struct Request {
 #[derive(Debug)]
 pub(super) struct Inbound {
     parts: Vec<Bytes>,
+    /// Small data behind the parts.
+    tail: BytesMut,
     received: u32,
     requested: u32,
     /// How much is wanted: the expected length, or less when the CDB asks for less.
@@ -66,8 +72,9 @@ impl Inbound {
     /// `unsolicited_end`: where unsolicited Data-Out may reach to, if some follows.
     pub(super) fn new(immediate: Bytes, expected: u32, unsolicited_end: Option<u32>) -> Self {
         let received = u32::try_from(immediate.len()).unwrap_or(expected);
-        Self {
-            parts: if immediate.is_empty() { Vec::new() } else { vec![immediate] },
+        let mut inbound = Self {
+            parts: Vec::new(),
+            tail: BytesMut::new(),
             received,
             requested: received,
             wanted: expected,
@@ -75,7 +82,29 @@ impl Inbound {
             bursts: VecDeque::new(),
             accepted: false,
             r2ts: 0,
+        };
+        inbound.keep(immediate);
+        inbound
+    }
+
+    fn keep(&mut self, data: Bytes) {
+        if data.len() <= GATHERED_BYTES_MAX {
+            self.tail.extend_from_slice(&data);
+            return;
         }
+        self.seal();
+        self.parts.push(data);
+    }
+
+    fn seal(&mut self) {
+        if !self.tail.is_empty() {
+            self.parts.push(std::mem::take(&mut self.tail).freeze());
+        }
+    }
+
+    /// How much is here, and whether unsolicited data is still on its way.
+    pub(super) fn unasked(&self) -> (u32, bool) {
+        (self.received, self.unsolicited.is_some())
     }
 
     /// Take one PDU's data.
@@ -106,9 +135,7 @@ impl Inbound {
         }
         burst.data_sn = burst.data_sn.wrapping_add(1);
         self.received = end;
-        if !data.is_empty() {
-            self.parts.push(data);
-        }
+        self.keep(data);
         if !pdu.final_ {
             return Ok(Progress::More);
         }
@@ -153,6 +180,7 @@ impl Inbound {
 
     /// The data, in order.
     pub(super) fn take(&mut self) -> Vec<Bytes> {
+        self.seal();
         std::mem::take(&mut self.parts)
     }
 }
@@ -162,4 +190,33 @@ impl Inbound {
 pub(super) struct RequestRules {
     pub(super) burst_bytes_max: u32,
     pub(super) outstanding_max: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+
+    /// Data of a command that waited kept a whole receive buffer for each of its pieces.
+    #[test]
+    fn small_pieces_keep_no_receive_buffer() {
+        let mut inbound = Inbound::new(Bytes::new(), 1 << 20, None);
+        inbound.accept(1 << 20);
+        let rules = RequestRules { burst_bytes_max: 1 << 20, outstanding_max: 1 };
+        let asked = inbound.request(&rules, 7).unwrap();
+        let mut sent = Vec::new();
+        for data_sn in 0..2048_u32 {
+            let buffer = BytesMut::from(&vec![data_sn.to_le_bytes()[0]; 65_536][..]).freeze();
+            let (itt, exp_stat_sn, lun) = (1, 0, 0);
+            let (ttt, offset, final_) = (asked.ttt, data_sn * 512, data_sn == 2047);
+            let pdu = DataOut { final_, lun, itt, ttt, exp_stat_sn, data_sn, offset };
+            sent.extend_from_slice(&buffer[..512]);
+            inbound.receive(&pdu, buffer.slice(..512)).unwrap();
+            assert!(buffer.is_unique(), "piece {data_sn} keeps its buffer");
+        }
+        assert!(inbound.is_complete());
+        let parts = inbound.take();
+        assert_eq!((parts.len(), parts.concat()), (1, sent));
+    }
 }

@@ -4,8 +4,14 @@
 //! task, so MaxCmdSN stays; a task's end moves it up. It never goes back, as the standard demands.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use bytes::Bytes;
 
 use crate::pdu::frame::Frame;
+
+/// Most data of requests that wait for their turn.
+const HELD_BYTES_MAX: usize = 256 << 10;
 
 /// Where a CmdSN stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,13 +30,21 @@ pub(super) struct Window {
     live: u32,
     /// Requests that came early, by their distance from `origin`; None: cancelled meanwhile.
     held: BTreeMap<u32, Option<Frame>>,
+    held_bytes: usize,
     origin: u32,
 }
 
 impl Window {
     pub(super) fn new(first: u32, width: u32) -> Self {
         let width = width.clamp(1, 1 << 16);
-        Self { expected: first, width, live: 0, held: BTreeMap::new(), origin: first }
+        Self {
+            expected: first,
+            width,
+            live: 0,
+            held: BTreeMap::new(),
+            held_bytes: 0,
+            origin: first,
+        }
     }
 
     pub(super) fn expected(&self) -> u32 {
@@ -63,10 +77,24 @@ impl Window {
         self.live = self.live.saturating_sub(1);
     }
 
-    /// Keep an early request; the first of its number stays.
-    pub(super) fn hold(&mut self, frame: Frame) {
+    /// Keep an early request; the first of its number stays. False: they bring too much data.
+    ///
+    /// On one connection requests come in order (RFC 7143 4.2.2.1), so nobody honest needs much
+    /// room here. What is kept is a copy: it does not hold the receive buffer.
+    #[must_use]
+    pub(super) fn hold(&mut self, mut frame: Frame) -> bool {
         let at = frame.header.cmd_sn().wrapping_sub(self.origin);
-        self.held.entry(at).or_insert(Some(frame));
+        if let Entry::Vacant(place) = self.held.entry(at) {
+            let bytes = frame.data.len();
+            if self.held_bytes + bytes > HELD_BYTES_MAX {
+                return false;
+            }
+            self.held_bytes += bytes;
+            frame.data = Bytes::copy_from_slice(&frame.data);
+            frame.ahs = Bytes::copy_from_slice(&frame.ahs);
+            place.insert(Some(frame));
+        }
+        true
     }
 
     /// The request that has become due by the last advance, if it was held. `Some(None)`: its
@@ -75,15 +103,18 @@ impl Window {
         if self.held.is_empty() {
             return None;
         }
-        self.held.remove(&self.expected.wrapping_sub(self.origin))
+        let due = self.held.remove(&self.expected.wrapping_sub(self.origin))?;
+        self.held_bytes -= due.as_ref().map_or(0, |frame| frame.data.len());
+        Some(due)
     }
 
     /// Cancel a held command by its tag. True when there was one.
     pub(super) fn cancel(&mut self, itt: u32) -> bool {
         let of_task = |frame: &Option<Frame>| frame.as_ref().is_some_and(|f| f.header.itt() == itt);
         match self.held.values_mut().find(|frame| of_task(frame)) {
-            Some(frame) => {
-                *frame = None;
+            Some(place) => {
+                let frame = place.take();
+                self.held_bytes -= frame.map_or(0, |frame| frame.data.len());
                 true
             }
             None => false,

@@ -76,6 +76,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
 
 fn settings(directory: &std::path::Path) -> ServeSettings {
     let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let limits = node::Limits::default();
     ServeSettings {
         data: directory.to_owned(),
         listen: any,
@@ -85,6 +86,9 @@ fn settings(directory: &std::path::Path) -> ServeSettings {
         io: IoMode::Cached,
         event_days: None,
         workers: 0,
+        places: limits.places,
+        buffers: ByteSize(limits.buffer_bytes),
+        api_connections: 64,
         log: "off".to_owned(),
         log_format: crate::settings::LogFormat::Text,
         client_file: false,

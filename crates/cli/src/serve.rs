@@ -43,6 +43,7 @@ pub(crate) struct Daemon {
     control: Control,
     link: Arc<Link>,
     listener: TcpListener,
+    limits: server::Limits,
     /// Where the API listens.
     pub(crate) api: SocketAddr,
     /// Where the iSCSI portals listen.
@@ -83,7 +84,8 @@ impl Daemon {
             hint: Some("Is another service running there? Choose with --listen.".into()),
         })?;
         let api = listener.local_addr().map_err(|why| at(data, &why))?;
-        let node = Node::start(node_settings(settings), world.clone()).await;
+        let descriptors = env::raise_descriptor_limit();
+        let node = Node::start(node_settings(settings, descriptors), world.clone()).await;
         let node = node.map_err(|why| Failure::Serve {
             message: why.to_string(),
             hint: Some("Choose the portals with --portals.".into()),
@@ -101,7 +103,9 @@ impl Daemon {
             Control::open(wanted, node_link, world.clock, world.random).await.map_err(refused)?;
         control.start();
         tokio::spawn(record_notices(control.clone(), notices));
-        let daemon = Self { control, link, listener, api, portals, first_token, _lock: lock };
+        let limits = server::Limits { connections: settings.api_connections, descriptors };
+        let daemon =
+            Self { control, link, listener, limits, api, portals, first_token, _lock: lock };
         daemon.ensure_pools(settings).await?;
         Ok(daemon)
     }
@@ -164,7 +168,7 @@ impl Daemon {
         ended: impl Future<Output = ()> + Send,
     ) -> Result<(), Failure> {
         let metrics: Arc<dyn server::MetricsSource> = Arc::clone(&self.link) as _;
-        server::serve(self.listener, self.control.clone(), metrics, async {
+        server::serve(self.listener, self.limits, self.control.clone(), metrics, async {
             ended.await;
             tracing::info!("ending: requests that run may end");
             notify(&[NotifyState::Stopping]);
@@ -178,7 +182,7 @@ impl Daemon {
     }
 }
 
-fn node_settings(settings: &ServeSettings) -> node::Settings {
+fn node_settings(settings: &ServeSettings, descriptors: u64) -> node::Settings {
     node::Settings {
         data_dir: settings.data.join("node"),
         portals: settings.portals.clone(),
@@ -189,6 +193,11 @@ fn node_settings(settings: &ServeSettings) -> node::Settings {
             // One command of a confused initiator fails; its session goes on.
             data_out_disorder: iscsi::target::Disorder::FailTask,
             ..iscsi::target::Settings::default()
+        },
+        limits: node::Limits {
+            places: settings.places,
+            buffer_bytes: settings.buffers.0,
+            descriptors,
         },
     }
 }

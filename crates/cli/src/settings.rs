@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -9,6 +10,7 @@ use api::Client;
 use clap::Args;
 use model::order::IoMode;
 use model::size::ByteSize;
+use node::anteroom::Places;
 use serde::Serialize;
 
 use crate::arguments::GlobalArguments;
@@ -38,13 +40,35 @@ const IO: Key = key("io", Some("cached"), "I/O of the first pool: cached, or dir
 const WORKERS: Key = key("workers", Some("0"), "data-plane threads; 0 is one per core");
 const EVENT_DAYS: Key =
     key("event_days", Some("365"), "how many days events are kept; 0 is for ever");
+const SESSIONS: Key = key("sessions", Some("4096"), "iSCSI sessions at once");
+const LOGINS: Key = key("logins", Some("512"), "iSCSI connections at once that have not logged in");
+const LOGINS_PER_ADDRESS: Key = key("logins_per_address", Some("128"), "the same from one address");
+const BUFFERS: Key =
+    key("buffers", Some("512m"), "memory for the data of commands that are under way");
+const API_CONNECTIONS: Key = key("api_connections", Some("1024"), "connections to the API at once");
 const LOG: Key = key("log", Some("info"), "what is logged, such as info or node=debug,info");
 const LOG_FORMAT: Key = key("log_format", Some("text"), "text or json");
 const CLIENT_FILE: Key =
     key("client_file", Some("true"), "leave a client.toml for the verbs on this machine");
 /// What the daemon needs.
-const SERVE: [Key; 11] =
-    [DATA, LISTEN, PORTALS, CHAP, CAPACITY, IO, WORKERS, EVENT_DAYS, LOG, LOG_FORMAT, CLIENT_FILE];
+const SERVE: [Key; 16] = [
+    DATA,
+    LISTEN,
+    PORTALS,
+    CHAP,
+    CAPACITY,
+    IO,
+    WORKERS,
+    EVENT_DAYS,
+    SESSIONS,
+    LOGINS,
+    LOGINS_PER_ADDRESS,
+    BUFFERS,
+    API_CONNECTIONS,
+    LOG,
+    LOG_FORMAT,
+    CLIENT_FILE,
+];
 
 /// Flags of `serve`. Each setting can also stand in the environment and in a file.
 #[derive(Args, Debug, Default)]
@@ -74,6 +98,21 @@ pub(crate) struct ServeArguments {
     /// How many days events are kept; 0 is for ever [env: COMMONHOLD_EVENT_DAYS] [default: 365]
     #[arg(long, value_name = "DAYS")]
     event_days: Option<String>,
+    /// iSCSI sessions at once [env: COMMONHOLD_SESSIONS] [default: 4096]
+    #[arg(long, value_name = "COUNT")]
+    sessions: Option<String>,
+    /// iSCSI connections at once that have not logged in [env: COMMONHOLD_LOGINS] [default: 512]
+    #[arg(long, value_name = "COUNT")]
+    logins: Option<String>,
+    /// The same from one address [env: COMMONHOLD_LOGINS_PER_ADDRESS] [default: 128]
+    #[arg(long, value_name = "COUNT")]
+    logins_per_address: Option<String>,
+    /// Memory for the data of commands under way [env: COMMONHOLD_BUFFERS] [default: 512m]
+    #[arg(long, value_name = "SIZE")]
+    buffers: Option<String>,
+    /// Connections to the API at once [env: COMMONHOLD_API_CONNECTIONS] [default: 1024]
+    #[arg(long, value_name = "COUNT")]
+    api_connections: Option<String>,
     /// What is logged, such as info or node=debug,info [env: COMMONHOLD_LOG]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -87,7 +126,7 @@ pub(crate) struct ServeArguments {
 
 impl ServeArguments {
     /// In the order of [`SERVE`].
-    fn flags(&self) -> [Option<&str>; 11] {
+    fn flags(&self) -> [Option<&str>; 16] {
         [
             &self.data,
             &self.listen,
@@ -97,6 +136,11 @@ impl ServeArguments {
             &self.io,
             &self.workers,
             &self.event_days,
+            &self.sessions,
+            &self.logins,
+            &self.logins_per_address,
+            &self.buffers,
+            &self.api_connections,
             &self.log,
             &self.log_format,
             &self.client_file,
@@ -178,6 +222,9 @@ pub(crate) struct ServeSettings {
     pub(crate) workers: usize,
     /// `None`: for ever.
     pub(crate) event_days: Option<NonZeroU32>,
+    pub(crate) places: Places,
+    pub(crate) buffers: ByteSize,
+    pub(crate) api_connections: usize,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
     pub(crate) client_file: bool,
@@ -229,11 +276,27 @@ impl ServeSettings {
                 &EVENT_DAYS,
                 arguments.event_days.as_deref(),
             )?),
+            places: places(layers, arguments)?,
+            buffers: needed(layers, &BUFFERS, arguments.buffers.as_deref())?,
+            api_connections: count(layers, &API_CONNECTIONS, &arguments.api_connections)?,
             log: needed(layers, &LOG, arguments.log.as_deref())?,
             log_format: needed(layers, &LOG_FORMAT, arguments.log_format.as_deref())?,
             client_file: needed(layers, &CLIENT_FILE, arguments.client_file.as_deref())?,
         })
     }
+}
+
+fn places(layers: &Layers, arguments: &ServeArguments) -> Result<Places, ConfigError> {
+    Ok(Places {
+        sessions: count(layers, &SESSIONS, &arguments.sessions)?,
+        logins: count(layers, &LOGINS, &arguments.logins)?,
+        logins_per_address: count(layers, &LOGINS_PER_ADDRESS, &arguments.logins_per_address)?,
+    })
+}
+
+/// A limit: none of them can be zero, for nobody would be served.
+fn count(layers: &Layers, key: &Key, flag: &Option<String>) -> Result<usize, ConfigError> {
+    needed::<NonZeroUsize>(layers, key, flag.as_deref()).map(NonZeroUsize::get)
 }
 
 /// A setting that has a default.
@@ -337,8 +400,8 @@ mod tests {
 
     #[test]
     fn flags_and_files_are_read_in_their_types() {
-        let file =
-            "data = '/d'\nportals = ['0.0.0.0:1', '[::]:2']\nworkers = 3\ncapacity = '10g'\n";
+        let file = "data = '/d'\nportals = ['0.0.0.0:1', '[::]:2']\nworkers = 3\ncapacity = '10g'\n\
+            sessions = 7\nbuffers = '64m'\n";
         let flags = ServeArguments {
             listen: Some("[::1]:9".into()),
             log_format: Some("json".into()),
@@ -350,15 +413,23 @@ mod tests {
         assert_eq!((settings.workers, settings.listen.port()), (3, 9));
         assert_eq!(settings.capacity, Some(ByteSize::gib(10)));
         assert_eq!(settings.log_format, LogFormat::Json);
+        assert_eq!((settings.places.sessions, settings.buffers), (7, ByteSize(64 << 20)));
     }
 
     #[test]
     fn bad_values_are_refused_with_their_origin() {
         let none = ServeArguments::default();
         assert!(read("", &none).unwrap_err().report().contains("hint: Give --data DIR"));
-        for file in
-            ["chap = 'no'", "io = 'fast'", "listen = 'here'", "portals = ''", "workers = -1"]
-        {
+        for file in [
+            "chap = 'no'",
+            "io = 'fast'",
+            "listen = 'here'",
+            "portals = ''",
+            "workers = -1",
+            "sessions = 0",
+            "logins = 'many'",
+            "buffers = '1 box'",
+        ] {
             let failure = read(&format!("data = '/d'\n{file}"), &none).unwrap_err();
             assert!(failure.report().contains("serve.toml"), "{}", failure.report());
             assert_eq!(failure.exit_code(), 2);

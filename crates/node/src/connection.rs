@@ -7,6 +7,7 @@
 //! Invariant: when [`serve`] returns, nothing of this connection runs or will run; only then is
 //! the receiving end of its signals dropped, which is what a fence waits for.
 
+mod memory;
 mod tasks;
 
 use std::collections::HashMap;
@@ -29,11 +30,13 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::book::target_name;
+use crate::door::{Place, Turned};
 use crate::facts::{BLOCK_BYTES, TARGET_PORT};
 use crate::gate::{Fate, Pass};
 use crate::metrics::Kind;
 use crate::nexus::{NexusState, SessionLink, Signal};
 use crate::node::Shared;
+use crate::purse::Purse;
 use crate::run::{self, Job, Outcome};
 use crate::unit::LogicalUnit;
 use crate::worker::Worker;
@@ -42,8 +45,14 @@ use crate::worker::Worker;
 const READ_BYTES: usize = 64 << 10;
 /// Stop reading while this much waits to be sent: the initiator does not take its answers.
 const UNSENT_BYTES_MAX: usize = 8 << 20;
+/// The same before the login, where answers are short.
+const UNSENT_AT_LOGIN_BYTES_MAX: usize = 64 << 10;
+/// Of what waits to be sent, so much may be other than the data of commands.
+const UNSENT_ANSWERS_BYTES_MAX: u64 = 1 << 20;
 /// Pieces in one vectored write.
 const PIECES_MAX: usize = 64;
+/// Login status: out of resources (RFC 7143 11.13.5).
+const OUT_OF_RESOURCES: (u8, u8) = (0x03, 0x02);
 /// How often the machine looks at its timers.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -57,20 +66,39 @@ struct Session {
     opened: bool,
 }
 
-/// A command that waits for its data-out.
+/// A command that waits for its data-out, or for memory.
 struct Parked {
     command: Command,
     conflict: Conflict,
     transfer: Transfer,
     pass: Pass,
     arrived: Duration,
+    /// What came with it.
+    data: DataOut,
+    /// Data that it holds while it waits for memory, in bytes.
+    held: u64,
+    /// The memory that it holds and since when; none while it waits for some.
+    charge: Option<(u64, Duration)>,
 }
 
 /// What a running future ends with.
 enum Ended {
-    Command { task: TaskId, pass: Pass, outcome: Option<Outcome>, transfer: Transfer, end: End },
-    TaskManagement { itt: u32, response: TmfResponse, then_close: bool },
-    Logout { itt: u32 },
+    Command {
+        task: TaskId,
+        pass: Pass,
+        outcome: Option<Outcome>,
+        transfer: Transfer,
+        end: End,
+        charge: u64,
+    },
+    TaskManagement {
+        itt: u32,
+        response: TmfResponse,
+        then_close: bool,
+    },
+    Logout {
+        itt: u32,
+    },
 }
 
 /// For the figures.
@@ -99,17 +127,32 @@ struct Shell {
     live: HashMap<TaskId, bool>,
     aborts: Vec<Abort>,
     signal_to_me: mpsc::UnboundedSender<Signal>,
+    place: Place,
+    purse: Purse,
+    memory: memory::Memory,
     /// Set when the connection is to end once everything is sent.
     closing: Option<String>,
 }
 
+/// A connection that was let in: its place, and both ends of its signals.
+pub(crate) struct Guest {
+    pub place: Place,
+    pub signal_to_me: mpsc::UnboundedSender<Signal>,
+    pub signals: mpsc::UnboundedReceiver<Signal>,
+}
+
 /// Serve a connection until it ends.
-pub(crate) async fn serve(stream: std::net::TcpStream, worker: Rc<Worker>, shared: Arc<Shared>) {
-    let (signal_to_me, signals) = mpsc::unbounded_channel();
+pub(crate) async fn serve(
+    stream: std::net::TcpStream,
+    guest: Guest,
+    worker: Rc<Worker>,
+    shared: Arc<Shared>,
+) {
+    let Guest { place, signal_to_me, signals } = guest;
     let shell = stream
         .set_nodelay(true)
         .and_then(|()| TcpStream::from_std(stream))
-        .and_then(|stream| Shell::new(stream, worker, shared, signal_to_me));
+        .and_then(|stream| Shell::new(stream, worker, shared, (place, signal_to_me)));
     match shell {
         Ok(mut shell) => {
             let mut signals = signals;
@@ -126,20 +169,23 @@ impl Shell {
         stream: TcpStream,
         worker: Rc<Worker>,
         shared: Arc<Shared>,
-        signal_to_me: mpsc::UnboundedSender<Signal>,
+        (place, signal_to_me): (Place, mpsc::UnboundedSender<Signal>),
     ) -> io::Result<Self> {
         let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
         let random = Arc::clone(&shared.world.random);
         let nonce = Box::new(move |bytes: &mut [u8]| random.fill(bytes));
         let settings = Arc::new(shared.settings.iscsi.clone());
         Ok(Self {
+            purse: Purse::open(&worker.desk, signal_to_me.clone()),
             machine: Connection::new(settings, peer, local, nonce),
             stream,
             peer,
             worker,
             shared,
-            input: BytesMut::with_capacity(READ_BYTES),
+            input: BytesMut::new(),
             session: None,
+            place,
+            memory: memory::Memory::default(),
             parked: HashMap::new(),
             running: FuturesUnordered::new(),
             live: HashMap::new(),
@@ -164,6 +210,7 @@ impl Shell {
             {
                 return why;
             }
+            let reads = self.reads_on(unsent);
             let result = tokio::select! {
                 biased;
                 Some(signal) = signals.recv() => self.heed(signal),
@@ -175,16 +222,21 @@ impl Shell {
                     }
                     Ok(())
                 }
+                // Before reading: who sends without end must not stop the clock.
+                _ = ticks.tick() => self.tick(unsent, &mut events).await,
                 ready = self.stream.writable(), if unsent > 0 => ready.map_err(lost),
-                ready = self.stream.readable(), if unsent < UNSENT_BYTES_MAX => {
-                    match ready.map_err(lost).and_then(|()| self.receive(&mut events)) {
+                // What was left in the buffer needs no word from the socket.
+                () = std::future::ready(()), if reads && self.machine.is_paused() => {
+                    match self.parse(&mut events) {
                         Ok(()) => self.attend(&mut events).await,
                         Err(why) => Err(why),
                     }
                 }
-                _ = ticks.tick() => {
-                    self.machine.tick(self.shared.world.clock.now(), &mut events);
-                    self.handle(&mut events).await
+                ready = self.stream.readable(), if reads => {
+                    match ready.map_err(lost).and_then(|()| self.receive(&mut events)) {
+                        Ok(()) => self.attend(&mut events).await,
+                        Err(why) => Err(why),
+                    }
                 }
             };
             if let Err(why) = result {
@@ -193,6 +245,37 @@ impl Shell {
                 return why;
             }
         }
+    }
+
+    /// More may be read: the initiator takes its answers, and there is memory for what comes.
+    fn reads_on(&mut self, unsent: usize) -> bool {
+        self.purse.unsent(unsent as u64);
+        if unsent > 0 {
+            let most = match self.session {
+                Some(_) => UNSENT_BYTES_MAX,
+                None => UNSENT_AT_LOGIN_BYTES_MAX,
+            };
+            let answers = unsent as u64 - self.purse.sending();
+            if unsent >= most || answers >= UNSENT_ANSWERS_BYTES_MAX {
+                return false;
+            }
+        }
+        !self.is_stalled()
+    }
+
+    async fn tick(&mut self, unsent: usize, events: &mut Vec<Event>) -> Result<(), String> {
+        if self.sits_on_memory(unsent) {
+            self.shared.door.turn_away(Turned::Idle, &self.peer);
+            return Err("it sat on memory that others waited for".into());
+        }
+        if self.input.is_empty() {
+            // A session that rests keeps no buffer.
+            self.input = BytesMut::new();
+        }
+        if !self.is_stalled() {
+            self.machine.tick(self.shared.world.clock.now(), events);
+        }
+        self.handle(events).await
     }
 
     /// Send what the socket takes; gives the bytes that wait.
@@ -204,6 +287,7 @@ impl Shell {
             match self.stream.try_write_vectored(&pieces) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(mut sent) => {
+                    self.memory.sent += sent as u64;
                     while sent > 0 {
                         let first = queue.front_mut().expect("what was sent was queued");
                         if sent < first.len() {
@@ -225,6 +309,9 @@ impl Shell {
 
     /// Read what is there and let the machine look at it.
     fn receive(&mut self, events: &mut Vec<Event>) -> Result<(), String> {
+        if self.input.capacity() == 0 {
+            self.input = BytesMut::with_capacity(READ_BYTES);
+        }
         self.input.reserve(self.machine.wanted().clamp(READ_BYTES / 4, 1 << 20));
         match self.stream.try_read_buf(&mut self.input) {
             Ok(0) => Err("the initiator closed the connection".into()),
@@ -259,8 +346,10 @@ impl Shell {
                 }
                 Event::LoginRefused { initiator, target, why } => {
                     let (iqn, target) = (initiator.unwrap_or_default(), target.unwrap_or_default());
-                    let from = self.peer.to_string();
-                    self.shared.notices.send(Notice::LoginRefused { iqn, target, from, why });
+                    if self.shared.door.tells_refused_login(self.peer.ip()) {
+                        let from = self.peer.to_string();
+                        self.shared.notices.send(Notice::LoginRefused { iqn, target, from, why });
+                    }
                 }
                 Event::Command { task, lun, cdb, data, expected_bytes, .. } => {
                     self.command(task, lun, &cdb, (expected_bytes, data));
@@ -285,6 +374,7 @@ impl Shell {
     async fn open_session(&mut self, initiator: String, isid: [u8; 6], target: Option<String>) {
         let tsih = self.shared.next_tsih();
         let Some(target) = target else {
+            // Discovery proves nothing about who asks: it keeps the place of a login.
             self.machine.session_ready(tsih);
             return;
         };
@@ -295,13 +385,20 @@ impl Shell {
         let port = InitiatorPort::iscsi(&initiator, isid);
         let nexus = ItNexus { initiator: port, target: TARGET_PORT };
         let link = SessionLink { tsih, signals: self.signal_to_me.clone() };
-        let (state, former) = unit.enter(&nexus, &access, link);
+        let Some((state, former)) = unit.enter(&nexus, &access, link) else {
+            self.shared.door.turn_away(Turned::Ports, &initiator);
+            self.machine.session_refused(OUT_OF_RESOURCES);
+            return;
+        };
         let (known, name) = (Arc::clone(&unit), initiator.clone());
         self.session =
             Some(Session { unit: known, nexus: state, initiator: name, tsih, opened: false });
         if let Some(former) = former {
             // Session reinstatement (RFC 7143 6.3.5): the old one ends first, all of it.
             former.close("the initiator opened the session anew").await;
+        }
+        if !self.is_seated() {
+            return;
         }
         // A detach or fence first strikes the access from the book, then looks for sessions: so
         // either it finds this one, or the access is gone here.
@@ -316,6 +413,17 @@ impl Shell {
             session.opened = true;
         }
         self.tell_opened(&access, initiator);
+    }
+
+    /// There is a seat for this session; otherwise the login is refused.
+    fn is_seated(&mut self) -> bool {
+        let seated = self.place.seat();
+        if !seated {
+            self.shared.door.turn_away(Turned::Sessions, &self.peer);
+            self.machine.session_refused(OUT_OF_RESOURCES);
+            self.closing = Some("no more sessions are allowed".into());
+        }
+        seated
     }
 
     /// Logout ends the session's tasks (RFC 7143 11.14); it is answered when none runs any more.
@@ -350,6 +458,10 @@ impl Shell {
             }
             Signal::RequestLogout { seconds } => {
                 self.machine.request_logout(seconds);
+                Ok(())
+            }
+            Signal::MemoryGranted => {
+                self.memory_granted();
                 Ok(())
             }
             Signal::Close { why } => Err(why.to_owned()),
@@ -391,33 +503,30 @@ impl Shell {
                         return;
                     }
                 };
-                let parked = Parked { command, conflict, transfer, pass, arrived };
-                match data {
-                    DataOut::None => self.start(task, parked, Vec::new()),
-                    DataOut::All(data) => self.start(task, parked, data),
-                    DataOut::Pending => {
-                        let bytes = parked.transfer.data_out_bytes;
-                        match self.machine.accept_up_to(task, bytes) {
-                            Some(data) => self.start(task, parked, data),
-                            None => {
-                                self.parked.insert(task, parked);
-                            }
-                        }
-                    }
-                }
+                let (held, charge) = (0, None);
+                let parked =
+                    Parked { command, conflict, transfer, pass, arrived, data, held, charge };
+                self.admit(task, parked);
             }
         }
     }
 
     fn data_arrived(&mut self, task: TaskId, data: Vec<Bytes>) {
-        if let Some(parked) = self.parked.remove(&task) {
-            self.start(task, parked, data);
+        match self.parked.get(&task).map(|parked| parked.charge.is_some()) {
+            Some(true) => {
+                if let Some(parked) = self.parked.remove(&task) {
+                    self.start(task, parked, data);
+                }
+            }
+            Some(false) => self.keep_for_later(task, data),
+            None => {}
         }
     }
 
     fn start(&mut self, task: TaskId, parked: Parked, data: Vec<Bytes>) {
         let Some(session) = &self.session else { return };
-        let Parked { command, conflict, transfer, pass, arrived } = parked;
+        let Parked { command, conflict, transfer, pass, arrived, charge, .. } = parked;
+        let charge = charge.map_or(0, |(bytes, _)| bytes);
         let end = End { kind: run::kind_of(&command), arrived };
         let job = Job {
             unit: Arc::clone(&session.unit),
@@ -432,7 +541,7 @@ impl Shell {
         self.running.push(
             async move {
                 let outcome = run::submit(job, io).await;
-                Ended::Command { task, pass, outcome, transfer, end }
+                Ended::Command { task, pass, outcome, transfer, end, charge }
             }
             .boxed_local(),
         );
@@ -450,17 +559,19 @@ impl Shell {
                     self.closing = Some("the target was reset".into());
                 }
             }
-            Ended::Command { task, pass, outcome, transfer, end } => {
+            Ended::Command { task, pass, outcome, transfer, end, charge } => {
                 let named = self.live.remove(&task).unwrap_or(false);
                 let fate = if named { Some(Fate::Silent) } else { pass.fate() };
                 match (outcome, fate) {
                     (Some(outcome), None) => {
-                        let bytes: usize = outcome.data.iter().map(Bytes::len).sum();
-                        let bytes = bytes as u64 + u64::from(transfer.data_out_bytes);
+                        let data_in: usize = outcome.data.iter().map(Bytes::len).sum();
+                        self.purse.ended(charge, data_in as u64);
+                        let bytes = data_in as u64 + u64::from(transfer.data_out_bytes);
                         self.count(&end, &outcome.response, bytes);
                         self.answer(task, outcome, transfer.data_out_bytes);
                     }
                     _ => {
+                        self.purse.give(charge);
                         self.count(&end, &Response::good(), 0);
                         self.end_aborted(task, fate);
                     }
@@ -510,9 +621,10 @@ impl Shell {
 
     /// Commands that wait for data and whose pass is void will never run.
     fn drop_parked(&mut self) {
-        let void: Vec<(TaskId, Parked)> =
-            self.parked.extract_if(|_, parked| parked.pass.is_void()).collect();
-        for (task, parked) in void {
+        let is_void = |(_, parked): &(&TaskId, &Parked)| parked.pass.is_void();
+        let void: Vec<TaskId> = self.parked.iter().filter(is_void).map(|(task, _)| *task).collect();
+        for task in void {
+            let Some(parked) = self.unpark(task) else { continue };
             let end = End { kind: Kind::Other, arrived: parked.arrived };
             self.count(&end, &Response::good(), 0);
             self.end_aborted(task, parked.pass.fate());

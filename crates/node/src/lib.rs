@@ -7,9 +7,12 @@
 //! last orders when nobody gives it new ones. No lock is shared between workers on the road of a
 //! read or a write.
 
+pub mod anteroom;
 pub mod book;
+pub mod budget;
 pub mod connection;
 pub mod copies;
+mod door;
 pub mod facts;
 pub mod gate;
 pub mod journal;
@@ -19,14 +22,16 @@ mod node;
 pub mod notice;
 mod orders;
 mod portal;
+mod purse;
 pub mod reserve;
 mod reset;
 pub mod run;
+mod throttle;
 pub mod unit;
 pub mod worker;
 
 pub use facts::facts_of;
-pub use node::{Node, Settings, World};
+pub use node::{Limits, Node, Settings, World};
 pub use worker::BlockIoFactory;
 
 /// Why a node could not start.

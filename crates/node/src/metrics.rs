@@ -90,6 +90,16 @@ pub fn page(samples: &[Sample<'_>]) -> String {
     text
 }
 
+/// The line of the memory that the connections' data takes.
+#[must_use]
+pub fn buffers(drawn: u64) -> String {
+    let mut text = String::new();
+    let help = "Memory that the data of commands holds, beyond each connection's floor.";
+    head(&mut text, "commonhold_buffer_bytes", "gauge", help);
+    let _ = writeln!(text, "commonhold_buffer_bytes {drawn}");
+    text
+}
+
 fn families(text: &mut String, samples: &[Sample<'_>]) {
     head(text, "commonhold_commands_total", "counter", "SCSI commands ended, by kind.");
     by_kind(text, "commonhold_commands_total", samples, |f| &f.commands);

@@ -21,6 +21,8 @@ pub enum Signal {
     Aborted,
     /// Ask the initiator to log out within so many seconds (RFC 7143 11.9.1, event 1).
     RequestLogout { seconds: u16 },
+    /// The memory that this connection waited for is its own now.
+    MemoryGranted,
     /// End the connection.
     Close { why: &'static str },
 }

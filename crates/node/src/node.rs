@@ -17,7 +17,9 @@ use store::Pool;
 use tokio::sync::{broadcast, watch};
 
 use crate::NodeError;
+use crate::anteroom::Places;
 use crate::book::Book;
+use crate::door::Door;
 use crate::journal::Journal;
 use crate::metrics::{self, Sample};
 use crate::nexus::Signal;
@@ -40,7 +42,30 @@ pub struct Settings {
     pub engine: IoEngine,
     /// What the target offers at login.
     pub iscsi: iscsi::target::Settings,
+    pub limits: Limits,
 }
+
+/// What initiators may take of a node, together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Connections and sessions.
+    pub places: Places,
+    /// Memory for the data of commands, in bytes, dealt out to the workers in equal parts; each
+    /// has at least [`WORKER_BUFFER_BYTES_MIN`]. Every connection has a floor of 128 KiB beside it.
+    pub buffer_bytes: u64,
+    /// File descriptors that the process may have open. Portals leave a quarter of them to others.
+    pub descriptors: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let places = Places { sessions: 4096, logins: 512, logins_per_address: 128 };
+        Self { places, buffer_bytes: 512 << 20, descriptors: u64::MAX }
+    }
+}
+
+/// Room for a few of the largest commands: twice what one moves is the least that lets it run.
+pub(crate) const WORKER_BUFFER_BYTES_MIN: u64 = 32 << 20;
 
 /// The world that a node lives in.
 #[derive(Clone)]
@@ -56,6 +81,7 @@ pub(crate) struct Shared {
     pub world: World,
     pub book: Arc<Book>,
     pub notices: Notices,
+    pub door: Arc<Door>,
     pub pools: Mutex<HashMap<PoolId, Arc<Pool>>>,
     pub journal: Journal,
     /// Turns true when the node is to end.
@@ -120,8 +146,10 @@ impl Node {
         let journal = Journal::open(Arc::clone(&world.files), &settings.data_dir)
             .map_err(NodeError::Journal)?;
         let (end, ending) = watch::channel(false);
+        let door = Arc::new(Door::new(&settings.limits, Arc::clone(&world.clock)));
         let shared = Arc::new(Shared {
             settings,
+            door,
             world,
             book: Arc::default(),
             notices: Notices::default(),
@@ -132,7 +160,7 @@ impl Node {
         });
         let (workers, mut threads) = start_workers(&shared, &block_io)?;
         let (housekeeper, thread) =
-            WorkerHandle::start("orders".into(), block_io).map_err(NodeError::Thread)?;
+            WorkerHandle::start("orders".into(), block_io, 0).map_err(NodeError::Thread)?;
         threads.push(thread);
         let orders = Orders::new(Arc::clone(&shared), housekeeper);
         orders.restore().await?;
@@ -210,7 +238,7 @@ impl Node {
             .collect()
     }
 
-    /// The Prometheus page of all attachments.
+    /// The Prometheus page of all attachments, and of the limits.
     #[must_use]
     pub fn metrics_page(&self) -> String {
         let mut rows = Vec::new();
@@ -232,7 +260,11 @@ impl Node {
                 figures,
             })
             .collect();
-        metrics::page(&samples)
+        let mut page = metrics::page(&samples);
+        page += &self.shared.door.page();
+        let drawn: u64 = self.workers.iter().map(WorkerHandle::buffer_bytes_drawn).sum();
+        page += &metrics::buffers(drawn);
+        page
     }
 
     /// End in order: no new connections, ask the initiators to log out, let running commands end,
@@ -272,9 +304,12 @@ fn start_workers(
     let count = if shared.settings.workers == 0 { cores } else { shared.settings.workers };
     let mut workers = Vec::new();
     let mut threads = Vec::new();
+    let part = shared.settings.limits.buffer_bytes / count.max(1) as u64;
+    let part = part.max(WORKER_BUFFER_BYTES_MIN);
     for index in 0..count {
-        let (worker, thread) = WorkerHandle::start(format!("worker-{index}"), Arc::clone(block_io))
-            .map_err(NodeError::Thread)?;
+        let name = format!("worker-{index}");
+        let (worker, thread) =
+            WorkerHandle::start(name, Arc::clone(block_io), part).map_err(NodeError::Thread)?;
         workers.push(worker);
         threads.push(thread);
     }

@@ -2,17 +2,23 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 use crate::NodeError;
-use crate::connection;
+use crate::connection::{self, Guest};
+use crate::door::Turned;
 use crate::node::Shared;
 use crate::worker::WorkerHandle;
 
 /// Connections that the kernel holds for us until they are accepted.
 const BACKLOG: i32 = 1024;
+
+/// Pause after the kernel gave no connection, so that the lack of something does not make us spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Open every portal of the settings; gives the addresses that they got.
 pub(crate) async fn open(
@@ -65,17 +71,21 @@ async fn accept(listener: std::net::TcpListener, workers: Vec<WorkerHandle>, sha
             accepted = listener.accept() => accepted,
             _ = ending.changed() => return,
         };
-        match accepted.and_then(|(stream, _)| stream.into_std()) {
-            Ok(stream) => {
+        match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
+            Ok((stream, peer)) => {
+                let (signal_to_me, signals) = mpsc::unbounded_channel();
+                let knocked = shared.door.knock(&stream, peer.ip(), signal_to_me.clone());
+                let Some(place) = knocked else { continue };
+                let guest = Guest { place, signal_to_me, signals };
                 let shared = Arc::clone(&shared);
                 workers[turn % workers.len()]
-                    .spawn(move |worker| connection::serve(stream, worker, shared));
+                    .spawn(move |worker| connection::serve(stream, guest, worker, shared));
                 turn += 1;
             }
             Err(error) => {
                 // Out of descriptors, or the peer was gone already: the portal stays open.
-                tracing::warn!(%error, "a connection was not accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                shared.door.turn_away(Turned::Accept, &error);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }

@@ -23,6 +23,8 @@ use crate::metrics::Kind;
 use crate::nexus::NexusState;
 use crate::unit::LogicalUnit;
 
+pub(crate) use copy::PIECE_BYTES;
+
 /// The most that one GET LBA STATUS looks at.
 const LBA_STATUS_MAX_BYTES: u64 = 64 << 30;
 

@@ -34,6 +34,9 @@ use crate::notice::Notices;
 /// How many changes of reservation state are remembered for `volume reservations`.
 const HISTORY_MAX: usize = 100;
 
+/// Initiator ports of one attachment: far more than paths that a host can have.
+const PORTS_MAX: usize = 64;
+
 /// One volume, reachable as LUN 0 of its target.
 pub struct LogicalUnit {
     pub id: VolumeId,
@@ -139,6 +142,8 @@ impl LogicalUnit {
     /// A session begins: gives the nexus' state here, made on its first login or under new terms,
     /// and the session that carried the nexus until now. The caller ends that one before it serves.
     ///
+    /// None: the attachment has [`PORTS_MAX`] initiator ports with sessions or registrations.
+    ///
     /// Looking up and linking are one step, so that of two logins at once the later one finds the
     /// earlier, and a fence finds the last; each waits for the one before it.
     #[must_use]
@@ -147,13 +152,40 @@ impl LogicalUnit {
         nexus: &ItNexus,
         access: &Arc<Access>,
         link: SessionLink,
-    ) -> (Arc<NexusState>, Option<SessionLink>) {
+    ) -> Option<(Arc<NexusState>, Option<SessionLink>)> {
         let mut figures = lock(&self.figures);
         let mut nexuses = lock(&self.nexuses);
+        if !nexuses.contains_key(nexus) && !self.has_room(&mut nexuses, access.attachment) {
+            return None;
+        }
         let former = nexuses.get(nexus).and_then(|known| known.session());
         let state = state_under(&mut figures, &mut nexuses, nexus, access);
         let linked_before = state.begin_session(link);
-        (state, linked_before.or(former))
+        Some((state, linked_before.or(former)))
+    }
+
+    /// A host may log in from ever new ports, and each is remembered: beyond [`PORTS_MAX`] those
+    /// are forgotten that have no session, no registration and nothing in flight, which somebody
+    /// would hold them for. Coming back, such a port is told of a power on, which stands for
+    /// whatever else it missed.
+    fn has_room(
+        &self,
+        nexuses: &mut HashMap<ItNexus, Arc<NexusState>>,
+        attachment: AttachmentId,
+    ) -> bool {
+        let of_it = |state: &NexusState| state.access.attachment == attachment;
+        if nexuses.values().filter(|state| of_it(state)).count() < PORTS_MAX {
+            return true;
+        }
+        let reservations = self.reservations.load();
+        let registered = |nexus: &ItNexus| {
+            reservations.registrations().iter().any(|registration| registration.nexus == *nexus)
+        };
+        nexuses.retain(|nexus, state| {
+            let held = Arc::strong_count(state) > 1 || Arc::strong_count(&state.gate) > 1;
+            !of_it(state) || held || state.session().is_some() || registered(nexus)
+        });
+        nexuses.values().filter(|state| of_it(state)).count() < PORTS_MAX
     }
 
     /// The state of a nexus that has a command in flight here without a session here: a copy that

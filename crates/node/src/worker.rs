@@ -1,16 +1,20 @@
 //! Worker threads: each a current-thread runtime with its own block I/O. A connection belongs to
 //! one worker for life; orders and background work run on a worker of their own.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use env::BlockIo;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
+
+use crate::purse::Desk;
 
 /// Makes the block I/O of a worker, on the worker's own thread.
 pub type BlockIoFactory = Arc<dyn Fn() -> io::Result<Rc<dyn BlockIo>> + Send + Sync>;
@@ -18,6 +22,8 @@ pub type BlockIoFactory = Arc<dyn Fn() -> io::Result<Rc<dyn BlockIo>> + Send + S
 /// What a worker lends to the work that runs on it.
 pub struct Worker {
     pub io: Rc<dyn BlockIo>,
+    /// Memory for the data of its connections.
+    pub(crate) desk: Rc<RefCell<Desk>>,
 }
 
 type Work = Box<dyn FnOnce(Rc<Worker>) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
@@ -26,16 +32,24 @@ type Work = Box<dyn FnOnce(Rc<Worker>) -> Pin<Box<dyn Future<Output = ()>>> + Se
 #[derive(Clone)]
 pub struct WorkerHandle {
     work: mpsc::UnboundedSender<Work>,
+    drawn: Arc<AtomicU64>,
 }
 
 impl WorkerHandle {
-    /// Start a worker thread; its block I/O is made on that thread.
+    /// Start a worker thread; its block I/O is made on that thread. `buffer_bytes` is what its
+    /// connections may hold together, beyond each one's floor.
     ///
     /// # Errors
     /// When the thread, its runtime or its block I/O cannot be made.
-    pub fn start(name: String, block_io: BlockIoFactory) -> io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(
+        name: String,
+        block_io: BlockIoFactory,
+        buffer_bytes: u64,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
         let (work, mut queue) = mpsc::unbounded_channel::<Work>();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let drawn = Arc::new(AtomicU64::new(0));
+        let shown = Arc::clone(&drawn);
         let (opened, ready) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             let local = LocalSet::new();
@@ -48,14 +62,21 @@ impl WorkerHandle {
                     }
                 };
                 let _ = opened.send(Ok(()));
-                let worker = Rc::new(Worker { io });
+                let desk = Rc::new(RefCell::new(Desk::new(buffer_bytes, shown)));
+                let worker = Rc::new(Worker { io, desk });
                 while let Some(work) = queue.recv().await {
                     tokio::task::spawn_local(work(Rc::clone(&worker)));
                 }
             });
         })?;
         ready.recv().map_err(io::Error::other)??;
-        Ok((Self { work }, thread))
+        Ok((Self { work, drawn }, thread))
+    }
+
+    /// What its connections hold beyond their floors, in bytes; up to a second old.
+    #[must_use]
+    pub fn buffer_bytes_drawn(&self) -> u64 {
+        self.drawn.load(Ordering::Relaxed)
     }
 
     /// Run something there; nobody waits for it.
@@ -87,7 +108,7 @@ mod tests {
     #[tokio::test]
     async fn work_runs_on_the_workers_thread_and_answers() {
         let block_io: BlockIoFactory = Arc::new(|| env::block_io(env::IoEngine::Threads));
-        let (worker, thread) = WorkerHandle::start("test-worker".into(), block_io).unwrap();
+        let (worker, thread) = WorkerHandle::start("test-worker".into(), block_io, 0).unwrap();
         let name = worker.run(|_| async { std::thread::current().name().map(str::to_owned) }).await;
         assert_eq!(name, Some(Some("test-worker".into())));
         drop(worker);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
@@ -38,7 +38,7 @@ impl Default for Limits {
 pub(crate) async fn attend(State(app): State<Shared>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
-    let method = request.method().to_string();
+    let method = method_of(request.method());
     let route = request
         .extensions()
         .get::<MatchedPath>()
@@ -61,6 +61,14 @@ pub(crate) async fn attend(State(app): State<Shared>, request: Request, next: Ne
     // Answers may hold what is shown once; no cache between may keep it.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// The method for log lines and metrics: what clients make up is one of them.
+fn method_of(method: &Method) -> String {
+    const KNOWN: [Method; 6] =
+        [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    let known = KNOWN.contains(method);
+    if known { method.to_string() } else { "other".to_owned() }
 }
 
 /// Let the route work, as a task of its own: work that was begun goes on to its end even when

@@ -27,7 +27,7 @@ use control::Control;
 
 pub use document::openapi_json;
 pub use metrics::MetricsSource;
-pub use serve::serve;
+pub use serve::{Limits, serve};
 
 /// What the routes share.
 pub(crate) struct App {

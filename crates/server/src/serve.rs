@@ -1,8 +1,11 @@
 //! The shell: accept connections, serve them, and end in order.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::Future;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,14 +15,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::MetricsSource;
 use crate::auth::Peer;
 
-/// Connections that are open at the same time; the others wait in the kernel's queue.
-const CONNECTIONS_AT_ONCE: usize = 2048;
+/// Of so many file descriptors one is kept for the files of the catalog and of volumes.
+const DESCRIPTORS_KEPT: u64 = 16;
+/// Most bytes of a request's head, and of what is read ahead of the work on a request.
+const HEAD_BYTES_MAX: usize = 32 << 10;
+/// A client that takes nothing of its answer for so long is gone.
+const UNTAKEN_LIMIT: Duration = Duration::from_secs(30);
 /// Longest wait for a request's head; also how long a connection may be idle.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// How long running requests may go on after the shutdown began.
@@ -27,17 +34,100 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 /// Pause after the kernel refused a connection, for example for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How many may be connected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Connections at the same time; further ones wait in the kernel's queue. One address may have
+    /// three quarters of them, so that a proxy is served and somebody else still can be.
+    pub connections: usize,
+    /// File descriptors that the process may have open.
+    pub descriptors: u64,
+}
+
+impl Limits {
+    fn per_address(&self) -> usize {
+        (self.connections - self.connections / 4).max(1)
+    }
+}
+
+/// Who is connected, and from where.
+struct Places {
+    limits: Limits,
+    all: Arc<Semaphore>,
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// One connection's place, given back when dropped.
+struct Place {
+    address: IpAddr,
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    _one_of_all: OwnedSemaphorePermit,
+}
+
+impl Places {
+    fn new(limits: Limits) -> Self {
+        let all = Arc::new(Semaphore::new(limits.connections));
+        Self { limits, all, by_address: Arc::default() }
+    }
+
+    /// The next connection, once there is room for one. `None`: it came from an address that has
+    /// too many already, or descriptors are short, and it is closed.
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+    ) -> std::io::Result<Option<(TcpStream, SocketAddr, Place)>> {
+        let one = Arc::clone(&self.all).acquire_owned().await.map_err(std::io::Error::other)?;
+        let (stream, peer) = listener.accept().await?;
+        let number = u64::try_from(stream.as_raw_fd()).unwrap_or(0);
+        let descriptors = self.limits.descriptors;
+        if number >= descriptors - descriptors / DESCRIPTORS_KEPT {
+            return Ok(None);
+        }
+        let address = peer.ip().to_canonical();
+        let mut by_address = lock(&self.by_address);
+        let mine = by_address.entry(address).or_default();
+        if *mine >= self.limits.per_address() {
+            return Ok(None);
+        }
+        *mine += 1;
+        drop(by_address);
+        let by_address = Arc::clone(&self.by_address);
+        let place = Place { address, by_address, _one_of_all: one };
+        stream.set_nodelay(true)?;
+        socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNTAKEN_LIMIT))?;
+        Ok(Some((stream, peer, place)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut by_address = lock(&self.by_address);
+        if let Entry::Occupied(mut mine) = by_address.entry(self.address) {
+            *mine.get_mut() -= 1;
+            if *mine.get() == 0 {
+                mine.remove();
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no panic while the lock is held")
+}
+
 /// Serve HTTP on the listener until `shutdown` ends; then let running requests end and return.
 ///
 /// Needs a tokio runtime with I/O and time.
 pub async fn serve(
     listener: TcpListener,
+    limits: Limits,
     control: Control,
     metrics: Arc<dyn MetricsSource>,
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let router = crate::router(control, metrics);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_AT_ONCE));
+    let places = Places::new(limits);
+    let mut turned_away: u64 = 0;
     let (ending, end) = watch::channel(false);
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
@@ -46,15 +136,22 @@ pub async fn serve(
             () = &mut shutdown => break,
             // Connections that have ended give their memory back.
             Some(_) = connections.join_next() => continue,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = places.accept(&listener) => accepted,
         };
         match accepted {
-            Ok((stream, peer, place)) => {
+            Ok(Some((stream, peer, place))) => {
                 let served = connection(stream, peer, router.clone(), end.clone());
                 connections.spawn(async move {
                     served.await;
                     drop(place);
                 });
+            }
+            Ok(None) => {
+                // A line for each power of two: a flood must not fill the log.
+                turned_away += 1;
+                if turned_away.is_power_of_two() {
+                    tracing::warn!(turned_away, "connections to the API met their limit");
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -68,18 +165,6 @@ pub async fn serve(
     if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
         tracing::warn!(left = connections.len(), "requests that did not end in time are dropped");
     }
-}
-
-type Place = tokio::sync::OwnedSemaphorePermit;
-
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, SocketAddr, Place)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((stream, peer, place))
 }
 
 /// One connection: HTTP/1.1, request after request, until either side has enough.
@@ -96,6 +181,7 @@ async fn connection(
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
     // The sender lives as long as `serve`; its end is a reason to stop, too.

@@ -91,6 +91,12 @@ impl Service {
         (output.status.code().unwrap(), error)
     }
 
+    /// Resident memory of the process.
+    pub fn resident_bytes(&self) -> u64 {
+        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.process.id())).unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    }
+
     /// SIGTERM, and what the process ended with.
     pub fn end(mut self) -> (ExitStatus, tempfile::TempDir) {
         let pid = self.process.id().to_string();

@@ -101,7 +101,7 @@ impl Shell {
     }
 
     pub(super) fn forget_parked(&mut self, task: TaskId) {
-        if let Some(parked) = self.parked.remove(&task) {
+        if let Some(parked) = self.unpark(task) {
             let end = End { kind: Kind::Other, arrived: parked.arrived };
             self.count(&end, &Response::good(), 0);
         }

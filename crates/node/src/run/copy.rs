@@ -32,7 +32,7 @@ use crate::nexus::NexusState;
 use crate::unit::LogicalUnit;
 
 /// What is copied between two looks at gates and reservations.
-const PIECE_BYTES: u64 = 1 << 20;
+pub(crate) const PIECE_BYTES: u64 = 1 << 20;
 
 /// A unit that a copy reads or writes, which it is in flight in as long as this lives.
 struct Place {

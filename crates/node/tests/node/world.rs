@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use env::{Files, IoEngine, OsRandom, RealClock, RealFiles};
+use env::{Clock, Files, IoEngine, OsRandom, RealClock, RealFiles};
 use host::{HostError, Initiator, Options};
 use model::id::{AttachmentId, HostId, PoolId, VolumeId};
 use model::order::{Access, IoMode, Mode, Order, OrderError, Report, Source};
@@ -44,7 +44,12 @@ pub(crate) fn isid(qualifier: u8) -> [u8; 6] {
     [0x80, 0, 0, 0, 0, qualifier]
 }
 
-async fn start(dir: &TempDir, backend: &Arc<Backend>, adjust: impl Fn(&mut Settings)) -> Node {
+async fn start(
+    dir: &TempDir,
+    backend: &Arc<Backend>,
+    adjust: impl Fn(&mut Settings),
+    clock: Arc<dyn Clock>,
+) -> Node {
     let mut settings = Settings {
         data_dir: dir.path().join("node"),
         portals: vec!["127.0.0.1:0".parse().unwrap()],
@@ -52,11 +57,12 @@ async fn start(dir: &TempDir, backend: &Arc<Backend>, adjust: impl Fn(&mut Setti
         workers: 3,
         engine: IoEngine::Auto,
         iscsi: iscsi::target::Settings { window: 256, ..Default::default() },
+        limits: node::Limits::default(),
     };
     adjust(&mut settings);
     let world = NodeWorld {
         files: Arc::new(NamedFiles(Arc::clone(backend))),
-        clock: Arc::new(RealClock::default()),
+        clock,
         random: Arc::new(OsRandom),
     };
     Node::start_on(settings, world, backend.factory()).await.unwrap()
@@ -68,9 +74,13 @@ impl World {
     }
 
     pub(crate) async fn start_with(adjust: impl Fn(&mut Settings)) -> Self {
+        Self::start_at(adjust, Arc::new(RealClock::default())).await
+    }
+
+    pub(crate) async fn start_at(adjust: impl Fn(&mut Settings), clock: Arc<dyn Clock>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let backend = Backend::new();
-        let node = Arc::new(start(&dir, &backend, adjust).await);
+        let node = Arc::new(start(&dir, &backend, adjust, clock).await);
         let (pool, volume) = (PoolId(uuid(1, 1)), VolumeId(uuid(2, 1)));
         let world = Self { dir, backend, node, pool, volume };
         let path = world.pool_dir().display().to_string();
@@ -196,7 +206,8 @@ pub(crate) struct Stopped {
 impl Stopped {
     /// Start again; nothing is ordered.
     pub(crate) async fn start(self) -> World {
-        let node = Arc::new(start(&self.dir, &self.backend, |_| ()).await);
+        let clock = Arc::new(RealClock::default());
+        let node = Arc::new(start(&self.dir, &self.backend, |_| (), clock).await);
         let Self { dir, backend, pool, volume } = self;
         World { dir, backend, node, pool, volume }
     }

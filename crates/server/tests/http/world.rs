@@ -21,6 +21,10 @@ use tokio::task::JoinHandle;
 
 use crate::fake_node::FakeNode;
 
+/// Few places, so that a test can take them all.
+pub(crate) const CONNECTIONS: usize = 200;
+const LIMITS: server::Limits = server::Limits { connections: CONNECTIONS, descriptors: u64::MAX };
+
 struct NodeMetrics;
 
 impl MetricsSource for NodeMetrics {
@@ -73,9 +77,10 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
-        let served = tokio::spawn(server::serve(listener, control, Arc::new(NodeMetrics), async {
-            let _ = stopped.await;
-        }));
+        let served =
+            tokio::spawn(server::serve(listener, LIMITS, control, Arc::new(NodeMetrics), async {
+                let _ = stopped.await;
+            }));
         let admin = Client::new(&address, Some(token.clone())).unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { address, token, admin, node, http, stop, served, _dir: dir }

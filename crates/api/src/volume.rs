@@ -61,7 +61,7 @@ pub struct ImageFile {
 #[serde(deny_unknown_fields)]
 pub struct CreateVolume {
     pub name: String,
-    /// May be left out with a snapshot or a volume as source: then as large as that.
+    /// May be left out with a snapshot, a volume or an image as source: then as large as that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Size>,
     /// Name or id of the volume type; the service's default, or the source's, when absent.

@@ -4,7 +4,8 @@
 
 use async_trait::async_trait;
 use model::id::VolumeId;
-use model::order::{Found, Order, OrderError, PoolUsage, Report, ReservationView};
+use model::order::{Found, ImageFormat, Order, OrderError, PoolUsage, Report, ReservationView};
+use model::size::ByteSize;
 
 /// A storage node, near or far. The real one is glued in by `serve`; tests have a fake.
 #[async_trait]
@@ -26,6 +27,12 @@ pub trait NodeLink: Send + Sync {
     /// # Errors
     /// The node cannot be reached, or does not have the volume.
     async fn probe(&self, volume: VolumeId) -> Result<Vec<Found>, OrderError>;
+
+    /// Bytes that a volume needs to take in the image file, in whole blocks.
+    ///
+    /// # Errors
+    /// The node cannot be reached; `BadImage` where the file is no image that it can read.
+    async fn image_size(&self, path: String, format: ImageFormat) -> Result<ByteSize, OrderError>;
 
     /// The volume's reservation state.
     ///

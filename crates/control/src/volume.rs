@@ -116,6 +116,14 @@ pub(crate) fn busy(volume: &Volume, action: &'static str) -> ControlError {
 }
 
 impl Control {
+    /// What a volume from an image is as large as when nobody says a size.
+    async fn image_size(&self, caller: &Caller, source: &VolumeSource) -> Result<Option<ByteSize>> {
+        let VolumeSource::Image { path, format } = source else { return Ok(None) };
+        let path = self.inner.image_path(caller, path)?;
+        let size = self.inner.node.image_size(path, *format).await?;
+        volume::size(size).map(Some).map_err(invalid("size"))
+    }
+
     /// A new volume, in status `creating`.
     ///
     /// # Errors
@@ -126,6 +134,10 @@ impl Control {
         let description = valid_description(&new.description)?;
         let metadata = valid_metadata(&new.metadata)?;
         let asked = new.size.map(volume::size).transpose().map_err(invalid("size"))?;
+        let asked = match asked {
+            Some(size) => Some(size),
+            None => self.image_size(caller, &new.source).await?,
+        };
         self.refresh_usage().await;
         let inner = &self.inner;
         let mut tx = inner.catalog.begin().await?;

@@ -326,6 +326,12 @@ async fn images_come_and_go_with_progress_cancel_and_a_final_state() {
         let refused = w.control.volume_create(&member, image(path)).await;
         assert_eq!(code(refused), "image_path_forbidden", "{path}");
     }
+    let sized = |path: &str| VolumeCreate { name: "sized".into(), size: None, ..image(path) };
+    let missing = w.control.volume_create(&member, sized("missing.raw")).await;
+    assert_eq!(code(missing), "bad_image", "refused at once, and no volume is left behind");
+    let made = w.control.volume_create(&member, sized("disk.qcow2")).await.unwrap();
+    assert_eq!(made.volume.size, ByteSize(5 << 20), "what the node says that the image needs");
+    w.volume_is(&member, &made.volume.id.to_string(), "available").await;
     w.node.stall("work");
     let made = w.control.volume_create(&member, image("disk.qcow2")).await.unwrap();
     let (id, operation) = (made.volume.id.to_string(), made.operation.unwrap().to_string());

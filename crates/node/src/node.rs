@@ -11,8 +11,10 @@ use std::time::Duration;
 use env::{Clock, Files, IoEngine, Random};
 use model::id::{AttachmentId, PoolId, VolumeId};
 use model::order::{
-    Found, Notice, Order, OrderError, PoolUsage, RegistrantView, Report, ReservationView,
+    Found, ImageFormat, Notice, Order, OrderError, PoolUsage, RegistrantView, Report,
+    ReservationView,
 };
+use model::size::ByteSize;
 use store::Pool;
 use tokio::sync::{broadcast, watch};
 
@@ -213,6 +215,18 @@ impl Node {
     /// When the volume is not here or cannot be read.
     pub async fn probe(&self, volume: VolumeId) -> Result<Vec<Found>, OrderError> {
         self.orders.probe(volume).await
+    }
+
+    /// Bytes that a volume needs to take in an image file, in whole blocks.
+    ///
+    /// # Errors
+    /// `BadImage` where the file is no image that can be read.
+    pub async fn image_size(
+        &self,
+        path: String,
+        format: ImageFormat,
+    ) -> Result<ByteSize, OrderError> {
+        self.orders.image_size(path, format).await
     }
 
     /// What the node sees by itself, from now on.

@@ -107,6 +107,22 @@ impl Orders {
             .unwrap_or_else(|| Err(OrderError::Unreachable { why: "the node stops".into() }))
     }
 
+    pub(crate) async fn image_size(
+        &self,
+        path: String,
+        format: ImageFormat,
+    ) -> Result<ByteSize, OrderError> {
+        let files = Arc::clone(&self.state.shared.world.files);
+        self.worker
+            .run(move |worker| async move {
+                let path = std::path::Path::new(&path);
+                let size = store::image::size(&*files, &*worker.io, path, format).await;
+                size.map(ByteSize).map_err(image_error)
+            })
+            .await
+            .unwrap_or_else(|| Err(OrderError::Unreachable { why: "the node stops".into() }))
+    }
+
     pub(crate) fn progress(&self, volume: VolumeId) -> Option<(u64, u64)> {
         let work = self.state.work.lock().expect("no panic while the lock is held");
         let work = work.get(&volume)?;
@@ -319,8 +335,7 @@ impl State {
         self.end_work(volume);
         match result {
             Ok(()) => Ok(Report::Done),
-            Err(StoreError::Format { why, .. }) => Err(OrderError::BadImage { why }),
-            Err(error) => Err(order_error(error)),
+            Err(error) => Err(image_error(error)),
         }
     }
 
@@ -443,6 +458,20 @@ fn failed(error: std::io::Error) -> OrderError {
 }
 
 /// The store's words in the order's.
+/// Of an image that is to be read: that it is not there, or not ours to read, is its own fault.
+fn image_error(error: StoreError) -> OrderError {
+    use std::io::ErrorKind::{IsADirectory, NotFound, PermissionDenied};
+    match error {
+        StoreError::Format { why, .. } => OrderError::BadImage { why },
+        StoreError::Io { source, .. }
+            if matches!(source.kind(), NotFound | PermissionDenied | IsADirectory) =>
+        {
+            OrderError::BadImage { why: source.to_string() }
+        }
+        other => order_error(other),
+    }
+}
+
 fn order_error(error: StoreError) -> OrderError {
     match error {
         StoreError::NoSpace { needed, free } => OrderError::NoSpace { needed, free },

@@ -74,6 +74,33 @@ impl Work<'_> {
     }
 }
 
+/// Bytes of content of the image in `path`, in whole blocks: what a volume needs to take it in.
+///
+/// # Errors
+/// `Format` where the image cannot be used, `Io` where it cannot be read.
+pub async fn size(
+    files: &dyn Files,
+    io: &dyn BlockIo,
+    path: &Path,
+    format: ImageFormat,
+) -> Result<u64, StoreError> {
+    let failed = |why| StoreError::from_io(format!("reading the image {}", path.display()), 0, why);
+    let image = files.open(path, OpenMode::Read, false).map_err(failed)?;
+    let file_bytes = files.length(&image).map_err(failed)?;
+    let content_bytes = match format {
+        ImageFormat::Raw if file_bytes == 0 => Err(raw::EMPTY.to_owned()),
+        ImageFormat::Raw => Ok(file_bytes),
+        ImageFormat::Qcow2 => {
+            let start = io.read(&image, 0, Buffer::new(qcow2::HEADER_BYTES)).await;
+            qcow2::Header::parse(&start.map_err(failed)?, file_bytes).map(|header| header.size)
+        }
+    };
+    let whole = content_bytes.and_then(|bytes| {
+        bytes.checked_next_multiple_of(512).ok_or_else(|| "it is too long".to_owned())
+    });
+    whole.map_err(|why| StoreError::Format { what: format!("the image {}", path.display()), why })
+}
+
 /// Make the volume's content that of the image in `path`, and zeros behind it. `progress` is told
 /// `(done, total)` bytes. After an error or `Cancelled` the volume holds a part of the image.
 ///

@@ -43,6 +43,9 @@ impl World {
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
+    async fn size(&self, path: &Path, format: ImageFormat) -> Result<u64, StoreError> {
+        image::size(&RealFiles, &*self.io, path, format).await
+    }
     async fn import(&self, path: &Path, format: ImageFormat) -> Result<(), StoreError> {
         let seen = RefCell::new((0, 0));
         let progress = |done: u64, total: u64| {
@@ -171,9 +174,30 @@ fn qcow2_by_qemu_img_goes_in() {
             world.fill().await;
             let arguments = [&["convert", "-f", "raw", "-O", "qcow2"], variant].concat();
             let Some(()) = qemu_img(&arguments, &[&raw, &image]) else { return };
+            assert_eq!(world.size(&image, ImageFormat::Qcow2).await.unwrap(), 20 * MIB);
             world.import(&image, ImageFormat::Qcow2).await.unwrap();
             world.assert_holds(&want).await;
         }
+    });
+}
+
+#[test]
+fn an_image_tells_the_size_that_a_volume_needs() {
+    on_worker(async {
+        let world = World::new(2 * MIB).await;
+        let path = world.path("image");
+        std::fs::write(&path, vec![1; 1000]).unwrap();
+        assert_eq!(world.size(&path, ImageFormat::Raw).await.unwrap(), 1024, "whole blocks");
+        let error = world.size(&path, ImageFormat::Qcow2).await.unwrap_err().to_string();
+        assert!(error.contains("not a qcow2 image"), "{error}");
+        std::fs::write(&path, []).unwrap();
+        let error = world.size(&path, ImageFormat::Raw).await.unwrap_err().to_string();
+        assert!(error.contains("it is empty"), "{error}");
+        world.export(&world.path("out"), ImageFormat::Qcow2).await.unwrap();
+        let out = world.path("out");
+        assert_eq!(world.size(&out, ImageFormat::Qcow2).await.unwrap(), 2 * MIB);
+        let missing = world.size(&world.path("nowhere"), ImageFormat::Raw).await;
+        assert!(matches!(missing, Err(StoreError::Io { .. })), "{missing:?}");
     });
 }
 

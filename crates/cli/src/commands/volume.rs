@@ -75,7 +75,7 @@ pub(crate) enum VolumeCommand {
 #[derive(clap::Args, Debug)]
 pub(crate) struct CreateArguments {
     name: String,
-    /// Such as 10g; may be left out with a snapshot or a volume as source
+    /// Such as 10g; the source's when left out: of a snapshot, a volume or an image
     #[arg(long, value_parser = size)]
     size: Option<api::Size>,
     /// The volume type; the service's default, or the source's, when left out
@@ -137,10 +137,10 @@ impl CreateArguments {
             })),
             _ => None,
         };
-        if self.size.is_none() && matches!(source, None | Some(VolumeSource::Image(_))) {
+        if self.size.is_none() && source.is_none() {
             return Err(Failure::Usage {
-                message: "a volume that is empty or comes from an image needs a size".into(),
-                hint: "Give --size, for example --size 10g; an image must fit into it.".into(),
+                message: "an empty volume needs a size".into(),
+                hint: "Give --size, for example --size 10g.".into(),
             });
         }
         Ok(CreateVolume {

@@ -5,7 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use async_trait::async_trait;
 use control::NodeLink;
 use model::id::VolumeId;
-use model::order::{Found, Order, OrderError, PoolUsage, Report, ReservationView};
+use model::order::{Found, ImageFormat, Order, OrderError, PoolUsage, Report, ReservationView};
+use model::size::ByteSize;
 use node::Node;
 
 /// The node, until it is stopped.
@@ -48,6 +49,10 @@ impl NodeLink for Link {
 
     async fn probe(&self, volume: VolumeId) -> Result<Vec<Found>, OrderError> {
         self.node()?.probe(volume).await
+    }
+
+    async fn image_size(&self, path: String, format: ImageFormat) -> Result<ByteSize, OrderError> {
+        self.node()?.image_size(path, format).await
     }
 
     async fn reservations(&self, volume: VolumeId) -> Result<ReservationView, OrderError> {

@@ -133,7 +133,10 @@ fn images(desk: &mut Desk) {
     let (code, error) = desk.service.refused(&["volume", "export", "imported", &out]);
     assert!(code == 1 && error.contains("exists already"), "{error}");
     assert!(error.contains("\nhint: ") && error.contains("export again"), "{error}");
-    desk.json(&["volume", "create", "again", "--image", &out, "--size", "4m"]);
+    let again = desk.json(&["volume", "create", "again", "--image", &out]);
+    assert_eq!(again["size_bytes"], 4 << 20, "as large as the image's content");
+    let nowhere = desk.path("nowhere.img").to_str().unwrap().to_owned();
+    desk.refused(&["volume", "create", "none", "--image", &nowhere], 2, "the image cannot be used");
     desk.table(&["volume", "export", "again", &back]);
     assert!(std::fs::read(&back).unwrap() == bytes, "the bytes came back changed");
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use control::NodeLink;
 use model::id::{AttachmentId, PoolId, SnapshotId, VolumeId};
 use model::order::{
-    Access, Found, Mode, Order, OrderError, PoolUsage, Report, ReservationView, Source,
+    Access, Found, ImageFormat, Mode, Order, OrderError, PoolUsage, Report, ReservationView, Source,
 };
 use model::size::ByteSize;
 
@@ -298,6 +298,13 @@ impl NodeLink for FakeNode {
     async fn probe(&self, volume: VolumeId) -> Result<Vec<Found>, OrderError> {
         tokio::task::yield_now().await;
         Ok(self.lock().content.get(&volume).cloned().unwrap_or_default())
+    }
+
+    async fn image_size(&self, path: String, _: ImageFormat) -> Result<ByteSize, OrderError> {
+        match path.ends_with("missing.raw") {
+            true => Err(OrderError::BadImage { why: "no such file".to_owned() }),
+            false => Ok(ByteSize(5 << 20)),
+        }
     }
 
     async fn reservations(&self, _volume: VolumeId) -> Result<ReservationView, OrderError> {

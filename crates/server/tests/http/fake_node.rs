@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use control::NodeLink;
 use model::id::{AttachmentId, PoolId, VolumeId};
 use model::order::{
-    Access, Found, Order, OrderError, PoolUsage, RegistrantView, Report, ReservationChange,
-    ReservationView,
+    Access, Found, ImageFormat, Order, OrderError, PoolUsage, RegistrantView, Report,
+    ReservationChange, ReservationView,
 };
 use model::size::ByteSize;
 
@@ -121,6 +121,11 @@ impl NodeLink for FakeNode {
     async fn probe(&self, volume: VolumeId) -> Result<Vec<Found>, OrderError> {
         self.reach()?;
         Ok(self.state().content.get(&volume).cloned().into_iter().collect())
+    }
+
+    async fn image_size(&self, _: String, _: ImageFormat) -> Result<ByteSize, OrderError> {
+        self.reach()?;
+        Ok(ByteSize(5 << 20))
     }
 
     async fn reservations(&self, volume: VolumeId) -> Result<ReservationView, OrderError> {

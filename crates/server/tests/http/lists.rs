@@ -6,11 +6,12 @@ use api::attachment::{AttachmentQuery, CreateAttachments};
 use api::event::EventQuery;
 use api::host::{CreateHost, HostQuery};
 use api::operation::OperationQuery;
+use api::pool::{CreatePool, PoolQuery};
 use api::project::{CreateProject, ProjectQuery, QuotaChange, UpdateProject};
 use api::snapshot::{CreateSnapshot, SnapshotQuery};
 use api::token::{CreateToken, TokenQuery};
 use api::user::{CreateUser, Role, UserQuery};
-use api::volume::VolumeQuery;
+use api::volume::{CreateVolume, ImageFile, ImageFormat, VolumeQuery, VolumeSource};
 use api::volume_type::{CreateGrant, CreateVolumeType, VolumeTypeQuery};
 use api::{Client, ListQuery};
 
@@ -95,6 +96,37 @@ async fn a_thousand() {
     let events = admin.every(&query).await.unwrap();
     assert_eq!(events.len(), MANY);
     assert!(events.is_sorted_by(|newer, older| newer.at >= older.at), "newest first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_pools_and_operations() {
+    let world = World::start().await;
+    let admin = &world.admin;
+    let pools = admin.every(&PoolQuery::default()).await.unwrap().len();
+    let client = admin.clone();
+    many(move |number| {
+        let client = client.clone();
+        async move {
+            let new = CreatePool {
+                name: format!("pool{number}"),
+                class: "tape".into(),
+                path: format!("/pools/{number}"),
+                ..CreatePool::default()
+            };
+            client.pool_create(&new).await.unwrap();
+            // Each import is an operation; the volume is as large as its image.
+            let image = ImageFile { path: "disk.raw".into(), format: ImageFormat::Raw };
+            let new = CreateVolume {
+                name: format!("v{number}"),
+                source: Some(VolumeSource::Image(image)),
+                ..CreateVolume::default()
+            };
+            client.volume_create(&new).await.unwrap();
+        }
+    })
+    .await;
+    pages(admin, PoolQuery::default(), pools + MANY, |p| p.id.to_string()).await;
+    pages(admin, OperationQuery::default(), MANY, |o| o.id.to_string()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,9 @@ use crate::error::StoreError;
 
 const BLOCK: u64 = 512;
 
+/// Why a file without bytes is no image.
+pub(super) const EMPTY: &str = "it is empty";
+
 /// Data is looked for in steps of this many bytes, so that a file with a million holes does not
 /// become a list of a million ranges.
 const STEP_BYTES: u64 = 1 << 30;
@@ -17,7 +20,7 @@ const STEP_BYTES: u64 = 1 << 30;
 pub(super) async fn import(work: &Work<'_>, files: &dyn Files) -> Result<u64, StoreError> {
     let length = files.length(&work.image).map_err(|why| work.failed("reading", 0, why))?;
     if length == 0 {
-        return Err(work.bad("it is empty"));
+        return Err(work.bad(EMPTY));
     }
     // The last block is filled up with zeros: reads past the end of the file give them.
     let filled =

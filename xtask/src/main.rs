@@ -5,6 +5,7 @@
 //! Invariant: a task that cannot do a part of its work says which part and why; it never passes in
 //! silence.
 
+mod bench;
 mod lab;
 mod openapi;
 mod peers;
@@ -46,6 +47,18 @@ enum Task {
         #[arg(long, default_value_t = 1000, env = "CRASH_SEEDS")]
         seeds: u32,
     },
+    /// Measure the daemon beside tgt and nbdkit; --help lists its options
+    #[command(disable_help_flag = true)]
+    Bench {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Ask the daemon and tgt the same questions about reservations; --help lists its options
+    #[command(disable_help_flag = true)]
+    Compare {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 /// The workspace's directory: the parent of this crate's.
@@ -62,6 +75,8 @@ fn main() -> ExitCode {
         Task::Test { no_peers } => test::run(&mut board, &root, !no_peers),
         Task::Openapi { check } => board.run("openapi", || openapi::run(&root, check)),
         Task::Lab => board.run("lab", || lab::run(&root)),
+        Task::Bench { arguments } => bench::run(&mut board, &root, "bench", &arguments),
+        Task::Compare { arguments } => bench::run(&mut board, &root, "compare", &arguments),
         Task::Crash { seeds } => board.run("crash", || crash(&root, seeds)),
     }
     board.close()

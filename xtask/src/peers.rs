@@ -6,7 +6,10 @@ use std::process::Command;
 use crate::steps::{Outcome, has_program};
 
 /// A program of a peer and the package that has it.
-const PEERS: [(&str, &str); 7] = [
+pub(crate) type Peer = (&'static str, &'static str);
+
+/// For the end-to-end tests.
+pub(crate) const TESTED: [Peer; 7] = [
     ("iscsi-ls", "libiscsi-bin"),
     ("sg_persist", "sg3-utils"),
     ("fio", "fio"),
@@ -16,12 +19,20 @@ const PEERS: [(&str, &str); 7] = [
     ("curl", "curl"),
 ];
 
+/// For measuring and comparing.
+pub(crate) const MEASURED: [Peer; 4] = [
+    ("tgtd", "tgt"),
+    ("nbdkit", "nbdkit"),
+    ("qemu-img", "qemu-utils"),
+    ("iscsi-test-cu", "libiscsi-bin"),
+];
+
 /// qemu-img's own iSCSI driver is a module in a package of its own.
 const QEMU_ISCSI: &str = "qemu-block-extra";
 
 /// Install what is missing where we may; say what stays missing where we may not.
-pub(crate) fn install() -> Outcome {
-    let missing = missing_packages();
+pub(crate) fn install(peers: &[Peer]) -> Outcome {
+    let missing = missing_packages(peers);
     if missing.is_empty() {
         return Outcome::passed();
     }
@@ -38,7 +49,7 @@ pub(crate) fn install() -> Outcome {
             install_matching_qemu();
         }
     }
-    let missing = missing_packages();
+    let missing = missing_packages(peers);
     if missing.is_empty() {
         return Outcome::passed();
     }
@@ -73,8 +84,8 @@ fn apt(arguments: &[&str]) -> Command {
     command
 }
 
-fn missing_packages() -> Vec<&'static str> {
-    let mut missing: Vec<_> = PEERS
+fn missing_packages(peers: &[Peer]) -> Vec<&'static str> {
+    let mut missing: Vec<_> = peers
         .iter()
         .filter(|(program, _)| !has_program(program) && !in_sbin(program))
         .map(|(_, package)| *package)

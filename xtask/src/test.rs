@@ -20,10 +20,15 @@ pub(crate) fn run(board: &mut Board, root: &Path, with_peers: bool) {
         board.run("peers", || Outcome::Skipped("left out by --no-peers".into()));
         return;
     }
-    board.run("install peers", peers::install);
+    board.run("install peers", || peers::install(&peers::TESTED));
     // Its tests say themselves which peer they miss.
     let peers = ["test", "-p", "cli", "--test", "e2e", "--", "--nocapture", "--test-threads=1"];
     board.run("peers", || cargo(root, &peers));
+    // That the measuring works, never how fast anything is.
+    let mut bench = vec!["run", "--quiet", "-p", "bench", "--", "bench", "--quick"];
+    bench.extend(["--size", "64MiB", "--seconds", "0.2", "--backing", "memory"]);
+    bench.extend(["--patterns", "rr4k-1,sw128k-8"]);
+    board.run("bench, a trial", || cargo(root, &bench));
 }
 
 fn cargo(root: &Path, arguments: &[&str]) -> Outcome {

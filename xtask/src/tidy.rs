@@ -1,7 +1,9 @@
-//! What the compiler does not check: arrows between crates, lengths, words, walls.
+//! What the compiler does not check: arrows between crates, lengths, words, walls, and that the
+//! page for the sceptic names what exists.
 
 mod arrows;
 mod lengths;
+mod promises;
 mod walls;
 mod words;
 
@@ -40,6 +42,7 @@ pub(crate) fn check(root: &Path) -> Outcome {
         Ok(pages) => {
             wrong.extend(arrows::check(&pages));
             wrong.extend(lengths::check(&pages));
+            wrong.extend(promises::check(&pages));
             for page in &pages {
                 wrong.extend(words::check(page));
                 if page.is_rust() {

@@ -1,0 +1,200 @@
+//! docs/benchmarks.md: all of it is written here, but for what stands between two marks.
+
+use crate::charts::Picture;
+use crate::report::{Backing, OURS, Report};
+use crate::statistics::confidence;
+use crate::table;
+
+/// What a person writes, and a run leaves alone.
+const BY_HAND: (&str, &str) = ("<!-- by hand: begin -->", "<!-- by hand: end -->");
+const NOTHING_YET: &str = "Nothing is said about this run yet.";
+
+/// The text between two marks, without its outer blank lines.
+pub(crate) fn between<'a>(text: &'a str, (begin, end): (&str, &str)) -> Option<&'a str> {
+    let (_, rest) = text.split_once(begin)?;
+    rest.split_once(end).map(|(inside, _)| inside.trim_matches('\n'))
+}
+
+/// The same text with something else between the marks. None where they are not.
+pub(crate) fn replace(text: &str, (begin, end): (&str, &str), inside: &str) -> Option<String> {
+    let (before, rest) = text.split_once(begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some(format!("{before}{begin}\n{}\n{end}{after}", inside.trim_matches('\n')))
+}
+
+/// The whole page; `old` is what stands there now.
+pub(crate) fn write(report: &Report, pictures: &[Picture], old: &str) -> String {
+    let by_hand = between(old, BY_HAND).unwrap_or(NOTHING_YET);
+    let mut page = String::from("# Speed, beside tgt and nbdkit\n\n");
+    page.push_str(&introduction(report));
+    page.push_str(&format!("\n## Goals\n\n{}.\n\n", table::summary(report)));
+    page.push_str(&table::goals(report).markdown());
+    page.push_str("\nThroughput, CPU and latency are those with the file in memory.\n");
+    page.push_str(&format!("\n## What bounds it\n\n{}\n", BY_HAND.0));
+    page.push_str(&format!("{by_hand}\n{}\n", BY_HAND.1));
+    for backing in [Backing::Memory, Backing::PageCache] {
+        page.push_str(&section(report, backing, pictures));
+    }
+    for picture in pictures.iter().filter(|picture| picture.name == "connections.svg") {
+        page.push_str(&format!("\n## More connections\n\n{}\n", image(picture)));
+    }
+    page.push_str(&safety(report));
+    page.push_str(&idle(report));
+    page.push_str(&conditions(report));
+    page
+}
+
+fn introduction(report: &Report) -> String {
+    format!(
+        "One run of `{}`, {}: all servers run side by side and are measured in turn, round by \
+         round, over loopback. Figures are medians of {} rounds of {} s, with the least and the \
+         greatest in brackets. tgt is the iSCSI target in user space of the distributions; nbdkit \
+         speaks NBD, a simpler protocol without reservations, and stands for what a thread pool \
+         over plain files can do.\n\nPatterns: `rr` and `rw` are random reads and writes, `sr` and \
+         `sw` sequential ones; then the size, the commands in flight, `f` for a flush after each \
+         write, and `xN` for N connections.\n",
+        report.command, report.machine.date, report.rounds, report.seconds
+    )
+}
+
+fn image(picture: &Picture) -> String {
+    format!("![{}](benchmarks/{})", picture.says, picture.name)
+}
+
+fn section(report: &Report, backing: Backing, pictures: &[Picture]) -> String {
+    if report.patterns(backing).is_empty() {
+        return String::new();
+    }
+    let title = match backing {
+        Backing::Memory => "A file in memory",
+        Backing::PageCache => "A file on disk, through the page cache",
+    };
+    let mut text = format!("\n## {title}\n");
+    let end = format!("-{}.svg", backing.name());
+    for picture in pictures.iter().filter(|picture| picture.name.ends_with(&end)) {
+        text.push_str(&format!("\n{}\n", image(picture)));
+    }
+    text.push_str(&format!("\n{}", table::throughput(report, backing).markdown()));
+    text.push_str("\nCPU of the server's process for each I/O, and latencies; medians:\n\n");
+    text.push_str(&table::costs(report, backing).markdown());
+    text
+}
+
+fn percent(ratio: f64) -> f64 {
+    (ratio - 1.0) * 100.0
+}
+
+fn safety(report: &Report) -> String {
+    let Some(safety) = &report.safety else { return String::new() };
+    let mut text = format!(
+        "\n## What safety costs\n\nRandom writes of 4 KiB, 32 in flight, by the holder of a \
+         reservation of type 5 (Write Exclusive - Registrants Only) among {} registrants, against \
+         the same writes with nobody registered: {} pairs of slices of {} s next to each other, \
+         the first of a pair alternating. A write without costs {:.2} µs of CPU and {:.2} µs by \
+         the clock.\n\n| with, against without | median | 95 % confidence |\n| --- | ---: | ---: |\
+         \n",
+        safety.registrants,
+        safety.cpu_ratios.len(),
+        safety.slice_s,
+        safety.plain_cpu_us,
+        safety.plain_time_us
+    );
+    for (what, ratios) in [
+        ("server CPU of a write", &safety.cpu_ratios),
+        ("time of a write by the clock", &safety.time_ratios),
+    ] {
+        if let Some(found) = confidence(ratios) {
+            let [median, least, most] = [found.median, found.least, found.most].map(percent);
+            let line = format!("| {what} | {median:+.2} % | {least:+.2} to {most:+.2} % |\n");
+            text.push_str(&line);
+        }
+    }
+    text.push_str("\nThe bounds are those of a bootstrap of the median.\n");
+    text
+}
+
+fn idle(report: &Report) -> String {
+    if report.idle.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from(
+        "\n## Idle\n\nCPU time of the process with sessions that are logged in and say nothing:\n\
+         \n| server | sessions | seconds | CPU ms |\n| --- | ---: | ---: | ---: |\n",
+    );
+    for idle in &report.idle {
+        let line = format!(
+            "| {} | {} | {:.1} | {:.2} |\n",
+            idle.server, idle.sessions, idle.seconds, idle.cpu_ms
+        );
+        text.push_str(&line);
+    }
+    text
+}
+
+fn conditions(report: &Report) -> String {
+    let machine = &report.machine;
+    let mut text = format!(
+        "\n## Conditions\n\n| | |\n| --- | --- |\n| date | {} |\n| processor | {}, {} cores, which \
+         servers and load share |\n| memory | {} |\n| system | {}, kernel {} |\n| load before \
+         | {} |\n| volume | {}, filled before |\n| load made by | {} |\n| took | {:.0} min |\n",
+        machine.date,
+        machine.processor,
+        machine.cores,
+        bytesize::ByteSize(machine.memory_bytes),
+        machine.system,
+        machine.kernel,
+        machine.load,
+        bytesize::ByteSize(report.volume_bytes),
+        report.generator,
+        report.minutes
+    );
+    for server in &report.servers {
+        let commit = if server.name == OURS && !machine.commit.is_empty() {
+            format!(" ({})", machine.commit)
+        } else {
+            String::new()
+        };
+        let line = format!("| {} | {}{commit}: {} |\n", server.name, server.version, server.how);
+        text.push_str(&line);
+    }
+    if !report.skipped.is_empty() {
+        text.push_str("\nNot as it should be in this run:\n\n");
+        report.skipped.iter().for_each(|why| text.push_str(&format!("- {why}.\n")));
+    }
+    text.push_str(
+        "\nAll samples are in [results.json](benchmarks/results.json); `cargo xtask bench --render \
+         docs/benchmarks/results.json` draws this page anew from them.\n",
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::TGT;
+    use crate::report::tests::report;
+
+    #[test]
+    fn what_stands_between_the_marks_outlives_a_run() {
+        let report = report(&[("rr4k-32", OURS, 1e5, 5.0), ("rr4k-32", TGT, 25e3, 21.0)]);
+        let pictures = crate::charts::draw(&report);
+        let first = write(&report, &pictures, "");
+        assert!(first.contains(NOTHING_YET) && first.contains("| rr4k-32 | IOPS |"), "{first}");
+        assert!(first.contains("](benchmarks/random-memory.svg)"), "{first}");
+        let edited = replace(&first, BY_HAND, "The loopback bounds it.").unwrap();
+        let second = write(&report, &pictures, &edited);
+        assert!(second.contains("The loopback bounds it.") && !second.contains(NOTHING_YET));
+        assert_eq!(write(&report, &pictures, &second), second, "writing again changes nothing");
+        assert!(!second.lines().any(|line| line.ends_with(' ')), "{second}");
+    }
+
+    #[test]
+    fn marks_that_are_not_there_are_not_invented() {
+        assert_eq!(between("no marks", BY_HAND), None);
+        assert_eq!(replace("no marks", BY_HAND, "x"), None);
+        let text = format!("a\n{}\nold\n{}\nb\n", BY_HAND.0, BY_HAND.1);
+        assert_eq!(between(&text, BY_HAND), Some("old"));
+        let wanted = format!("a\n{}\nnew\n{}\nb\n", BY_HAND.0, BY_HAND.1);
+        assert_eq!(replace(&text, BY_HAND, "new"), Some(wanted));
+    }
+}

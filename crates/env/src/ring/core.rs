@@ -128,26 +128,45 @@ impl Core {
         self.ready.extend(self.gated.drain(..));
         loop {
             self.fill(driver);
-            if let Err(why) = self.enter(0) {
-                // EBUSY and EAGAIN: the kernel is short of something and wants us to drain first.
-                tracing::debug!("io_uring_enter will be tried again: {why}");
-                self.drain();
-                driver.wake_by_ref();
+            let Some(drained) = self.enter_and_drain(driver) else { break };
+            if drained == 0 && !self.has_work() && self.is_quiet(driver) {
                 break;
-            }
-            let drained = self.drain();
-            if drained == 0 && !self.has_work() {
-                // Asked once more after the switch, lest a completion fall between.
-                self.ring.completion().enable_eventfd();
-                std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-                if self.ring.completion().is_empty() && !self.ring.submission().taskrun() {
-                    break;
-                }
-                self.ring.completion().disable_eventfd();
             }
         }
         self.ring.completion().enable_eventfd();
         std::mem::take(&mut self.settled)
+    }
+
+    /// How many completions were settled; `None` when the kernel wants to be asked later.
+    fn enter_and_drain(&mut self, driver: &Waker) -> Option<usize> {
+        let entered = self.enter(0);
+        let drained = self.drain();
+        if let Err(why) = entered {
+            // EBUSY and EAGAIN: the kernel is short of something and wants us to drain first.
+            tracing::debug!("io_uring_enter will be tried again: {why}");
+            driver.wake_by_ref();
+            return None;
+        }
+        Some(drained)
+    }
+
+    /// Have the event descriptor told of all that comes from now on, and look once more at what
+    /// came before.
+    ///
+    /// The kernel's mark for deferred work is only a hint: it is set after the work was queued, so
+    /// that a call in between does the work and the mark stays behind, until the next work. Who
+    /// waits for the mark to go may wait for ever.
+    fn is_quiet(&mut self, driver: &Waker) -> bool {
+        self.ring.completion().enable_eventfd();
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        if self.ring.completion().is_empty() && !self.ring.submission().taskrun() {
+            return true;
+        }
+        let quiet = self.enter_and_drain(driver).is_none_or(|drained| drained == 0);
+        if !quiet {
+            self.ring.completion().disable_eventfd();
+        }
+        quiet
     }
 
     /// Give emptied lists back for the next turn.
@@ -160,7 +179,6 @@ impl Core {
     fn has_work(&mut self) -> bool {
         (!self.ready.is_empty() && self.in_flight < self.in_flight_max)
             || !self.ring.submission().is_empty()
-            || self.ring.submission().taskrun()
     }
 
     /// Move ready jobs to the submission queue as far as there is room. `driver` is woken when a

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
+use crate::at_once::AtOnce;
 use crate::block_io::IoFile;
 use crate::buffer::Buffer;
 use crate::gate::Gate;
@@ -29,11 +30,13 @@ pub(crate) struct Descriptor {
     /// Past the page cache, where the file was opened so.
     direct: Option<(OwnedFd, Alignment)>,
     gate: Gate,
+    pub(crate) at_once: AtOnce,
 }
 
 impl Descriptor {
     pub(crate) fn new(cached: OwnedFd, direct: Option<(OwnedFd, Alignment)>) -> Self {
-        Self { cached, direct, gate: Gate::default() }
+        let at_once = AtOnce::of(&cached);
+        Self { cached, direct, gate: Gate::default(), at_once }
     }
     /// The file that callers hold.
     pub(crate) fn into_file(self) -> IoFile {
@@ -197,6 +200,10 @@ impl WriteJob {
         }
         self.parts = vec![gathered.into_bytes()];
         self.first = 0;
+    }
+    /// No other write of the file can be in its way: it has only the one descriptor.
+    pub(crate) fn is_alone(&self) -> bool {
+        matches!(self.room, Room::Alone)
     }
     pub(crate) fn is_direct(&self) -> bool {
         matches!(self.room, Room::Direct(_))

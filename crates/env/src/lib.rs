@@ -6,6 +6,7 @@
 //! Invariant: nothing above this crate opens a file, asks the time or draws a random number by
 //! itself; so the simulator can stand in for the world.
 
+mod at_once;
 pub mod block_io;
 pub mod buffer;
 pub mod clock;

@@ -357,6 +357,27 @@ fn buffers_come_back() {
     }
 }
 
+/// I/O that never waits must not keep the worker's other tasks from their turn.
+#[test]
+fn a_task_that_finds_all_its_work_done_lets_others_run() {
+    let dir = scratch();
+    for which in ENGINES {
+        on_worker(async {
+            let Some(io) = engine(which) else { return };
+            let file = create(dir.path(), &format!("{which:?}"), false);
+            let other = std::rc::Rc::new(std::cell::Cell::new(false));
+            let seen = std::rc::Rc::clone(&other);
+            tokio::task::spawn_local(async move { other.set(true) });
+            let block = Bytes::from(vec![3; 4096]);
+            for _ in 0..2000 {
+                io.write(&file, 0, vec![block.clone()]).await.unwrap();
+                assert_eq!(read(&*io, &file, 0, 4096).await, block);
+            }
+            assert!(seen.get());
+        });
+    }
+}
+
 #[test]
 fn a_ring_outside_of_a_runtime_is_an_error_and_auto_falls_back() {
     assert!(block_io(IoEngine::Ring).is_err());

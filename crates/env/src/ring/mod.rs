@@ -7,6 +7,7 @@
 //!     wake the driver             nothing left: let the event descriptor wake us, and sleep
 //! ```
 //!
+//! What the page cache can serve never comes here (see [`crate::at_once`]), up to a limit per turn.
 //! All jobs that the worker's tasks start in one turn are submitted by one system call, and what
 //! the kernel can answer at once (page-cache hits) is answered by that same call.
 //!
@@ -23,6 +24,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -42,6 +44,8 @@ use crate::descriptor::{Descriptor, ReadJob, WriteJob};
 const SUBMISSIONS: u32 = 256;
 /// Completion queue entries: how many jobs the kernel may hold at once.
 const COMPLETIONS: u32 = 4096;
+/// Bytes that a worker's tasks may move at once before one of them has to wait.
+const AT_ONCE_BYTES_MAX: usize = 4 << 20;
 
 /// Block I/O by an io_uring ring that belongs to the thread that made it.
 pub struct Ring {
@@ -55,6 +59,8 @@ struct Shared {
     driver: RefCell<Option<Waker>>,
     /// The driver is woken already and has not run yet.
     woken: Cell<bool>,
+    /// Bytes moved at once, outside of the ring, since the driver's last turn.
+    at_once_bytes: Cell<usize>,
 }
 
 thread_local! {
@@ -88,6 +94,7 @@ impl Ring {
             core: RefCell::new(Core::new(ring)),
             driver: RefCell::new(None),
             woken: Cell::new(false),
+            at_once_bytes: Cell::new(0),
         });
         RINGS.with(|rings| rings.borrow_mut().insert(number, Rc::downgrade(&shared)));
         tokio::spawn(drive(number, watch(event)?));
@@ -106,14 +113,28 @@ impl BlockIo for Ring {
         match Descriptor::of(file) {
             Err(why) => refuse(why),
             Ok(_) if buffer.is_empty() => Box::pin(std::future::ready(Ok(buffer))),
-            Ok(file) => self.start(Job::Read(ReadJob::new(file, offset, buffer)), Output::buffer),
+            Ok(file) => {
+                let may = self.shared.may_at_once(buffer.len());
+                let mut job = ReadJob::new(Arc::clone(&file), offset, buffer);
+                if may && file.at_once.read(&mut job) {
+                    return Box::pin(std::future::ready(Ok(job.finish())));
+                }
+                self.start(Job::Read(job), Output::buffer)
+            }
         }
     }
     fn write(&self, file: &IoFile, offset: u64, parts: Vec<Bytes>) -> IoFuture<()> {
         match Descriptor::of(file) {
             Err(why) => refuse(why),
             Ok(_) if parts.iter().all(Bytes::is_empty) => Box::pin(std::future::ready(Ok(()))),
-            Ok(file) => self.start(Job::write(WriteJob::new(file, offset, parts)), Output::nothing),
+            Ok(file) => {
+                let may = self.shared.may_at_once(parts.iter().map(Bytes::len).sum());
+                let mut job = WriteJob::new(Arc::clone(&file), offset, parts);
+                if may && file.at_once.write(&mut job) {
+                    return Box::pin(std::future::ready(Ok(())));
+                }
+                self.start(Job::write(job), Output::nothing)
+            }
         }
     }
     fn sync(&self, file: &IoFile) -> IoFuture<()> {
@@ -194,8 +215,17 @@ impl Shared {
             driver.wake_by_ref();
         }
     }
+    /// A task that always finds its work done never lets another one run: after a while it has to
+    /// wait for the ring, and with it for its turn.
+    fn may_at_once(&self, bytes: usize) -> bool {
+        let moved = self.at_once_bytes.get() + bytes;
+        let may = moved <= AT_ONCE_BYTES_MAX;
+        self.at_once_bytes.set(if may { moved } else { 0 });
+        may
+    }
     fn turn(&self, waker: &Waker) {
         self.woken.set(false);
+        self.at_once_bytes.set(0);
         {
             let mut driver = self.driver.borrow_mut();
             if !driver.as_ref().is_some_and(|known| known.will_wake(waker)) {

@@ -1,4 +1,4 @@
-//! Portals: listening sockets whose connections are dealt out to the workers in turn.
+//! Portals: listening sockets whose connections are dealt out evenly to the workers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub(crate) async fn open(
     let advertised = &shared.settings.advertise;
     shared.book.set_portals(if advertised.is_empty() { bound.clone() } else { advertised.clone() });
     for (index, listener) in listeners.into_iter().enumerate() {
-        // The first worker accepts; the connections go round.
+        // One worker accepts for all.
         let (all, shared) = (workers.to_vec(), Arc::clone(shared));
         workers[index % workers.len()].spawn(move |_| accept(listener, all, shared));
     }
@@ -65,7 +65,6 @@ async fn accept(listener: std::net::TcpListener, workers: Vec<WorkerHandle>, sha
         }
     };
     let mut ending = shared.ending.clone();
-    let mut turn = 0;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -78,9 +77,11 @@ async fn accept(listener: std::net::TcpListener, workers: Vec<WorkerHandle>, sha
                 let Some(place) = knocked else { continue };
                 let guest = Guest { place, signal_to_me, signals };
                 let shared = Arc::clone(&shared);
-                workers[turn % workers.len()]
-                    .spawn(move |worker| connection::serve(stream, guest, worker, shared));
-                turn += 1;
+                let Some((worker, seat)) = WorkerHandle::least_busy(&workers) else { return };
+                worker.spawn(move |worker| async move {
+                    connection::serve(stream, guest, worker, shared).await;
+                    drop(seat);
+                });
             }
             Err(error) => {
                 // Out of descriptors, or the peer was gone already: the portal stays open.

@@ -7,7 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use env::BlockIo;
@@ -33,6 +33,16 @@ type Work = Box<dyn FnOnce(Rc<Worker>) -> Pin<Box<dyn Future<Output = ()>>> + Se
 pub struct WorkerHandle {
     work: mpsc::UnboundedSender<Work>,
     drawn: Arc<AtomicU64>,
+    connections: Arc<AtomicUsize>,
+}
+
+/// A seat on a worker, for one connection; given back when dropped.
+pub(crate) struct Seat(Arc<AtomicUsize>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl WorkerHandle {
@@ -70,13 +80,21 @@ impl WorkerHandle {
             });
         })?;
         ready.recv().map_err(io::Error::other)??;
-        Ok((Self { work, drawn }, thread))
+        Ok((Self { work, drawn, connections: Arc::default() }, thread))
     }
 
     /// What its connections hold beyond their floors, in bytes; up to a second old.
     #[must_use]
     pub fn buffer_bytes_drawn(&self) -> u64 {
         self.drawn.load(Ordering::Relaxed)
+    }
+
+    /// A seat for a connection on the worker that has the fewest.
+    pub(crate) fn least_busy(workers: &[Self]) -> Option<(&Self, Seat)> {
+        let connections = |worker: &&Self| worker.connections.load(Ordering::Relaxed);
+        let worker = workers.iter().min_by_key(connections)?;
+        worker.connections.fetch_add(1, Ordering::Relaxed);
+        Some((worker, Seat(Arc::clone(&worker.connections))))
     }
 
     /// Run something there; nobody waits for it.
@@ -104,6 +122,25 @@ impl WorkerHandle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_are_spread_evenly_whatever_order_they_end_in() {
+        let block_io: BlockIoFactory = Arc::new(|| env::block_io(env::IoEngine::Threads));
+        let start =
+            |n| WorkerHandle::start(format!("test-{n}"), Arc::clone(&block_io), 0).unwrap().0;
+        let workers: Vec<_> = (0..3).map(start).collect();
+        let seat = || WorkerHandle::least_busy(&workers).unwrap().1;
+        let mut seats: Vec<_> = (0..9).map(|_| seat()).collect();
+        // All of one worker's and one of another's end; the next four fill these gaps.
+        for ended in [6, 4, 3, 0] {
+            drop(seats.remove(ended));
+        }
+        let more: Vec<_> = (0..4).map(|_| seat()).collect();
+        let counts = workers.iter().map(|worker| worker.connections.load(Ordering::Relaxed));
+        assert_eq!(counts.collect::<Vec<_>>(), [3, 3, 3]);
+        drop((seats, more));
+        assert!(workers.iter().all(|worker| worker.connections.load(Ordering::Relaxed) == 0));
+    }
 
     #[tokio::test]
     async fn work_runs_on_the_workers_thread_and_answers() {

@@ -44,7 +44,7 @@ const SESSIONS: Key = key("sessions", Some("4096"), "iSCSI sessions at once");
 const LOGINS: Key = key("logins", Some("512"), "iSCSI connections at once that have not logged in");
 const LOGINS_PER_ADDRESS: Key = key("logins_per_address", Some("128"), "the same from one address");
 const BUFFERS: Key =
-    key("buffers", Some("512m"), "memory for the data of commands that are under way");
+    key("buffers", Some("1g"), "memory for the data of commands that are under way");
 const API_CONNECTIONS: Key = key("api_connections", Some("1024"), "connections to the API at once");
 const LOG: Key = key("log", Some("info"), "what is logged, such as info or node=debug,info");
 const LOG_FORMAT: Key = key("log_format", Some("text"), "text or json");
@@ -107,7 +107,7 @@ pub(crate) struct ServeArguments {
     /// The same from one address [env: COMMONHOLD_LOGINS_PER_ADDRESS] [default: 128]
     #[arg(long, value_name = "COUNT")]
     logins_per_address: Option<String>,
-    /// Memory for the data of commands under way [env: COMMONHOLD_BUFFERS] [default: 512m]
+    /// Memory for the data of commands under way [env: COMMONHOLD_BUFFERS] [default: 1g]
     #[arg(long, value_name = "SIZE")]
     buffers: Option<String>,
     /// Connections to the API at once [env: COMMONHOLD_API_CONNECTIONS] [default: 1024]

@@ -76,8 +76,7 @@ struct Parked {
     arrived: Duration,
     /// What came with it.
     data: DataOut,
-    /// Data that it holds while it waits for memory, in bytes.
-    held: u64,
+    held: memory::Held,
     /// The memory that it holds and since when; none while it waits for some.
     charge: Option<(u64, Duration)>,
 }
@@ -513,7 +512,7 @@ impl Shell {
                         return;
                     }
                 };
-                let (held, charge) = (0, None);
+                let (held, charge) = (memory::Held::default(), None);
                 let parked =
                     Parked { command, conflict, transfer, pass, arrived, data, held, charge };
                 self.admit(task, parked);

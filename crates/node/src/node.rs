@@ -62,7 +62,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let places = Places { sessions: 4096, logins: 512, logins_per_address: 128 };
-        Self { places, buffer_bytes: 512 << 20, descriptors: u64::MAX }
+        Self { places, buffer_bytes: 1 << 30, descriptors: u64::MAX }
     }
 }
 

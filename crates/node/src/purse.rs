@@ -11,12 +11,18 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::budget::{AccountId, Budget};
 use crate::nexus::Signal;
 
+/// Of a worker's memory, so much again is for data that came along with commands that wait.
+const HELD_PART: u64 = 4;
+/// Of that each connection may hold so much however full it is, in bytes: one first burst.
+const HELD_FLOOR_BYTES: u64 = 256 << 10;
+
 /// What each connection may hold however full the node is, in bytes: small commands always run.
 pub(crate) const FLOOR_BYTES: u64 = 128 << 10;
 
 /// The memory of one worker, and how to reach those who wait for some.
 pub(crate) struct Desk {
     budget: Budget,
+    held: Budget,
     waiters: HashMap<AccountId, UnboundedSender<Signal>>,
     granted: Vec<AccountId>,
     /// Bytes drawn from the common part, as others may see them: brought up to date now and then.
@@ -26,7 +32,8 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn new(capacity: u64, shown: Arc<AtomicU64>) -> Self {
         let budget = Budget::new(capacity, FLOOR_BYTES);
-        Self { budget, waiters: HashMap::new(), granted: Vec::new(), shown }
+        let held = Budget::new(capacity / HELD_PART, HELD_FLOOR_BYTES);
+        Self { budget, held, waiters: HashMap::new(), granted: Vec::new(), shown }
     }
 
     fn tell_granted(&mut self) {
@@ -42,6 +49,7 @@ impl Desk {
 pub(crate) struct Purse {
     desk: Rc<RefCell<Desk>>,
     account: AccountId,
+    held_account: AccountId,
     /// Of what is held: data-in on its way to the socket.
     sending: u64,
 }
@@ -49,15 +57,25 @@ pub(crate) struct Purse {
 impl Purse {
     pub(crate) fn open(desk: &Rc<RefCell<Desk>>, signals: UnboundedSender<Signal>) -> Self {
         let mut open = desk.borrow_mut();
-        let account = open.budget.open();
+        let (account, held_account) = (open.budget.open(), open.held.open());
         open.waiters.insert(account, signals);
         drop(open);
-        Self { desk: Rc::clone(desk), account, sending: 0 }
+        Self { desk: Rc::clone(desk), account, held_account, sending: 0 }
     }
 
     /// Take bytes now; false: not now.
     pub(crate) fn take(&self, bytes: u64) -> bool {
         self.desk.borrow_mut().budget.take(self.account, bytes)
+    }
+
+    /// Keep data of a command that waits; false: there is no room for it. Nobody waits for this.
+    pub(crate) fn hold(&self, bytes: u64) -> bool {
+        self.desk.borrow_mut().held.take(self.held_account, bytes)
+    }
+
+    /// That data is no longer kept for a command that waits.
+    pub(crate) fn let_go(&self, bytes: u64) {
+        self.desk.borrow_mut().held.give(self.held_account, bytes, &mut Vec::new());
     }
 
     /// Stand in line: [`Signal::MemoryGranted`] tells that the bytes are held.
@@ -124,6 +142,7 @@ impl Drop for Purse {
     fn drop(&mut self) {
         let desk = &mut *self.desk.borrow_mut();
         desk.budget.close(self.account, &mut desk.granted);
+        desk.held.close(self.held_account, &mut Vec::new());
         desk.waiters.remove(&self.account);
         desk.tell_granted();
         desk.shown.store(desk.budget.drawn(), Ordering::Relaxed);

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  judged --+-- memory is there ----------------------------------------> data-out, run
-//!           +-- it holds no data, or few ------> in line --granted------> data-out, run
-//!           +-- it holds data, no R2T is open -> in line, socket unread -granted-> run
+//!           +-- no data, or room to keep it ---> in line --granted------> data-out, run
+//!           +-- data, but no R2T is open ------> in line, socket unread -granted-> run
 //!           +-- else ---------------------------> TASK SET FULL (SAM-5 5.3.1)
 //! ```
 //!
@@ -25,10 +25,17 @@ use crate::run::PIECE_BYTES;
 
 /// No command costs more: the budget of a worker that serves nobody else grants as much.
 const COST_BYTES_MAX: u64 = WORKER_BUFFER_BYTES_MIN / 2;
-/// Data of waiting commands that a connection may hold beside its account, in bytes.
-const HELD_BYTES_MAX: u64 = 256 << 10;
 /// How long a connection may sit on memory that others wait for.
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Data that a command holds while it waits for memory.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Held {
+    bytes: u64,
+    /// It counts in the worker's room for such data. What does not is at most what was read at
+    /// once: the socket is left unread then.
+    paid: bool,
+}
 
 /// The commands of a connection that wait for memory, and how its sending goes on.
 #[derive(Default)]
@@ -55,12 +62,12 @@ impl Shell {
             return;
         }
         let (here, more) = self.data_here(task, &parked.data);
-        let room = self.memory.held + here <= HELD_BYTES_MAX;
-        if more || (here > 0 && !room && self.awaits_data()) {
+        let paid = here > 0 && !more && self.purse.hold(here);
+        if more || (here > 0 && !paid && self.awaits_data()) {
             self.refuse_for_now(task, &parked);
             return;
         }
-        parked.held = here;
+        parked.held = Held { bytes: here, paid };
         self.memory.held += here;
         self.parked.insert(task, parked);
         self.memory.line.push_back(task);
@@ -117,7 +124,7 @@ impl Shell {
     /// Begin one that waited, with memory that is taken already. False: it is gone.
     fn begin_waiting(&mut self, task: TaskId, bytes: u64) -> bool {
         let Some(mut parked) = self.parked.remove(&task) else { return false };
-        self.memory.held -= std::mem::take(&mut parked.held);
+        self.let_go(&parked);
         parked.charge = Some((bytes, self.shared.world.clock.now()));
         self.begin(task, parked);
         true
@@ -144,7 +151,7 @@ impl Shell {
         match parked.charge {
             Some((bytes, _)) => self.purse.give(bytes),
             None => {
-                self.memory.held -= parked.held;
+                self.let_go(&parked);
                 let wished = self.memory.wished.take_if(|(wished, _)| *wished == task);
                 if let Some((_, bytes)) = wished {
                     self.purse.withdraw(bytes);
@@ -153,6 +160,14 @@ impl Shell {
             }
         }
         Some(parked)
+    }
+
+    fn let_go(&mut self, parked: &Parked) {
+        let Held { bytes, paid } = parked.held;
+        self.memory.held -= bytes;
+        if paid {
+            self.purse.let_go(bytes);
+        }
     }
 
     /// Data for a command that still waits for memory; it came unasked.

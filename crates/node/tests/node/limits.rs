@@ -159,6 +159,36 @@ async fn one_that_withholds_data_holds_half_of_the_memory_and_no_other_waits_for
     assert_eq!(hog.read(11 * 8192, 1).await, vec![7; 512]);
 }
 
+/// Large writes at depth from several sessions bring data along and ask for more: all of them end
+/// well on the least memory there is, and nobody is told to come again.
+#[tokio::test(flavor = "multi_thread")]
+async fn honest_writes_wait_for_memory_and_do_not_fail() {
+    let world = World::start_with(|settings| {
+        settings.workers = 1;
+        settings.limits.buffer_bytes = 0;
+    })
+    .await;
+    let mut lanes = tokio::task::JoinSet::new();
+    for number in 1..=3 {
+        let client = world.host(number).await;
+        lanes.spawn(async move {
+            for round in 0..4_u8 {
+                let mut pending = Vec::new();
+                for lba in 0..8 {
+                    pending.push(client.start_write(lba * 2048, vec![round; 1 << 20]).await);
+                }
+                for one in pending {
+                    assert_eq!(answer(one).await, Ok(GOOD));
+                }
+            }
+        });
+    }
+    while let Some(lane) = lanes.join_next().await {
+        lane.unwrap();
+    }
+    assert_eq!(refused(&world, "task_set_full"), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn aborting_commands_that_wait_for_memory_gives_their_turn_to_others() {
     let world = World::start_with(|settings| {

@@ -29,4 +29,4 @@ mod volume;
 
 pub use error::StoreError;
 pub use pool::{Pool, Progress, SnapshotInfo, VolumeInfo};
-pub use volume::Volume;
+pub use volume::{Sanitize, SanitizeMethod, SanitizeOrder, Volume};

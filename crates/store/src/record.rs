@@ -33,6 +33,7 @@ pub(crate) enum Kind {
     Volume = 3,
     Reservations = 4,
     AtomicWrite = 5,
+    Sanitize = 6,
 }
 
 /// What a slot holds.
@@ -192,6 +193,11 @@ impl Record {
         let (sequence, payload) =
             newest.ok_or_else(|| StoreError::corrupt(describe(path), "neither slot is valid"))?;
         Ok((Self { file, path: path.to_owned(), kind, slot_bytes, sequence }, payload))
+    }
+
+    /// The longest state that its slots have room for.
+    pub(crate) fn payload_bytes_max(&self) -> usize {
+        usize::try_from(self.slot_bytes).expect("bounded when it was opened") - HEADER_BYTES
     }
 
     /// Replace the state; durable when this returns. After an error the durable state is the old

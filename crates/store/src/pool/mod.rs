@@ -211,6 +211,7 @@ impl Pool {
         }
         shared.remove_durably(&shared.reservations_path(volume))?;
         shared.remove_durably(&shared.atomic_path(volume))?;
+        shared.remove_durably(&shared.sanitize_path(volume))?;
         if known {
             shared.drop_unreachable();
         }

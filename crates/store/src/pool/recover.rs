@@ -50,6 +50,7 @@ pub(super) async fn open(
         dir.join("volumes"),
         dir.join("reservations"),
         dir.join("atomic"),
+        dir.join("sanitize"),
     ] {
         names.create_dir(&part).map_err(fail)?;
     }
@@ -195,15 +196,15 @@ fn clean(names: &dyn Files, dir: &Path, found: &Found) -> Result<(), StoreError>
     let fail = |source| StoreError::from_io(format!("cleaning up {}", dir.display()), 0, source);
     let layers = layers_dir(dir);
     let (volumes, reservations) = (dir.join("volumes"), dir.join("reservations"));
-    let atomic = dir.join("atomic");
+    let (atomic, sanitize) = (dir.join("atomic"), dir.join("sanitize"));
     let mut doomed: Vec<PathBuf> =
         found.tree.unreachable().into_iter().map(|id| layer_path(dir, id)).collect();
-    for part in [dir, &layers, &volumes, &reservations, &atomic] {
+    for part in [dir, &layers, &volumes, &reservations, &atomic, &sanitize] {
         let listed = names.list(part).map_err(fail)?;
         let temporary = listed.iter().filter(|name| stem(name, "tmp").is_some());
         doomed.extend(temporary.map(|name| part.join(name)));
     }
-    for part in [&reservations, &atomic] {
+    for part in [&reservations, &atomic, &sanitize] {
         for name in names.list(part).map_err(fail)? {
             let volume = stem(&name, "rec").and_then(|stem| stem.parse::<VolumeId>().ok());
             if volume.is_some_and(|volume| !found.tree.volumes.contains_key(&volume)) {

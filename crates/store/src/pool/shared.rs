@@ -71,6 +71,10 @@ impl Shared {
         self.dir.join("atomic").join(format!("{volume}.rec"))
     }
 
+    pub(crate) fn sanitize_path(&self, volume: VolumeId) -> PathBuf {
+        self.dir.join("sanitize").join(format!("{volume}.rec"))
+    }
+
     pub(crate) fn file_system_free(&self) -> Result<u64, StoreError> {
         let space = self.names.space(&self.dir);
         let fail = |source| StoreError::from_io("asking for free space", 0, source);

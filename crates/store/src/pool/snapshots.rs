@@ -30,6 +30,8 @@ impl Pool {
         if record.snapshot(snapshot).is_some() {
             return Ok(());
         }
+        // It would keep what is being overwritten.
+        shared.refuse_while_sanitizing(volume)?;
         shared.room_for_layer(record.size)?;
         let made = shared.create_layer(io, record.size, Some(record.head)).await?;
         record.snapshots.push(Snapshot { id: snapshot, layer: record.head, size: record.size });

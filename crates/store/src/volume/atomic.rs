@@ -116,6 +116,22 @@ impl Volume {
         Ok(())
     }
 
+    /// Overwrite what atomic writes have left in the record, and settle one that failed halfway:
+    /// nothing that it noted is to come back. All of the volume is overwritten already.
+    pub(super) async fn blank_atomic(&self, io: &dyn BlockIo) -> Result<(), StoreError> {
+        let mut open = self.atomic.lock().await;
+        let (names, path) = (&*self.shared.names, self.shared.atomic_path(self.id));
+        if names.exists(&path) {
+            let (mut record, _) = Record::open(names, io, &path, Kind::AtomicWrite).await?;
+            let nothing = vec![0; record.payload_bytes_max()];
+            record.write(names, io, &nothing).await?;
+            record.write(names, io, &nothing).await?;
+            *open = Some(record);
+        }
+        self.unsettled.store(false, SeqCst);
+        Ok(())
+    }
+
     /// Both slots are written once, so that they have their space.
     async fn make_record(&self, io: &dyn BlockIo) -> Result<Record, StoreError> {
         let (names, path) = (&*self.shared.names, self.shared.atomic_path(self.id));

@@ -4,6 +4,7 @@ mod atomic;
 mod discard;
 mod placing;
 mod reservations;
+mod sanitize;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,6 +24,8 @@ use crate::range_lock::RangeLock;
 use crate::record::Record;
 use crate::stack::{Stack, read_layers, zeros};
 
+pub use sanitize::{Sanitize, SanitizeMethod, SanitizeOrder};
+
 /// Logical block: offsets and lengths are whole multiples of it.
 const BLOCK_BYTES: u64 = 512;
 
@@ -36,6 +39,8 @@ pub struct Volume {
     flushes: GroupCommit,
     reservations: Mutex<Option<Record>>,
     atomic: Mutex<Option<Record>>,
+    /// Held by the one sanitize that runs.
+    sanitizing: Mutex<()>,
     /// Odd while the bytes of an atomic write are put in place.
     being_replaced: AtomicU64,
     /// An atomic write was noted and not completed.
@@ -53,6 +58,7 @@ impl Volume {
             flushes: GroupCommit::default(),
             reservations: Mutex::new(None),
             atomic: Mutex::new(None),
+            sanitizing: Mutex::new(()),
             being_replaced: AtomicU64::new(0),
             unsettled: AtomicBool::new(false),
         }

@@ -2,6 +2,7 @@
 
 use scsi::nexus::{InitiatorPort, ItNexus, RelativePort};
 use scsi::reservations::{Request, Reservations};
+use scsi::sanitize::State;
 use scsi::unit::Unit;
 
 /// The ports that reach the unit.
@@ -26,6 +27,12 @@ pub fn unit(knobs: [u8; 4]) -> Unit {
         software_write_protect: is_set(4),
         task_aborted_status: is_set(8),
         descriptor_sense: is_set(16),
+        sanitize: match (is_set(128), shape >> 4) {
+            (false, _) => State::Idle,
+            (true, 0) => State::Failed { unrestricted: false },
+            (true, 1) => State::Failed { unrestricted: true },
+            (true, done) => State::running(u64::from(done), 16),
+        },
         max_transfer_blocks: 1 << (limit & 15),
         max_unmap_blocks: if is_set(32) { 0 } else { 1 << (limit >> 4) },
         max_write_same_blocks: if is_set(64) { 0 } else { 1 << (limit >> 4) },

@@ -121,6 +121,21 @@ impl Inner {
                 let detail = format!("the bytes of snapshot {snapshot} are merged");
                 (Some(volume), "volume.merge", done, String::new(), detail)
             }
+            Notice::SanitizeBegun { volume, by, what } => {
+                let detail = format!("{what}, asked for by {by}");
+                (Some(volume), "volume.sanitize", done, String::new(), detail)
+            }
+            Notice::SanitizeRefused { volume, by, why } => {
+                let detail = format!("asked for by {by}: {why}");
+                (Some(volume), "volume.sanitize", refused, String::new(), detail)
+            }
+            Notice::SanitizeEnded { volume, failure: None } => {
+                let detail = "all blocks are overwritten or erased".to_owned();
+                (Some(volume), "volume.sanitized", done, String::new(), detail)
+            }
+            Notice::SanitizeEnded { volume, failure: Some(why) } => {
+                (Some(volume), "volume.sanitized", failed, String::new(), why)
+            }
             Notice::ReservationChanged { volume, change } => {
                 let detail = format!("{} by {}: {}", change.action, change.by, change.what);
                 (Some(volume), "volume.reservation", done, String::new(), detail)

@@ -272,11 +272,56 @@ pub struct Found {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "notice")]
 pub enum Notice {
-    PoolFull { pool: PoolId, volume: VolumeId },
-    MediumError { pool: PoolId, volume: VolumeId, why: String },
-    MergeFinished { volume: VolumeId, snapshot: SnapshotId },
-    ReservationChanged { volume: VolumeId, change: ReservationChange },
-    SessionOpened { volume: VolumeId, host: HostId, iqn: String, from: String },
-    SessionClosed { volume: VolumeId, host: HostId, iqn: String, why: String },
-    LoginRefused { iqn: String, target: String, from: String, why: String },
+    PoolFull {
+        pool: PoolId,
+        volume: VolumeId,
+    },
+    MediumError {
+        pool: PoolId,
+        volume: VolumeId,
+        why: String,
+    },
+    MergeFinished {
+        volume: VolumeId,
+        snapshot: SnapshotId,
+    },
+    /// A host's SANITIZE was accepted: nothing of the volume's content comes back.
+    SanitizeBegun {
+        volume: VolumeId,
+        by: String,
+        what: String,
+    },
+    /// It was not accepted, because others hold the volume's bytes.
+    SanitizeRefused {
+        volume: VolumeId,
+        by: String,
+        why: String,
+    },
+    /// It is over; `failure` where it was not done.
+    SanitizeEnded {
+        volume: VolumeId,
+        failure: Option<String>,
+    },
+    ReservationChanged {
+        volume: VolumeId,
+        change: ReservationChange,
+    },
+    SessionOpened {
+        volume: VolumeId,
+        host: HostId,
+        iqn: String,
+        from: String,
+    },
+    SessionClosed {
+        volume: VolumeId,
+        host: HostId,
+        iqn: String,
+        why: String,
+    },
+    LoginRefused {
+        iqn: String,
+        target: String,
+        from: String,
+        why: String,
+    },
 }

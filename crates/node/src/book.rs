@@ -29,6 +29,8 @@ struct Entry {
 pub struct Book {
     entries: RwLock<HashMap<VolumeId, Entry>>,
     portals: RwLock<Vec<SocketAddr>>,
+    /// Wakes who runs sanitizes: a unit may have one to do.
+    pub(crate) sanitize: tokio::sync::Notify,
 }
 
 /// The target name of a volume.
@@ -48,6 +50,7 @@ impl Book {
     pub fn open(&self, unit: &Arc<LogicalUnit>) {
         let fresh = || Entry { unit: Arc::clone(unit), accesses: Vec::new(), leaving: Vec::new() };
         self.write().entry(unit.id).or_insert_with(fresh);
+        self.sanitize.notify_one();
     }
 
     /// Let a host in. The same attachment on other terms replaces what was known of it.

@@ -10,6 +10,7 @@
 mod memory;
 mod tasks;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -124,7 +125,7 @@ struct Shell {
     parked: HashMap<TaskId, Parked>,
     running: FuturesUnordered<LocalBoxFuture<'static, Ended>>,
     /// Tasks that run, and whether ABORT TASK named them.
-    live: HashMap<TaskId, bool>,
+    live: HashMap<TaskId, Rc<Cell<bool>>>,
     aborts: Vec<Abort>,
     signal_to_me: mpsc::UnboundedSender<Signal>,
     place: Place,
@@ -537,25 +538,27 @@ impl Shell {
         let Parked { command, conflict, transfer, pass, arrived, charge, .. } = parked;
         let charge = charge.map_or(0, |(bytes, _)| bytes);
         let end = End { kind: run::kind_of(&command), arrived };
-        let job = Job {
+        let named = Rc::<Cell<bool>>::default();
+        let mut job = Job {
             unit: Arc::clone(&session.unit),
             nexus: Arc::clone(&session.nexus),
-            pass: pass.clone(),
+            pass,
             command,
             conflict,
             data,
+            named: Rc::clone(&named),
         };
         let io = Rc::clone(&self.worker.io);
         let mut command = async move {
-            let outcome = run::submit(job, io).await;
-            Ended::Command { task, pass, outcome, transfer, end, charge }
+            let outcome = run::submit(&mut job, io).await;
+            Ended::Command { task, pass: job.pass, outcome, transfer, end, charge }
         }
         .boxed_local();
         // What the page cache serves is done by now, and is spared the way through the queue.
         match (&mut command).now_or_never() {
             Some(ended) => self.finish(ended),
             None => {
-                self.live.insert(task, false);
+                self.live.insert(task, named);
                 self.running.push(command);
             }
         }
@@ -574,10 +577,10 @@ impl Shell {
                 }
             }
             Ended::Command { task, pass, outcome, transfer, end, charge } => {
-                let named = self.live.remove(&task).unwrap_or(false);
+                let named = self.live.remove(&task).is_some_and(|named| named.get());
                 let fate = if named { Some(Fate::Silent) } else { pass.fate() };
                 match (outcome, fate) {
-                    (Some(outcome), None) => {
+                    (Some(outcome), None | Some(Fate::Sanitizing)) => {
                         let data_in: usize = outcome.data.iter().map(Bytes::len).sum();
                         self.purse.ended(charge, data_in as u64);
                         let bytes = data_in as u64 + u64::from(transfer.data_out_bytes);
@@ -625,12 +628,12 @@ impl Shell {
     }
 
     fn end_aborted(&mut self, task: TaskId, fate: Option<Fate>) {
-        if fate == Some(Fate::TaskAborted) {
-            let response = Response { status: Status::TaskAborted, ..Response::good() };
-            self.answer(task, response.into(), 0);
-        } else {
-            self.machine.drop_task(task);
-        }
+        let response = match fate {
+            Some(Fate::TaskAborted) => Response { status: Status::TaskAborted, ..Response::good() },
+            Some(Fate::Sanitizing) => crate::sanitize::in_progress(),
+            Some(Fate::Silent) | None => return self.machine.drop_task(task),
+        };
+        self.answer(task, response.into(), 0);
     }
 
     /// Commands that wait for data and whose pass is void will never run.

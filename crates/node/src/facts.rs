@@ -39,6 +39,7 @@ pub fn facts_of(volume: &Volume) -> Unit {
         software_write_protect: false,
         task_aborted_status: false,
         descriptor_sense: false,
+        sanitize: scsi::sanitize::State::Idle,
         max_transfer_blocks: TRANSFER_MAX_BYTES / BLOCK_BYTES,
         max_unmap_blocks: u32::MAX,
         max_write_same_blocks: WRITE_SAME_MAX_BYTES / BLOCK_BYTES,

@@ -32,12 +32,15 @@ pub enum Fate {
     Silent,
     /// With TASK ABORTED: aborted for another nexus' sake while TAS is one.
     TaskAborted,
+    /// With NOT READY, SANITIZE IN PROGRESS, unless it had run to its end before (SBC-4 4.11.2).
+    Sanitizing,
 }
 
 /// What the `closed` field of a group holds.
 const OPEN: u8 = 0;
 const CLOSED_SILENT: u8 = 1;
 const CLOSED_TASK_ABORTED: u8 = 2;
+const CLOSED_SANITIZING: u8 = 3;
 
 #[derive(Debug, Default)]
 struct Group {
@@ -91,6 +94,7 @@ impl Group {
         let fate = match fate {
             Fate::Silent => CLOSED_SILENT,
             Fate::TaskAborted => CLOSED_TASK_ABORTED,
+            Fate::Sanitizing => CLOSED_SANITIZING,
         };
         self.closed.store(fate, SeqCst);
     }
@@ -121,6 +125,7 @@ impl Pass {
         match self.0.closed.load(SeqCst) {
             OPEN => None,
             CLOSED_TASK_ABORTED => Some(Fate::TaskAborted),
+            CLOSED_SANITIZING => Some(Fate::Sanitizing),
             _ => Some(Fate::Silent),
         }
     }

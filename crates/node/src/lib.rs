@@ -26,6 +26,7 @@ mod purse;
 pub mod reserve;
 mod reset;
 pub mod run;
+mod sanitize;
 mod throttle;
 pub mod unit;
 pub mod worker;

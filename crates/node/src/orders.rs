@@ -6,6 +6,7 @@
 //! not, so sixteen hosts attach at once (design, invariant 8).
 
 mod attachments;
+mod sanitizing;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -69,6 +70,8 @@ impl Orders {
         });
         let background = Arc::clone(&state);
         worker.spawn(move |worker| async move { background.merge_loop(&worker).await });
+        let background = Arc::clone(&state);
+        worker.spawn(move |worker| async move { background.sanitize_loop(&worker).await });
         Self { state, worker }
     }
 
@@ -328,6 +331,7 @@ impl State {
     ) -> Result<Report, OrderError> {
         self.refuse_while_attached(volume)?;
         let open = self.volume(io, pool, volume).await?;
+        open.refuse_while_sanitizing().map_err(order_error)?;
         let work = self.begin_work(volume)?;
         let tell = |done, total| work.tell(done, total);
         let path = std::path::Path::new(path);
@@ -347,6 +351,7 @@ impl State {
         (path, format): (&str, ImageFormat),
     ) -> Result<Report, OrderError> {
         let open = self.volume(io, pool, volume).await?;
+        open.refuse_while_sanitizing().map_err(order_error)?;
         let work = self.begin_work(volume)?;
         let tell = |done, total| work.tell(done, total);
         let path = std::path::Path::new(path);

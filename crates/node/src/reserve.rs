@@ -193,12 +193,8 @@ async fn finish(result: Result<Vec<Draining>, Failed>, nexus: &NexusState) -> Op
             // Nothing was acknowledged and nothing changed: the initiator must hear a failure
             // that it does not take for a conflict.
             tracing::error!(%error, "reservation state could not be made durable");
-            Some(Response::check(Sense {
-                key: SenseKey::HardwareError,
-                asc: Asc(0x44, 0x00),
-                information: None,
-                field: None,
-            }))
+            let asc = Asc::INTERNAL_TARGET_FAILURE;
+            Some(Response::check(Sense::new(SenseKey::HardwareError, asc)))
         }
     }
 }

@@ -4,7 +4,9 @@
 //! reservation again under that count, and only then touches the store.
 
 mod copy;
+mod sanitize;
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -36,6 +38,8 @@ pub struct Job {
     pub command: Command,
     pub conflict: Conflict,
     pub data: Vec<Bytes>,
+    /// ABORT TASK named it.
+    pub named: Rc<Cell<bool>>,
 }
 
 /// How a command ended: an answer whose data-in comes in pieces that were never joined.
@@ -69,7 +73,7 @@ pub fn kind_of(command: &Command) -> Kind {
 }
 
 /// Submit a command whose data-out is complete. `None`: it was aborted; nobody is answered.
-pub async fn submit(job: Job, io: Rc<dyn BlockIo>) -> Option<Outcome> {
+pub async fn submit(job: &mut Job, io: Rc<dyn BlockIo>) -> Option<Outcome> {
     let inflight = job.pass.enter()?;
     if !job.unit.allows(&job.nexus, job.conflict) {
         job.nexus.figures.conflict();
@@ -93,11 +97,18 @@ pub async fn submit(job: Job, io: Rc<dyn BlockIo>) -> Option<Outcome> {
             return job.unit.legacy(io, &job.nexus, entered, reserve).await.map(Outcome::from);
         }
         Command::ExtendedCopy { .. } => {
-            return copy::run(&job, io, inflight).await.map(Outcome::from);
+            return copy::run(job, io, inflight).await.map(Outcome::from);
+        }
+        Command::Sanitize { .. } => {
+            return sanitize::run(job, io, inflight).await.map(Outcome::from);
+        }
+        Command::ExitSanitizeFailure => {
+            let left = job.unit.exit_sanitize_failure(io).await;
+            return Some(left.map_or_else(Response::check, |()| Response::good()).into());
         }
         _ => {}
     }
-    let outcome = medium(&job, io).await;
+    let outcome = medium(job, io).await;
     drop(inflight);
     Some(outcome.unwrap_or_else(|error| Response::check(job.sense_of(error)).into()))
 }
@@ -182,6 +193,8 @@ async fn medium(job: &Job, io: &dyn BlockIo) -> Result<Outcome, MediumError> {
         Command::PersistentReserveOut { .. }
         | Command::Reserve
         | Command::Release
+        | Command::Sanitize { .. }
+        | Command::ExitSanitizeFailure
         | Command::ExtendedCopy { .. } => {
             // These took the slow road in `submit`.
         }
@@ -424,15 +437,10 @@ fn first_difference(left: &[u8], right: &[u8]) -> Option<usize> {
 
 /// MISCOMPARE DURING VERIFY OPERATION, with the offset of the first difference (SBC-4 5.3).
 fn miscompare(at: usize) -> Sense {
-    Sense {
-        key: SenseKey::Miscompare,
-        asc: Asc(0x1D, 0x00),
-        information: Some(at as u64),
-        field: None,
-    }
+    Sense::miscompare(at as u64)
 }
 
 /// The initiator sent less data than the command needs to be done at all.
 fn incomplete_data() -> Sense {
-    Sense { key: SenseKey::IllegalRequest, asc: Asc(0x24, 0x00), information: None, field: None }
+    Sense::illegal(Asc::INVALID_FIELD_IN_CDB)
 }

@@ -22,11 +22,13 @@ use scsi::command::Step;
 use scsi::logical_unit::View;
 use scsi::nexus::ItNexus;
 use scsi::reservations::Reservations;
+use scsi::sanitize::State;
 use scsi::unit::Unit;
 use scsi::unit_attention::UnitAttention;
 use store::{StoreError, Volume};
 
 use crate::book::Book;
+use crate::gate::Draining;
 use crate::metrics::AttachmentFigures;
 use crate::nexus::{NexusState, SessionLink};
 use crate::notice::Notices;
@@ -48,6 +50,8 @@ pub struct LogicalUnit {
     reservations: ArcSwap<Reservations>,
     /// Held from reading the reservation state to swapping in its successor.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// A sanitize that waits for its worker, and the commands that it waits for.
+    pub(crate) sanitize_to_do: Mutex<Option<Vec<Draining>>>,
     nexuses: Mutex<HashMap<ItNexus, Arc<NexusState>>>,
     figures: Mutex<HashMap<AttachmentId, Arc<AttachmentFigures>>>,
     history: Mutex<VecDeque<ReservationChange>>,
@@ -85,6 +89,9 @@ impl LogicalUnit {
             }
             Err(error) => return Err(error),
         };
+        let sanitize = crate::sanitize::found(&volume, io).await?;
+        let to_do = matches!(sanitize, State::Running { .. }).then(Vec::new);
+        let facts = Unit { sanitize, ..facts };
         Ok(Self {
             id: volume.id(),
             pool,
@@ -93,6 +100,7 @@ impl LogicalUnit {
             facts: ArcSwap::from_pointee(facts),
             reservations: ArcSwap::from_pointee(reservations),
             changing: tokio::sync::Mutex::new(()),
+            sanitize_to_do: Mutex::new(to_do),
             nexuses: Mutex::default(),
             figures: Mutex::default(),
             history: Mutex::default(),
@@ -261,6 +269,11 @@ impl LogicalUnit {
     ) {
         self.facts.rcu(|facts| change(facts));
         self.attend_all(attention, by);
+    }
+
+    /// What SANITIZE has made of the unit, from now on.
+    pub(crate) fn set_sanitize(&self, sanitize: State) {
+        self.facts.rcu(|facts| Unit { sanitize, ..Unit::clone(facts) });
     }
 
     pub(crate) fn swap_reservations(&self, next: Reservations) {

@@ -47,6 +47,11 @@ pub enum Command {
     ExtendedCopy { list_bytes: u32 },
     /// RECEIVE COPY RESULTS about one copy of this nexus; answer with [`crate::copy::report`].
     ReceiveCopyResults { report: crate::copy::Report, list_id: u8, allocation_bytes: u32 },
+    /// SANITIZE. Data-out of an overwrite: the parameter list, for
+    /// [`crate::sanitize::Overwrite::parse`]. `immediate`: answer GOOD once it is accepted.
+    Sanitize { method: crate::sanitize::Method, immediate: bool, unrestricted: bool },
+    /// SANITIZE, EXIT FAILURE MODE, of a failed one that was unrestricted.
+    ExitSanitizeFailure,
     /// PERSISTENT RESERVE OUT. Data-out: the parameter list, for
     /// [`crate::reservations::Request::parse`] together with the CDB.
     PersistentReserveOut { cdb: [u8; 10], list_bytes: u32 },

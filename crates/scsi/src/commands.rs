@@ -6,7 +6,8 @@
 //! ```
 //!
 //! To add a command, add a row to its family: `primary` (SPC), `copying` (SPC, third-party copy),
-//! `block` (SBC, on blocks) or `medium` (SBC, about the medium). REPORT SUPPORTED OPERATION CODES follows by itself.
+//! `block` (SBC, on blocks), `medium` (SBC, about the medium) or `sanitizing` (SBC, SANITIZE). REPORT
+//! SUPPORTED OPERATION CODES follows by itself.
 //!
 //! Invariant: a command that is not in the table is of the write class and is not run.
 
@@ -14,6 +15,7 @@ mod block;
 mod copying;
 mod medium;
 mod primary;
+mod sanitizing;
 
 use crate::cdb::{CDB_BYTES_MAX, Cdb};
 use crate::command::{Command, Extent, Transfer};
@@ -29,6 +31,7 @@ pub(crate) const INQUIRY: u8 = 0x12;
 pub(crate) const REPORT_LUNS: u8 = 0xA0;
 pub(crate) const EXTENDED_COPY: u8 = 0x83;
 pub(crate) const RECEIVE_COPY_RESULTS: u8 = 0x84;
+pub(crate) const SANITIZE: u8 = 0x48;
 
 /// What a command is judged against.
 #[derive(Clone, Copy)]
@@ -223,7 +226,8 @@ fn byte_number(at: usize) -> u16 {
 /// The rows of each operation code.
 static INDEX: [&[Row]; 256] = index();
 
-const FAMILIES: [&[Row]; 4] = [block::ROWS, medium::ROWS, primary::ROWS, copying::ROWS];
+const FAMILIES: [&[Row]; 5] =
+    [block::ROWS, medium::ROWS, primary::ROWS, copying::ROWS, sanitizing::ROWS];
 
 const fn index() -> [&'static [Row]; 256] {
     let families = FAMILIES;

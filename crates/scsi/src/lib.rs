@@ -19,6 +19,7 @@ mod mode;
 pub mod nexus;
 mod report;
 pub mod reservations;
+pub mod sanitize;
 pub mod sense;
 pub mod transport_id;
 pub mod unit;

@@ -1,8 +1,8 @@
 //! The logical unit: the fixed order in which every command is judged.
 //!
 //! ```text
-//! CDB -> attention -> reservation -> support, CDB bits -> protection -> fields, range -> Step
-//!        CHECK 6h/..  CONFLICT       CHECK 5h/20,24       CHECK 7h/27   CHECK 5h/24,21
+//! CDB -> attention -> reservation -> support -> sanitize -> CDB bits -> protection -> fields, range
+//!        CHECK 6h/..  CONFLICT       5h/20      2h/04,3h/31 5h/24       7h/27         5h/24,21
 //! ```
 //!
 //! Invariant: what a [`Step::Run`] carries lies inside the unit and within its limits, and nothing
@@ -16,7 +16,7 @@ use crate::reservations::Refusal;
 use crate::sense::{Response, Sense};
 use crate::unit::{Access, Unit};
 use crate::unit_attention::{Queue, UnitAttention};
-use crate::{inquiry, report};
+use crate::{inquiry, report, sanitize};
 
 pub use crate::capacity::{lba_status_data, unmap_extents};
 pub use crate::commands::View;
@@ -51,6 +51,7 @@ fn check(
     let conflict = row.map_or(commands::WRITE, |row| row.conflict_of(cdb));
     check_reservation(view, conflict)?;
     let row = supported(row, cdb, view.unit)?;
+    sanitize::check(view.unit, row)?;
     row.check_bits(cdb)?;
     check_protection(view, row.protection)?;
     if let Some(queue) = attentions
@@ -80,6 +81,7 @@ pub(crate) fn check_blocks(view: &View<'_>, writes: bool, extent: Extent) -> Res
         (commands::READ, Protection::None)
     };
     check_reservation(view, conflict)?;
+    view.unit.sanitize.sense().map_or(Ok(()), Err)?;
     check_protection(view, protection)?;
     Ok(check_range(extent, view.unit)?)
 }

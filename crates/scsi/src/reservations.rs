@@ -322,5 +322,5 @@ impl Reservations {
 /// PERSISTENT RESERVATION INFORMATION LOST.
 fn information_lost() -> Sense {
     let (key, asc) = (SenseKey::HardwareError, Asc(0x44, 0x01));
-    Sense { key, asc, information: None, field: None }
+    Sense::new(key, asc)
 }

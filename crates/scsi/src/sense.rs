@@ -100,6 +100,9 @@ impl Asc {
     pub const PERSISTENT_RESERVATION_INFORMATION_LOST: Self = Self(0x44, 0x01);
     pub const UNRECOVERED_READ_ERROR: Self = Self(0x11, 0x00);
     pub const WRITE_ERROR: Self = Self(0x0C, 0x00);
+    pub const SANITIZE_IN_PROGRESS: Self = Self(0x04, 0x1B);
+    pub const COMMAND_SEQUENCE_ERROR: Self = Self(0x2C, 0x00);
+    pub const SANITIZE_COMMAND_FAILED: Self = Self(0x31, 0x03);
 }
 
 /// Sense data as a value.
@@ -111,13 +114,15 @@ pub struct Sense {
     pub information: Option<u64>,
     /// Which byte (and bit) of the CDB or parameter list was wrong.
     pub field: Option<FieldPointer>,
+    /// Of what a unit that is not ready is busy with, in parts of 65,536. In the place of `field`.
+    pub progress: Option<u16>,
 }
 
 impl Sense {
     /// Sense data with a key and a code, nothing more.
     #[must_use]
     pub const fn new(key: SenseKey, asc: Asc) -> Self {
-        Self { key, asc, information: None, field: None }
+        Self { key, asc, information: None, field: None, progress: None }
     }
     /// ILLEGAL REQUEST with this code.
     #[must_use]
@@ -215,8 +220,8 @@ impl Sense {
         bytes[7] = 10;
         bytes[12] = self.asc.0;
         bytes[13] = self.asc.1;
-        if let Some(field) = self.field {
-            bytes[15..18].copy_from_slice(&field.encode());
+        if let Some(specific) = self.key_specific() {
+            bytes[15..18].copy_from_slice(&specific);
         }
         bytes
     }
@@ -228,12 +233,29 @@ impl Sense {
             bytes.extend_from_slice(&information.to_be_bytes());
             bytes[7] += 12;
         }
-        if let Some(field) = self.field {
-            let [flags, high, low] = field.encode();
+        if let Some([flags, high, low]) = self.key_specific() {
             bytes.extend_from_slice(&[0x02, 0x06, 0, 0, flags, high, low, 0]);
             bytes[7] += 8;
         }
         bytes
+    }
+
+    /// The three bytes whose meaning follows from the sense key (SPC-5 4.4.2.4).
+    fn key_specific(&self) -> Option<[u8; 3]> {
+        let progress = self.progress.map(|progress| {
+            let [high, low] = progress.to_be_bytes();
+            [0x80, high, low]
+        });
+        progress.or_else(|| self.field.map(FieldPointer::encode))
+    }
+
+    /// The same read: with NO SENSE and NOT READY they are a progress indication.
+    fn set_key_specific(&mut self, bytes: &[u8]) {
+        if let (SenseKey::NoSense | SenseKey::NotReady, &[flags, high, low]) = (self.key, bytes) {
+            self.progress = (flags & 0x80 != 0).then_some(u16::from_be_bytes([high, low]));
+        } else {
+            self.field = FieldPointer::decode(bytes);
+        }
     }
 
     /// Sense data read from the wire, in either format, current or deferred; `None` where the
@@ -256,8 +278,11 @@ impl Sense {
             .and_then(|field| field.try_into().ok())
             .filter(|_| valid)
             .map(|field| u64::from(u32::from_be_bytes(field)));
-        let field = bytes.get(15..18).and_then(FieldPointer::decode);
-        Some(Self { key, asc, information, field })
+        let mut sense = Self { information, ..Self::new(key, asc) };
+        if let Some(specific) = bytes.get(15..18) {
+            sense.set_key_specific(specific);
+        }
+        Some(sense)
     }
 
     fn decode_descriptor(bytes: &[u8]) -> Option<Self> {
@@ -271,7 +296,7 @@ impl Sense {
                 (0x00, 10) if body[0] & 0x80 != 0 => {
                     sense.information = body[2..10].try_into().ok().map(u64::from_be_bytes);
                 }
-                (0x02, 6) => sense.field = FieldPointer::decode(&body[2..5]),
+                (0x02, 6) => sense.set_key_specific(&body[2..5]),
                 _ => {}
             }
             rest = &tail[length..];

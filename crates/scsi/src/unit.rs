@@ -31,6 +31,8 @@ pub struct Unit {
     pub task_aborted_status: bool,
     /// Control mode page, D_SENSE: descriptor format sense data; set by MODE SELECT.
     pub descriptor_sense: bool,
+    /// What SANITIZE has made of it.
+    pub sanitize: crate::sanitize::State,
     /// Most blocks in one READ, WRITE or VERIFY.
     pub max_transfer_blocks: u32,
     /// Most blocks in one UNMAP; see [`Unit::deallocation_limit_blocks`].

@@ -100,7 +100,7 @@ impl UnitAttention {
     /// Sense data that reports it.
     #[must_use]
     pub const fn sense(self) -> Sense {
-        Sense { key: SenseKey::UnitAttention, asc: self.asc(), information: None, field: None }
+        Sense::new(SenseKey::UnitAttention, self.asc())
     }
 
     /// Precedence (SAM-5 5.14.2): the resets go first, the strongest of them ahead; all others

@@ -154,11 +154,13 @@ fn block_limits(view: &View<'_>) -> Vec<u8> {
     page.body()
 }
 
-fn block_device_characteristics(_: &View<'_>) -> Vec<u8> {
+fn block_device_characteristics(view: &View<'_>) -> Vec<u8> {
     let mut page = Page::new();
     // Non-rotating: neighbouring blocks of a volume need not be neighbours on what lies below, so
     // an initiator gains nothing by sorting its requests for an arm.
     page.set(4, &1_u16.to_be_bytes());
+    // WABEREQ 01b: blocks that BLOCK ERASE erased are read without error.
+    page.set(7, &[u8::from(view.unit.thin) << 6]);
     page.body()
 }
 

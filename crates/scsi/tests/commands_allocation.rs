@@ -50,6 +50,7 @@ fn unit() -> Unit {
         software_write_protect: false,
         task_aborted_status: false,
         descriptor_sense: false,
+        sanitize: scsi::sanitize::State::Idle,
         max_transfer_blocks: 8192,
         max_unmap_blocks: 0,
         max_write_same_blocks: 0,

@@ -109,8 +109,11 @@ fn what_was_promised_is_done_wherever_the_power_goes_and_nothing_else_is() {
                     }
                     Sanitize::None | Sanitize::Pending(_) => {
                         assert!(state != Sanitize::None || !ended || through, "{what}");
-                        assert!(matches!(&state, Sanitize::Pending(now) if *now == order)
-                                || state == Sanitize::None, "{what}");
+                        assert!(
+                            matches!(&state, Sanitize::Pending(now) if *now == order)
+                                || state == Sanitize::None,
+                            "{what}"
+                        );
                         let left = volume.sanitize(&disk, &always).await.unwrap();
                         assert_eq!(left, Sanitize::None, "{what}");
                         check_done(&disk, &volume, &order, &what).await;

@@ -85,8 +85,8 @@ impl Shell {
             self.machine.task_management_done(itt, TmfResponse::TaskDoesNotExist);
             return;
         };
-        if let Some(aborted) = self.live.get_mut(&task) {
-            *aborted = true;
+        if let Some(named) = self.live.get(&task) {
+            named.set(true);
             self.aborts.push(Abort { itt, task });
             return;
         }

@@ -15,6 +15,7 @@ mod limits;
 mod logins;
 mod medium;
 mod modes;
+mod sanitize;
 mod strangers;
 mod tasks;
 mod world;

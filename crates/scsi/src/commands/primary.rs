@@ -92,10 +92,11 @@ fn good(_: &Cdb, _: &View<'_>) -> Result<Decoded, Sense> {
     Ok(Decoded::Answer(Response::good()))
 }
 
-/// Nothing is pending: a unit attention would have been the answer already.
-fn request_sense(cdb: &Cdb, _: &View<'_>) -> Result<Decoded, Sense> {
+/// A unit attention would have been the answer already; what is left is how a SANITIZE stands.
+fn request_sense(cdb: &Cdb, view: &View<'_>) -> Result<Decoded, Sense> {
     let none = Sense::new(SenseKey::NoSense, crate::sense::Asc::NONE);
-    Ok(Decoded::Answer(sense_as_data(cdb, &none)))
+    let sense = view.unit.sanitize.sense().unwrap_or(none);
+    Ok(Decoded::Answer(sense_as_data(cdb, &sense)))
 }
 
 /// Sense data as REQUEST SENSE returns it, in the format that DESC asks for.

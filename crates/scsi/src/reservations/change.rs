@@ -2,7 +2,7 @@
 
 use super::{REGISTRATIONS_MAX, Registration, Reservations, State};
 use crate::nexus::ItNexus;
-use crate::sense::{Asc, FieldPointer, Response, Sense, SenseKey, Status};
+use crate::sense::{Asc, FieldPointer, Response, Sense, Status};
 use crate::transport_id::PORT_NAME_BYTES_MAX;
 use crate::unit_attention::UnitAttention;
 use bytes::Bytes;
@@ -163,18 +163,17 @@ impl Draft {
 
 /// ILLEGAL REQUEST with a code that points nowhere.
 pub(super) fn illegal_request(asc: Asc) -> Refusal {
-    let key = SenseKey::IllegalRequest;
-    Refusal::Check(Sense { key, asc, information: None, field: None })
+    Refusal::Check(Sense::illegal(asc))
 }
 
 /// INVALID FIELD IN CDB at this byte.
 pub(super) fn invalid_cdb_field(byte: u16) -> Sense {
     let field = Some(FieldPointer { in_cdb: true, byte, bit: None });
-    Sense { key: SenseKey::IllegalRequest, asc: Asc(0x24, 0x00), information: None, field }
+    Sense { field, ..Sense::illegal(Asc(0x24, 0x00)) }
 }
 
 /// INVALID FIELD IN PARAMETER LIST at this byte.
 pub(super) fn invalid_list_field(byte: u16) -> Sense {
     let field = Some(FieldPointer { in_cdb: false, byte, bit: None });
-    Sense { key: SenseKey::IllegalRequest, asc: Asc(0x26, 0x00), information: None, field }
+    Sense { field, ..Sense::illegal(Asc(0x26, 0x00)) }
 }

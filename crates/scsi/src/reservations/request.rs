@@ -4,7 +4,7 @@
 use super::ReservationType;
 use super::change::{invalid_cdb_field, invalid_list_field};
 use crate::nexus::{InitiatorPort, RelativePort};
-use crate::sense::{Asc, Sense, SenseKey};
+use crate::sense::{Asc, Sense};
 use crate::transport_id::TransportId;
 
 const OPERATION_CODE: u8 = 0x5F;
@@ -208,5 +208,5 @@ fn length_error() -> Sense {
 }
 
 fn illegal(asc: Asc) -> Sense {
-    Sense { key: SenseKey::IllegalRequest, asc, information: None, field: None }
+    Sense::illegal(asc)
 }

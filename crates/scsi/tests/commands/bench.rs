@@ -28,6 +28,7 @@ pub(crate) fn unit() -> Unit {
         software_write_protect: false,
         task_aborted_status: false,
         descriptor_sense: false,
+        sanitize: scsi::sanitize::State::Idle,
         max_transfer_blocks: MAX_TRANSFER,
         max_unmap_blocks: MAX_UNMAP,
         max_write_same_blocks: MAX_UNMAP,

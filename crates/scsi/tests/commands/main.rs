@@ -10,4 +10,5 @@ mod order;
 mod primary;
 mod properties;
 mod reports;
+mod sanitize;
 mod sense;

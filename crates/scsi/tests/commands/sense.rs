@@ -35,12 +35,17 @@ fn any_sense() -> impl Strategy<Value = Sense> {
     let field = (any::<bool>(), any::<u16>(), proptest::option::of(0_u8..8))
         .prop_map(|(in_cdb, byte, bit)| FieldPointer { in_cdb, byte, bit });
     let information = proptest::option::of(any::<u64>());
-    (key, any::<(u8, u8)>(), information, proptest::option::of(field)).prop_map(
-        |(key, (code, qualifier), information, field)| Sense {
-            key,
-            asc: Asc(code, qualifier),
-            information,
-            field,
+    let progress = proptest::option::of(any::<u16>());
+    (key, any::<(u8, u8)>(), information, proptest::option::of(field), progress).prop_map(
+        |(key, (code, qualifier), information, field, progress)| {
+            let busy = matches!(key, SenseKey::NoSense | SenseKey::NotReady);
+            Sense {
+                key,
+                asc: Asc(code, qualifier),
+                information,
+                field: field.filter(|_| !busy),
+                progress: progress.filter(|_| busy),
+            }
         },
     )
 }

@@ -68,7 +68,8 @@ fn encode(state: u8, order: &SanitizeOrder) -> Vec<u8> {
         SanitizeMethod::Erase => (ERASE, false, &[][..]),
         SanitizeMethod::Overwrite { block, passes, invert } => (*passes, *invert, &block[..]),
     };
-    let flags = u8::from(order.unrestricted) * UNRESTRICTED | u8::from(invert) * INVERT;
+    let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
+    let flags = flag(order.unrestricted, UNRESTRICTED) | flag(invert, INVERT);
     [&[state, flags, passes][..], block].concat()
 }
 

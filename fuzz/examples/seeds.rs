@@ -238,6 +238,25 @@ fn api() {
     ] {
         bodies.add(&[0], &[body.as_bytes()]);
     }
+    let mut answers = Corpus::of("answers_json");
+    for body in [
+        r#"{"status":"ok","version":"0.1.0"}"#,
+        r#"{"error":{"code":"busy","message":"m","hint":"h","details":{"a":[1,null]}}}"#,
+        r#"{"items":[],"next":"x"}"#,
+        r#"{"attachment":"0191d2f0-0000-7000-8000-000000000001",
+            "volume":"0191d2f0-0000-7000-8000-000000000002",
+            "host":"0191d2f0-0000-7000-8000-000000000003","host_name":"h",
+            "initiators":["iqn.2026-11.io.example:a"],"mode":"rw",
+            "chap":{"user":"u","secret":"s","target_user":"t","target_secret":"v"}}"#,
+        r#"{"items":[{"id":"0191d2f0-0000-7000-8000-000000000002","name":"v","description":"",
+            "project_id":"0191d2f0-0000-7000-8000-000000000004","size_bytes":1048576,
+            "volume_type_id":"0191d2f0-0000-7000-8000-000000000005","type":"ssd",
+            "multiattach":false,"pool_id":"0191d2f0-0000-7000-8000-000000000006",
+            "status":"available","attachments":[],"origin":{"from":"blank"},
+            "metadata":{"a":"b"},"created_at":"2026-11-25T20:00:00Z"}]}"#,
+    ] {
+        answers.add(&[0], &[body.as_bytes()]);
+    }
 }
 
 fn main() {

@@ -5,18 +5,9 @@
 use api::{
     attachment, host, pool, project, reservation, snapshot, token, user, volume, volume_type,
 };
+use commonhold_fuzz::json::read;
 use libfuzzer_sys::fuzz_target;
 use model::size::ByteSize;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-/// What was understood is understood again from how we write it ourselves.
-fn read<T: Serialize + DeserializeOwned>(body: &[u8]) {
-    let Ok(request) = serde_json::from_slice::<T>(body) else { return };
-    let written = serde_json::to_value(&request).expect("a request can be written");
-    let again: T = serde_json::from_value(written.clone()).expect("and read");
-    assert_eq!(serde_json::to_value(&again).expect("and written again"), written);
-}
 
 const REQUESTS: &[fn(&[u8])] = &[
     read::<attachment::CreateAttachments>,
@@ -42,6 +33,8 @@ const REQUESTS: &[fn(&[u8])] = &[
     read::<volume_type::CreateVolumeType>,
     read::<volume_type::UpdateVolumeType>,
     read::<volume_type::CreateGrant>,
+    read::<attachment::UpdateAttachment>,
+    read::<token::UpdateToken>,
     read::<attachment::AttachmentQuery>,
     read::<volume::VolumeQuery>,
 ];

@@ -6,6 +6,7 @@
 //! silence.
 
 mod bench;
+mod fuzz;
 mod lab;
 mod openapi;
 mod peers;
@@ -41,6 +42,14 @@ enum Task {
     },
     /// End to end with the stock kernel initiator, in virtual machines (needs root and QEMU)
     Lab,
+    /// Every codec of outside bytes under fuzzing: a fixed slice, or as long as you like
+    Fuzz {
+        /// One target; all of them when not given
+        target: Option<String>,
+        /// Seconds for each target, whose finds are kept; a fixed slice when not given
+        #[arg(long)]
+        seconds: Option<u64>,
+    },
     /// The store's slow crash campaign: lost, reordered and torn writes from many seeds
     Crash {
         /// How many seeds
@@ -74,6 +83,9 @@ fn main() -> ExitCode {
         Task::Tidy => board.run("tidy", || tidy::check(&root)),
         Task::Test { no_peers } => test::run(&mut board, &root, !no_peers),
         Task::Openapi { check } => board.run("openapi", || openapi::run(&root, check)),
+        Task::Fuzz { target, seconds } => {
+            fuzz::run(&mut board, &root, target.as_deref(), seconds);
+        }
         Task::Lab => board.run("lab", || lab::run(&root)),
         Task::Bench { arguments } => bench::run(&mut board, &root, "bench", &arguments),
         Task::Compare { arguments } => bench::run(&mut board, &root, "compare", &arguments),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::steps::{self, Board, Outcome, has_program};
-use crate::{openapi, peers, tidy};
+use crate::{fuzz, openapi, peers, tidy};
 
 /// Run everything; a step that fails does not hide those after it.
 pub(crate) fn run(board: &mut Board, root: &Path, with_peers: bool) {
@@ -16,6 +16,7 @@ pub(crate) fn run(board: &mut Board, root: &Path, with_peers: bool) {
     board.run("dependencies", || dependencies(root));
     board.run("openapi", || openapi::run(root, true));
     board.run("tests", || cargo(root, &["test", "--workspace"]));
+    fuzz::run(board, root, None, None);
     if !with_peers {
         board.run("peers", || Outcome::Skipped("left out by --no-peers".into()));
         return;

@@ -45,12 +45,6 @@ use crate::worker::Worker;
 
 /// Room for one read from the socket; large PDUs ask for more.
 const READ_BYTES: usize = 64 << 10;
-/// Stop reading while this much waits to be sent: the initiator does not take its answers.
-const UNSENT_BYTES_MAX: usize = 8 << 20;
-/// The same before the login, where answers are short.
-const UNSENT_AT_LOGIN_BYTES_MAX: usize = 64 << 10;
-/// Of what waits to be sent, so much may be other than the data of commands.
-const UNSENT_ANSWERS_BYTES_MAX: u64 = 1 << 20;
 /// Pieces in one vectored write.
 const PIECES_MAX: usize = 64;
 /// Login status: out of resources (RFC 7143 11.13.5).
@@ -247,22 +241,6 @@ impl Shell {
                 return why;
             }
         }
-    }
-
-    /// More may be read: the initiator takes its answers, and there is memory for what comes.
-    fn reads_on(&mut self, unsent: usize) -> bool {
-        self.purse.unsent(unsent as u64);
-        if unsent > 0 {
-            let most = match self.session {
-                Some(_) => UNSENT_BYTES_MAX,
-                None => UNSENT_AT_LOGIN_BYTES_MAX,
-            };
-            let answers = unsent as u64 - self.purse.sending();
-            if unsent >= most || answers >= UNSENT_ANSWERS_BYTES_MAX {
-                return false;
-            }
-        }
-        !self.is_stalled()
     }
 
     async fn tick(&mut self, unsent: usize, events: &mut Vec<Event>) -> Result<(), String> {

@@ -23,6 +23,12 @@ use crate::metrics::Kind;
 use crate::node::WORKER_BUFFER_BYTES_MIN;
 use crate::run::PIECE_BYTES;
 
+/// Stop reading while this much waits to be sent: the initiator does not take its answers.
+const UNSENT_BYTES_MAX: usize = 8 << 20;
+/// The same before the login, where answers are short.
+const UNSENT_AT_LOGIN_BYTES_MAX: usize = 64 << 10;
+/// Of what waits to be sent, so much may be other than the data of commands.
+const UNSENT_ANSWERS_BYTES_MAX: u64 = 1 << 20;
 /// No command costs more: the budget of a worker that serves nobody else grants as much.
 const COST_BYTES_MAX: u64 = WORKER_BUFFER_BYTES_MIN / 2;
 /// How long a connection may sit on memory that others wait for.
@@ -185,6 +191,22 @@ impl Shell {
     /// Commands that wait for memory hold data: nothing more is read until they run.
     pub(super) fn is_stalled(&self) -> bool {
         self.memory.held > 0 && !self.awaits_data()
+    }
+
+    /// More may be read: the initiator takes its answers, and there is memory for what comes.
+    pub(super) fn reads_on(&mut self, unsent: usize) -> bool {
+        self.purse.unsent(unsent as u64);
+        if unsent > 0 {
+            let most = match self.session {
+                Some(_) => UNSENT_BYTES_MAX,
+                None => UNSENT_AT_LOGIN_BYTES_MAX,
+            };
+            let answers = unsent as u64 - self.purse.sending();
+            if unsent >= most || answers >= UNSENT_ANSWERS_BYTES_MAX {
+                return false;
+            }
+        }
+        !self.is_stalled()
     }
 
     /// Others wait for memory that this connection holds and does nothing with: data-out that was

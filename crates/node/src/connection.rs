@@ -10,7 +10,6 @@
 mod memory;
 mod tasks;
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -119,7 +118,7 @@ struct Shell {
     parked: HashMap<TaskId, Parked>,
     running: FuturesUnordered<LocalBoxFuture<'static, Ended>>,
     /// Tasks that run, and whether ABORT TASK named them.
-    live: HashMap<TaskId, Rc<Cell<bool>>>,
+    live: HashMap<TaskId, run::Named>,
     aborts: Vec<Abort>,
     signal_to_me: mpsc::UnboundedSender<Signal>,
     place: Place,
@@ -516,7 +515,7 @@ impl Shell {
         let Parked { command, conflict, transfer, pass, arrived, charge, .. } = parked;
         let charge = charge.map_or(0, |(bytes, _)| bytes);
         let end = End { kind: run::kind_of(&command), arrived };
-        let named = Rc::<Cell<bool>>::default();
+        let named = run::Named::default();
         let mut job = Job {
             unit: Arc::clone(&session.unit),
             nexus: Arc::clone(&session.nexus),

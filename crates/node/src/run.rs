@@ -30,6 +30,9 @@ pub(crate) use copy::PIECE_BYTES;
 /// The most that one GET LBA STATUS looks at.
 const LBA_STATUS_MAX_BYTES: u64 = 64 << 30;
 
+/// Whether ABORT TASK has named a command.
+pub type Named = Rc<Cell<bool>>;
+
 /// A command on its way to the medium, with its data-out.
 pub struct Job {
     pub unit: Arc<LogicalUnit>,
@@ -38,8 +41,7 @@ pub struct Job {
     pub command: Command,
     pub conflict: Conflict,
     pub data: Vec<Bytes>,
-    /// ABORT TASK named it.
-    pub named: Rc<Cell<bool>>,
+    pub named: Named,
 }
 
 /// How a command ended: an answer whose data-in comes in pieces that were never joined.

@@ -8,6 +8,7 @@
 //! written to it.
 
 mod content;
+mod holds;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use content::{Content, SECTOR_BYTES};
+use holds::Holds;
 use names::Names;
 
 /// What a fault hits.
@@ -73,6 +75,7 @@ struct World {
     next_running: u64,
     locks: BTreeSet<(u64, PathBuf)>,
     faults: Vec<Fault>,
+    holds: Holds,
     capacity: u64,
     polls_max: u32,
 }
@@ -102,9 +105,15 @@ impl World {
     fn step(&mut self) -> io::Result<()> {
         self.steps += 1;
         if self.crash_at.is_some_and(|at| self.steps > at) {
-            self.crashed = true;
+            self.lose_power();
         }
         if self.crashed { Err(power_is_gone()) } else { Ok(()) }
+    }
+
+    fn lose_power(&mut self) {
+        self.crashed = true;
+        // What is held fails now; those without a waiter stay among the running ones.
+        self.holds.lift();
     }
 
     fn next_stamp(&mut self) -> u64 {
@@ -153,6 +162,7 @@ impl World {
         let error = self.fault(operation, &path);
         let running = Running { life: self.life, file: file.handle(), offset, kind, error };
         self.next_running += 1;
+        self.holds.submitted(self.next_running, operation, &path);
         self.running.insert(self.next_running, running);
         Ok(self.next_running)
     }
@@ -220,6 +230,7 @@ impl World {
         self.crashed = false;
         self.crash_at = None;
         self.faults.clear();
+        self.holds = Holds::default();
     }
 }
 
@@ -243,8 +254,13 @@ impl Future for Operating {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
+        let mut world = self.disk.world();
+        if world.holds.wait(self.number, Some(context.waker())) {
+            return Poll::Pending;
+        }
+        let answer = world.finish(self.number);
+        drop(world);
         self.answered = true;
-        let answer = self.disk.world().finish(self.number);
         Poll::Ready(answer)
     }
 }
@@ -253,7 +269,10 @@ impl Drop for Operating {
     fn drop(&mut self) {
         if !self.answered {
             // Dropping does not recall an operation. Nobody hears its answer.
-            let _ = self.disk.world().finish(self.number);
+            let mut world = self.disk.world();
+            if !world.holds.wait(self.number, None) {
+                let _ = world.finish(self.number);
+            }
         }
     }
 }
@@ -276,6 +295,7 @@ impl Disk {
             next_running: 0,
             locks: BTreeSet::new(),
             faults: Vec::new(),
+            holds: Holds::default(),
             capacity: u64::MAX >> 1,
             polls_max: 6,
         };
@@ -297,7 +317,7 @@ impl Disk {
     }
     /// Lose power now.
     pub fn crash(&self) {
-        self.world().crashed = true;
+        self.world().lose_power();
     }
     /// Is the power gone? Then every operation fails and changes nothing.
     #[must_use]
@@ -308,13 +328,40 @@ impl Disk {
     pub fn recover(&self) {
         self.world().recover();
     }
-    /// The process dies and the machine lives: all that was answered is kept, handles die.
+    /// The process dies and the machine lives: all that was answered is kept, of what was submitted
+    /// some takes effect all the same, handles die.
     pub fn restart_process(&self) {
         let mut world = self.world();
+        world.holds = Holds::default();
+        let running: Vec<u64> = world.running.keys().copied().collect();
+        for number in running {
+            if world.random.random_bool(0.5) {
+                // Nobody hears its answer.
+                let _ = world.finish(number);
+            }
+        }
         world.running.clear();
         world.life += 1;
         world.crashed = false;
         world.crash_at = None;
+    }
+    /// Hold the next `count` operations of this kind on files whose name ends with `suffix`: they
+    /// are submitted, and have no effect until [`Self::lift`].
+    pub fn hold(&self, operation: Operation, suffix: &str, count: usize) {
+        self.world().holds.add(operation, suffix, count);
+    }
+    /// How many operations are held now.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.world().holds.count()
+    }
+    /// Hold nothing any more.
+    pub fn lift(&self) {
+        let mut world = self.world();
+        for orphan in world.holds.lift() {
+            // Nobody hears its answer.
+            let _ = world.finish(orphan);
+        }
     }
     pub fn inject(&self, fault: Fault) {
         self.world().faults.push(fault);
@@ -370,7 +417,6 @@ impl BlockIo for Disk {
             [part] => part.clone(),
             parts => Bytes::from(parts.concat()),
         };
-        assert!((data.len() as u64).is_multiple_of(SECTOR_BYTES), "writes are whole sectors");
         let running = self.start(file, offset, |_| Kind::Write(data));
         Box::pin(async move { running.await.map(drop) })
     }

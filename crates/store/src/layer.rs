@@ -15,7 +15,9 @@ use env::{BlockIo, Buffer, Files, IoFile, OpenMode};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::error::StoreError;
-use crate::map::{CHUNK_BYTES, Chunk, Map, PAGE_BYTES, PageError, TakenPage, decode_pair};
+use crate::map::{
+    CHUNK_BYTES, Chunk, Map, PAGE_BYTES, PageError, TakenPage, decode_pair, take_top_down,
+};
 use crate::space::{Claim, Space};
 
 /// The open files of a layer.
@@ -356,17 +358,15 @@ impl Drop for Undone<'_> {
 /// Make durable what these layers, top to bottom, have answered.
 ///
 /// A merge moves a chunk down: the parent's bit is set before the child's is cleared. So the
-/// pages are taken top to bottom (who takes the child's clear also takes the parent's set) and
-/// become durable bottom to top (no clear is durable before what it uncovers).
+/// pages are taken top to bottom ([`take_top_down`]) and become durable bottom to top (no clear is
+/// durable before what it uncovers).
 pub(crate) async fn commit(io: &dyn BlockIo, layers: &[Arc<Layer>]) -> Result<(), StoreError> {
     let mut held: Vec<MutexGuard<'_, ()>> = Vec::with_capacity(layers.len());
-    let mut taken: Vec<Vec<TakenPage>> = Vec::with_capacity(layers.len());
     for layer in layers {
         held.push(layer.committing.lock().await);
     }
-    for layer in layers {
-        taken.push(if layer.is_base() { Vec::new() } else { layer.map.take_dirty() });
-    }
+    let mut taken =
+        take_top_down(layers.iter().map(|layer| (!layer.is_base()).then_some(&layer.map)));
     for layer in layers.iter().rev() {
         layer.sync_data(io).await?;
         layer.write_pages(io, taken.pop().unwrap_or_default()).await?;

@@ -172,6 +172,16 @@ impl Map {
     }
 }
 
+/// The changed pages of these maps, top to bottom (`None`: a layer without a map).
+///
+/// Another thread may be moving chunks down meanwhile, each first set below and then cleared
+/// above. In this order, whoever takes the clear also takes the set.
+pub(crate) fn take_top_down<'a>(
+    maps: impl Iterator<Item = Option<&'a Map>>,
+) -> Vec<Vec<TakenPage>> {
+    maps.map(|map| map.map_or_else(Vec::new, Map::take_dirty)).collect()
+}
+
 fn chunk_of(bits: u64) -> Chunk {
     match bits & 3 {
         0 => Chunk::Absent,
@@ -342,6 +352,42 @@ mod tests {
         map.set(0, Chunk::Zero);
         drop(map.take_dirty());
         assert_eq!(map.take_dirty().len(), 1);
+    }
+
+    /// A merge on one thread, flushes on another: whatever a flush takes, a chunk that is no longer
+    /// in the upper map is in the lower one.
+    #[test]
+    fn what_is_taken_during_a_merge_has_every_chunk_above_or_below() {
+        let chunks = 256;
+        for _ in 0..200 {
+            let (above, below) = (Map::new(), Map::new());
+            for map in [&above, &below] {
+                map.grow(chunks);
+            }
+            for chunk in 0..chunks {
+                above.set(chunk, Chunk::Data);
+            }
+            below.set(chunks, Chunk::Zero);
+            let holds = |taken: &[TakenPage], chunk: u64| {
+                let (_, word, shift) = locate(chunk);
+                taken.iter().any(|page| chunk_of(page.words[word] >> shift) == Chunk::Data)
+            };
+            std::thread::scope(|scope| {
+                let mover = scope.spawn(|| {
+                    for chunk in 0..chunks {
+                        below.set(chunk, Chunk::Data);
+                        above.set(chunk, Chunk::Absent);
+                    }
+                });
+                while !mover.is_finished() {
+                    // Dropped unwritten, the pages are taken again the next time.
+                    let taken = take_top_down([Some(&above), Some(&below)].into_iter());
+                    let missing =
+                        |chunk: &u64| !holds(&taken[0], *chunk) && !holds(&taken[1], *chunk);
+                    assert_eq!((0..chunks).find(missing), None, "cleared above, not set below");
+                }
+            });
+        }
     }
 
     #[test]

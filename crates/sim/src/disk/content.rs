@@ -73,13 +73,26 @@ impl Content {
     pub(super) fn write(&mut self, stamp: u64, offset: u64, data: &Bytes) {
         let step = usize::try_from(SECTOR_BYTES).expect("512");
         for (index, start) in (0..data.len()).step_by(step).enumerate() {
-            let sector = data.slice(start..start + step);
-            self.set(stamp, offset / SECTOR_BYTES + index as u64, Some(sector));
+            let number = offset / SECTOR_BYTES + index as u64;
+            let sector = match data.len() - start {
+                rest if rest < step => self.completed(number, &data[start..]),
+                _ => data.slice(start..start + step),
+            };
+            self.set(stamp, number, Some(sector));
         }
         let end = offset + data.len() as u64;
         if end > self.length() {
             self.lengths.push((stamp, end));
         }
+    }
+
+    /// A sector of which only the beginning is written.
+    fn completed(&self, number: u64, beginning: &[u8]) -> Bytes {
+        let now = self.sectors.get(&number).and_then(|history| history.now().as_ref());
+        let zeros = vec![0; usize::try_from(SECTOR_BYTES).expect("512")];
+        let mut sector = now.map_or(zeros, |bytes| bytes.to_vec());
+        sector[..beginning.len()].copy_from_slice(beginning);
+        sector.into()
     }
 
     pub(super) fn punch(&mut self, stamp: u64, offset: u64, length: u64) {

@@ -26,7 +26,6 @@ use scsi::command::{Command, Step, Transfer};
 use scsi::conflict::Conflict;
 use scsi::nexus::{InitiatorPort, ItNexus};
 use scsi::sense::{Response, Status};
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -40,6 +39,7 @@ use crate::node::Shared;
 use crate::purse::Purse;
 use crate::run::{self, Job, Outcome};
 use crate::unit::LogicalUnit;
+use crate::wire::Wire;
 use crate::worker::Worker;
 
 /// Room for one read from the socket; large PDUs ask for more.
@@ -107,8 +107,8 @@ struct Abort {
     task: TaskId,
 }
 
-struct Shell {
-    stream: TcpStream,
+struct Shell<W> {
+    wire: W,
     peer: SocketAddr,
     worker: Rc<Worker>,
     shared: Arc<Shared>,
@@ -135,19 +135,23 @@ pub(crate) struct Guest {
     pub signals: mpsc::UnboundedReceiver<Signal>,
 }
 
-/// Serve a connection until it ends.
-pub(crate) async fn serve(
+/// Serve a connection that a portal accepted until it ends.
+pub(crate) async fn serve_tcp(
     stream: std::net::TcpStream,
     guest: Guest,
     worker: Rc<Worker>,
     shared: Arc<Shared>,
 ) {
+    match stream.set_nodelay(true).and_then(|()| TcpStream::from_std(stream)) {
+        Ok(stream) => serve(stream, guest, worker, shared).await,
+        Err(error) => tracing::debug!(%error, "a connection was gone before it began"),
+    }
+}
+
+/// Serve a connection until it ends.
+pub(crate) async fn serve(wire: impl Wire, guest: Guest, worker: Rc<Worker>, shared: Arc<Shared>) {
     let Guest { place, signal_to_me, signals } = guest;
-    let shell = stream
-        .set_nodelay(true)
-        .and_then(|()| TcpStream::from_std(stream))
-        .and_then(|stream| Shell::new(stream, worker, shared, (place, signal_to_me)));
-    match shell {
+    match Shell::new(wire, worker, shared, (place, signal_to_me)) {
         Ok(mut shell) => {
             let mut signals = signals;
             let why = shell.run(&mut signals).await;
@@ -158,21 +162,21 @@ pub(crate) async fn serve(
     }
 }
 
-impl Shell {
+impl<W: Wire> Shell<W> {
     fn new(
-        stream: TcpStream,
+        wire: W,
         worker: Rc<Worker>,
         shared: Arc<Shared>,
         (place, signal_to_me): (Place, mpsc::UnboundedSender<Signal>),
     ) -> io::Result<Self> {
-        let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
+        let (peer, local) = wire.ends()?;
         let random = Arc::clone(&shared.world.random);
         let nonce = Box::new(move |bytes: &mut [u8]| random.fill(bytes));
         let settings = Arc::new(shared.settings.iscsi.clone());
         Ok(Self {
             purse: Purse::open(&worker.desk, signal_to_me.clone()),
             machine: Connection::new(settings, peer, local, nonce),
-            stream,
+            wire,
             peer,
             worker,
             shared,
@@ -219,7 +223,7 @@ impl Shell {
                 }
                 // Before reading: who sends without end must not stop the clock.
                 _ = ticks.tick() => self.tick(unsent, &mut events).await,
-                ready = self.stream.writable(), if unsent > 0 => ready.map_err(lost),
+                ready = self.wire.writable(), if unsent > 0 => ready.map_err(lost),
                 // What was left in the buffer needs no word from the socket.
                 () = std::future::ready(()), if reads && self.machine.is_paused() => {
                     match self.parse(&mut events) {
@@ -227,7 +231,7 @@ impl Shell {
                         Err(why) => Err(why),
                     }
                 }
-                ready = self.stream.readable(), if reads => {
+                ready = self.wire.readable(), if reads => {
                     match ready.map_err(lost).and_then(|()| self.receive(&mut events)) {
                         Ok(()) => self.attend(&mut events).await,
                         Err(why) => Err(why),
@@ -263,7 +267,7 @@ impl Shell {
         while !queue.is_empty() {
             let pieces: Vec<IoSlice<'_>> =
                 queue.iter().take(PIECES_MAX).map(|piece| IoSlice::new(piece)).collect();
-            match self.stream.try_write_vectored(&pieces) {
+            match self.wire.try_write(&pieces) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(mut sent) => {
                     self.memory.sent += sent as u64;
@@ -292,17 +296,9 @@ impl Shell {
             self.input = BytesMut::with_capacity(READ_BYTES);
         }
         self.input.reserve(self.machine.wanted().clamp(READ_BYTES / 4, 1 << 20));
-        let room = self.input.capacity() - self.input.len();
-        match self.stream.try_read_buf(&mut self.input) {
+        match self.wire.try_read(&mut self.input) {
             Ok(0) => Err("the initiator closed the connection".into()),
-            Ok(bytes) => {
-                if bytes < room {
-                    // Nothing is left in the socket; that need not be asked of the kernel again.
-                    let drained = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-                    let _ = self.stream.try_io(Interest::READABLE, drained);
-                }
-                self.parse(events)
-            }
+            Ok(_) => self.parse(events),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(lost(error)),
         }
@@ -616,7 +612,10 @@ impl Shell {
     /// Commands that wait for data and whose pass is void will never run.
     fn drop_parked(&mut self) {
         let is_void = |(_, parked): &(&TaskId, &Parked)| parked.pass.is_void();
-        let void: Vec<TaskId> = self.parked.iter().filter(is_void).map(|(task, _)| *task).collect();
+        let mut void: Vec<TaskId> =
+            self.parked.iter().filter(is_void).map(|(task, _)| *task).collect();
+        // In the order of their arrival, so that a simulated run can be repeated.
+        void.sort_unstable_by_key(|task| task.serial);
         for task in void {
             let Some(parked) = self.unpark(task) else { continue };
             let end = End { kind: Kind::Other, arrived: parked.arrived };

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -79,16 +78,15 @@ impl Door {
         }
     }
 
-    /// A connection was accepted. `None`: it is to be closed, and was counted.
+    /// A connection was accepted under this file descriptor. `None`: it is to be closed, and was
+    /// counted.
     pub(crate) fn knock(
         self: &Arc<Self>,
-        stream: &impl AsRawFd,
+        descriptor: u64,
         from: IpAddr,
         signals: UnboundedSender<Signal>,
     ) -> Option<Place> {
-        // The kernel gives the lowest number that is free: a high one says that few are left.
-        let number = u64::try_from(stream.as_raw_fd()).unwrap_or(0);
-        if number >= self.descriptors - self.descriptors / DESCRIPTORS_KEPT {
+        if descriptor >= self.descriptors - self.descriptors / DESCRIPTORS_KEPT {
             self.turn_away(Turned::Descriptors, &from);
             return None;
         }

@@ -29,6 +29,7 @@ pub mod run;
 mod sanitize;
 mod throttle;
 pub mod unit;
+pub mod wire;
 pub mod worker;
 
 pub use facts::facts_of;

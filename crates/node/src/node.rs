@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use env::{Clock, Files, IoEngine, Random};
+use env::{BlockIo, Clock, Files, IoEngine, Random};
 use model::id::{AttachmentId, PoolId, VolumeId};
 use model::order::{
     Found, ImageFormat, Notice, Order, OrderError, PoolUsage, RegistrantView, Report,
@@ -16,11 +17,12 @@ use model::order::{
 };
 use model::size::ByteSize;
 use store::Pool;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::NodeError;
 use crate::anteroom::Places;
 use crate::book::Book;
+use crate::connection::{self, Guest};
 use crate::door::Door;
 use crate::journal::Journal;
 use crate::metrics::{self, Sample};
@@ -28,6 +30,8 @@ use crate::nexus::Signal;
 use crate::notice::Notices;
 use crate::orders::Orders;
 use crate::portal;
+use crate::unit::LogicalUnit;
+use crate::wire::Wire;
 use crate::worker::{BlockIoFactory, WorkerHandle};
 
 /// How a node is set up.
@@ -144,22 +148,7 @@ impl Node {
         world: World,
         block_io: BlockIoFactory,
     ) -> Result<Self, NodeError> {
-        world.files.create_dir(&settings.data_dir).map_err(NodeError::Journal)?;
-        let journal = Journal::open(Arc::clone(&world.files), &settings.data_dir)
-            .map_err(NodeError::Journal)?;
-        let (end, ending) = watch::channel(false);
-        let door = Arc::new(Door::new(&settings.limits, Arc::clone(&world.clock)));
-        let shared = Arc::new(Shared {
-            settings,
-            door,
-            world,
-            book: Arc::default(),
-            notices: Notices::default(),
-            pools: Mutex::default(),
-            journal,
-            ending,
-            last_tsih: AtomicU16::new(0),
-        });
+        let (shared, end) = share(settings, world)?;
         let (workers, mut threads) = start_workers(&shared, &block_io)?;
         let (housekeeper, thread) =
             WorkerHandle::start("orders".into(), block_io, 0).map_err(NodeError::Thread)?;
@@ -168,6 +157,41 @@ impl Node {
         orders.restore().await?;
         let portals = portal::open(&shared, &workers).await?;
         Ok(Self { shared, orders, workers, threads, portals, end })
+    }
+
+    /// The node on the caller's own thread, in its `LocalSet`, without portals: what a simulated
+    /// world drives. Connections come by [`Self::serve`].
+    ///
+    /// # Errors
+    /// When the node's own state cannot be read.
+    pub async fn start_here(
+        settings: Settings,
+        world: World,
+        io: Rc<dyn BlockIo>,
+    ) -> Result<Self, NodeError> {
+        let (buffer_bytes, (shared, end)) = (settings.limits.buffer_bytes, share(settings, world)?);
+        let (worker, work) = WorkerHandle::here(io, buffer_bytes);
+        tokio::task::spawn_local(work);
+        let orders = Orders::new(Arc::clone(&shared), worker.clone());
+        orders.restore().await?;
+        let (workers, threads, portals) = (vec![worker], Vec::new(), Vec::new());
+        Ok(Self { shared, orders, workers, threads, portals, end })
+    }
+
+    /// Serve a connection that came through no portal; it is dropped when there is no place for it.
+    pub fn serve<W: Wire + Send + 'static>(&self, wire: W) {
+        let shared = Arc::clone(&self.shared);
+        let ([worker, ..], Ok((peer, _))) = (&self.workers[..], wire.ends()) else { return };
+        let (signal_to_me, signals) = mpsc::unbounded_channel();
+        let Some(place) = shared.door.knock(0, peer.ip(), signal_to_me.clone()) else { return };
+        let guest = Guest { place, signal_to_me, signals };
+        worker.spawn(move |worker| connection::serve(wire, guest, worker, shared));
+    }
+
+    /// The logical unit of a volume that somebody may reach.
+    #[must_use]
+    pub fn unit(&self, volume: VolumeId) -> Option<Arc<LogicalUnit>> {
+        self.shared.book.unit(volume)
     }
 
     /// The addresses that the node listens on.
@@ -310,6 +334,29 @@ impl Node {
     }
 }
 
+fn share(
+    settings: Settings,
+    world: World,
+) -> Result<(Arc<Shared>, watch::Sender<bool>), NodeError> {
+    world.files.create_dir(&settings.data_dir).map_err(NodeError::Journal)?;
+    let journal =
+        Journal::open(Arc::clone(&world.files), &settings.data_dir).map_err(NodeError::Journal)?;
+    let (end, ending) = watch::channel(false);
+    let door = Arc::new(Door::new(&settings.limits, Arc::clone(&world.clock)));
+    let shared = Shared {
+        settings,
+        door,
+        world,
+        book: Arc::default(),
+        notices: Notices::default(),
+        pools: Mutex::default(),
+        journal,
+        ending,
+        last_tsih: AtomicU16::new(0),
+    };
+    Ok((Arc::new(shared), end))
+}
+
 fn start_workers(
     shared: &Shared,
     block_io: &BlockIoFactory,
@@ -330,7 +377,7 @@ fn start_workers(
     Ok((workers, threads))
 }
 
-fn view(unit: &crate::unit::LogicalUnit) -> ReservationView {
+fn view(unit: &LogicalUnit) -> ReservationView {
     let reservations = unit.reservations();
     let registrants = reservations
         .registrations()

@@ -438,6 +438,7 @@ impl State {
                 continue;
             }
             tokio::select! {
+                biased;
                 () = self.merge.notified() => {}
                 () = tokio::time::sleep(Duration::from_secs(30)) => {}
                 changed = ending.changed() => {

@@ -1,6 +1,7 @@
 //! Portals: listening sockets whose connections are dealt out evenly to the workers.
 
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,13 +74,15 @@ async fn accept(listener: std::net::TcpListener, workers: Vec<WorkerHandle>, sha
         match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
             Ok((stream, peer)) => {
                 let (signal_to_me, signals) = mpsc::unbounded_channel();
-                let knocked = shared.door.knock(&stream, peer.ip(), signal_to_me.clone());
+                // The kernel gives the lowest number that is free: a high one says that few are left.
+                let number = u64::try_from(stream.as_raw_fd()).unwrap_or(0);
+                let knocked = shared.door.knock(number, peer.ip(), signal_to_me.clone());
                 let Some(place) = knocked else { continue };
                 let guest = Guest { place, signal_to_me, signals };
                 let shared = Arc::clone(&shared);
                 let Some((worker, seat)) = WorkerHandle::least_busy(&workers) else { return };
                 worker.spawn(move |worker| async move {
-                    connection::serve(stream, guest, worker, shared).await;
+                    connection::serve_tcp(stream, guest, worker, shared).await;
                     drop(seat);
                 });
             }

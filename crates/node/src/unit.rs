@@ -11,7 +11,7 @@
 //! Reservation state and facts are immutable values, swapped whole; the hot path loads a pointer.
 //! Changes are serialised by `changing` and made durable before they are swapped in.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use arc_swap::ArcSwap;
@@ -52,7 +52,8 @@ pub struct LogicalUnit {
     pub(crate) changing: tokio::sync::Mutex<()>,
     /// A sanitize that waits for its worker, and the commands that it waits for.
     pub(crate) sanitize_to_do: Mutex<Option<Vec<Draining>>>,
-    nexuses: Mutex<HashMap<ItNexus, Arc<NexusState>>>,
+    /// In an order of its own, so that whoever walks over all of them can be repeated.
+    nexuses: Mutex<BTreeMap<ItNexus, Arc<NexusState>>>,
     figures: Mutex<HashMap<AttachmentId, Arc<AttachmentFigures>>>,
     history: Mutex<VecDeque<ReservationChange>>,
     pub(crate) notices: Notices,
@@ -178,7 +179,7 @@ impl LogicalUnit {
     /// whatever else it missed.
     fn has_room(
         &self,
-        nexuses: &mut HashMap<ItNexus, Arc<NexusState>>,
+        nexuses: &mut BTreeMap<ItNexus, Arc<NexusState>>,
         attachment: AttachmentId,
     ) -> bool {
         let of_it = |state: &NexusState| state.access.attachment == attachment;
@@ -313,7 +314,7 @@ impl LogicalUnit {
 /// The state that is known under these terms, or a new one in its place that shares its gate.
 fn state_under(
     figures: &mut HashMap<AttachmentId, Arc<AttachmentFigures>>,
-    nexuses: &mut HashMap<ItNexus, Arc<NexusState>>,
+    nexuses: &mut BTreeMap<ItNexus, Arc<NexusState>>,
     nexus: &ItNexus,
     access: &Arc<Access>,
 ) -> Arc<NexusState> {

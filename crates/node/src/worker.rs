@@ -56,7 +56,7 @@ impl WorkerHandle {
         block_io: BlockIoFactory,
         buffer_bytes: u64,
     ) -> io::Result<(Self, JoinHandle<()>)> {
-        let (work, mut queue) = mpsc::unbounded_channel::<Work>();
+        let (work, queue) = mpsc::unbounded_channel::<Work>();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let drawn = Arc::new(AtomicU64::new(0));
         let shown = Arc::clone(&drawn);
@@ -72,11 +72,7 @@ impl WorkerHandle {
                     }
                 };
                 let _ = opened.send(Ok(()));
-                let desk = Rc::new(RefCell::new(Desk::new(buffer_bytes, shown)));
-                let worker = Rc::new(Worker { io, desk });
-                while let Some(work) = queue.recv().await {
-                    tokio::task::spawn_local(work(Rc::clone(&worker)));
-                }
+                serve(queue, io, Desk::new(buffer_bytes, shown)).await;
             });
         })?;
         ready.recv().map_err(io::Error::other)??;
@@ -95,6 +91,14 @@ impl WorkerHandle {
         let worker = workers.iter().min_by_key(connections)?;
         worker.connections.fetch_add(1, Ordering::Relaxed);
         Some((worker, Seat(Arc::clone(&worker.connections))))
+    }
+
+    /// A worker on the caller's own thread. It works while the future is polled in a `LocalSet`.
+    pub fn here(io: Rc<dyn BlockIo>, buffer_bytes: u64) -> (Self, impl Future<Output = ()>) {
+        let (work, queue) = mpsc::unbounded_channel();
+        let drawn = Arc::new(AtomicU64::new(0));
+        let desk = Desk::new(buffer_bytes, Arc::clone(&drawn));
+        (Self { work, drawn, connections: Arc::default() }, serve(queue, io, desk))
     }
 
     /// Run something there; nobody waits for it.
@@ -116,6 +120,14 @@ impl WorkerHandle {
             let _ = answer.send(work(worker).await);
         });
         result.await.ok()
+    }
+}
+
+/// Begin whatever work comes, until the last handle is gone.
+async fn serve(mut queue: mpsc::UnboundedReceiver<Work>, io: Rc<dyn BlockIo>, desk: Desk) {
+    let worker = Rc::new(Worker { io, desk: Rc::new(RefCell::new(desk)) });
+    while let Some(work) = queue.recv().await {
+        tokio::task::spawn_local(work(Rc::clone(&worker)));
     }
 }
 

@@ -267,7 +267,8 @@ impl Full {
                         _ => task.command.lun == done.lun,
                     }
             });
-            let ended: Vec<u32> = ended.map(|(itt, _)| *itt).collect();
+            let mut ended: Vec<u32> = ended.map(|(itt, _)| *itt).collect();
+            ended.sort_unstable();
             for itt in ended {
                 self.tasks.remove(&itt);
                 events.push(Event::Aborted { task: Handle(itt) });

@@ -22,6 +22,7 @@ use crate::facts::BLOCK_BYTES;
 use crate::metrics::Kind;
 use crate::node::WORKER_BUFFER_BYTES_MIN;
 use crate::run::PIECE_BYTES;
+use crate::wire::Wire;
 
 /// Stop reading while this much waits to be sent: the initiator does not take its answers.
 const UNSENT_BYTES_MAX: usize = 8 << 20;
@@ -58,7 +59,7 @@ pub(super) struct Memory {
     mark: (u64, Duration),
 }
 
-impl Shell {
+impl<W: Wire> Shell<W> {
     /// Start a command, or let it wait until there is memory for its data.
     pub(super) fn admit(&mut self, task: TaskId, mut parked: Parked) {
         let cost = cost(&parked);

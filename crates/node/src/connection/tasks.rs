@@ -10,8 +10,9 @@ use scsi::sense::Response;
 use super::{Abort, End, Ended, Shell};
 use crate::gate::Fate;
 use crate::metrics::Kind;
+use crate::wire::Wire;
 
-impl Shell {
+impl<W: Wire> Shell<W> {
     pub(super) fn task_management(
         &mut self,
         itt: u32,

@@ -135,7 +135,7 @@ async fn three(world: &World) -> [Client; 3] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_9_each_change_tells_whom_it_concerns_once() {
+async fn case_09_each_change_tells_whom_it_concerns_once() {
     let world = World::start().await;
     let clients = three(&world).await;
     for row in &ROWS {
@@ -150,7 +150,7 @@ async fn case_9_each_change_tells_whom_it_concerns_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_9_two_pending_attentions_come_in_order_and_inquiry_takes_none() {
+async fn case_09_two_pending_attentions_come_in_order_and_inquiry_takes_none() {
     let world = World::start().await;
     let clients = three(&world).await;
     prepare(&world, &clients, 0, REGISTRANTS_ONLY).await;
@@ -164,7 +164,7 @@ async fn case_9_two_pending_attentions_come_in_order_and_inquiry_takes_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_9_an_attention_goes_before_a_conflict() {
+async fn case_09_an_attention_goes_before_a_conflict() {
     let world = World::start().await;
     let clients = three(&world).await;
     prepare(&world, &clients, 0, REGISTRANTS_ONLY).await;
@@ -175,7 +175,7 @@ async fn case_9_an_attention_goes_before_a_conflict() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_9_an_attention_waits_for_a_nexus_without_session() {
+async fn case_09_an_attention_waits_for_a_nexus_without_session() {
     let world = World::start().await;
     let clients = three(&world).await;
     prepare(&world, &clients, 0, REGISTRANTS_ONLY).await;

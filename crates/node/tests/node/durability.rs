@@ -36,7 +36,7 @@ fn state(world: &World) -> (Vec<(u64, bool)>, Option<u8>, bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_7_a_crash_before_the_record_is_durable_leaves_the_state_before() {
+async fn case_07_a_crash_before_the_record_is_durable_leaves_the_state_before() {
     for (step, (name, action, kind, keys)) in STEPS.into_iter().enumerate() {
         for treatment in [Treatment::Hold, Treatment::Tear(40)] {
             let world = before_step(step).await;
@@ -56,7 +56,7 @@ async fn case_7_a_crash_before_the_record_is_durable_leaves_the_state_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_7_a_crash_after_good_leaves_the_state_after() {
+async fn case_07_a_crash_after_good_leaves_the_state_after() {
     for (step, (name, action, kind, keys)) in STEPS.into_iter().enumerate() {
         let world = before_step(step).await;
         let a = world.login(1, 1).await;
@@ -75,7 +75,7 @@ async fn case_7_a_crash_after_good_leaves_the_state_after() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_7_without_aptpl_a_restart_forgets() {
+async fn case_07_without_aptpl_a_restart_forgets() {
     let world = World::start().await;
     let a = world.host(1).await;
     a.register(0xA).await;
@@ -87,7 +87,7 @@ async fn case_7_without_aptpl_a_restart_forgets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_7_a_damaged_record_is_lost_information_and_not_no_reservation() {
+async fn case_07_a_damaged_record_is_lost_information_and_not_no_reservation() {
     for whole in [true, false] {
         let world = World::start().await;
         let a = world.host(1).await;

@@ -26,7 +26,7 @@ async fn two(world: &World) -> (Client, Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_1_256_writes_in_flight_end_before_preempt_and_abort_answers() {
+async fn case_01_256_writes_in_flight_end_before_preempt_and_abort_answers() {
     let world = World::start().await;
     let (a, b) = two(&world).await;
     world.backend.hold_data();
@@ -55,7 +55,7 @@ async fn case_1_256_writes_in_flight_end_before_preempt_and_abort_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_2_late_data_of_a_preempted_write_changes_no_block() {
+async fn case_02_late_data_of_a_preempted_write_changes_no_block() {
     let world = World::start().await;
     let (a, b) = two(&world).await;
     let pending = b.start_write_without_data(100, vec![0xBB; 64 * BLOCK]).await;
@@ -75,7 +75,7 @@ async fn case_2_late_data_of_a_preempted_write_changes_no_block() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_3_a_third_registrants_writes_are_neither_aborted_nor_waited_for() {
+async fn case_03_a_third_registrants_writes_are_neither_aborted_nor_waited_for() {
     let world = World::start().await;
     let (a, b) = two(&world).await;
     let c = world.host(3).await;

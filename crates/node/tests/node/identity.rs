@@ -9,7 +9,7 @@ use crate::client::{
 use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_5_the_same_isid_comes_back_as_holder_and_another_as_stranger() {
+async fn case_05_the_same_isid_comes_back_as_holder_and_another_as_stranger() {
     let world = World::start().await;
     let a = world.host(1).await;
     a.register(0xA).await;
@@ -28,7 +28,7 @@ async fn case_5_the_same_isid_comes_back_as_holder_and_another_as_stranger() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_6_two_isids_of_one_iqn_are_two_nexuses() {
+async fn case_06_two_isids_of_one_iqn_are_two_nexuses() {
     let world = World::start().await;
     let first = world.host(1).await;
     let second = world.login(1, 2).await;
@@ -46,7 +46,7 @@ async fn case_6_two_isids_of_one_iqn_are_two_nexuses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_8_all_registrants_hold_until_the_last_one_leaves() {
+async fn case_08_all_registrants_hold_until_the_last_one_leaves() {
     let world = World::start().await;
     let (a, b, stranger) = (world.host(1).await, world.host(2).await, world.host(3).await);
     a.register(0xA).await;
@@ -92,6 +92,8 @@ async fn case_10_preempt_ignores_a_type_it_does_not_use_and_release_does_not() {
     assert_eq!(world.node.reservations(world.volume).type_code, Some(REGISTRANTS_ONLY));
 }
 
+/// In a release build the median of nine rounds stays below twenty milliseconds; a debug build on a
+/// loaded machine promises only that nothing waits for a timer.
 #[tokio::test(flavor = "multi_thread")]
 async fn case_11_sixteen_paths_register_at_once() {
     let world = World::start().await;
@@ -100,25 +102,20 @@ async fn case_11_sixteen_paths_register_at_once() {
     for port in 2..=16 {
         paths.push(world.login(1, port).await);
     }
-    let begun = Instant::now();
-    let tasks: Vec<_> = paths
-        .into_iter()
-        .map(|path| {
-            tokio::spawn(async move {
-                path.register(0xA).await;
-                begun.elapsed()
-            })
-        })
-        .collect();
-    let mut last = Duration::ZERO;
-    for task in tasks {
-        last = last.max(task.await.unwrap());
+    let mut took = Vec::new();
+    for key in 0..9 {
+        let begun = Instant::now();
+        let all = paths.iter().map(|path| path.reserve_out(REGISTER, 0, (key, key + 1)));
+        let answers = futures::future::join_all(all).await;
+        took.push(begun.elapsed());
+        assert!(answers.iter().all(|answer| *answer == GOOD), "{answers:x?}");
     }
-    assert_eq!(world.registered().len(), 16);
+    assert_eq!(world.registered(), [(9, false); 16]);
+    took.sort_unstable();
     #[allow(clippy::print_stdout, reason = "a figure for whoever runs the test with --nocapture")]
     {
-        println!("16 concurrent REGISTERs: all done after {last:?}");
+        println!("16 concurrent REGISTERs, nine times: {took:?}");
     }
-    // Sixteen synchronous writes one after another, on whatever machine runs the tests.
-    assert!(last < Duration::from_secs(10), "{last:?}");
+    let limit = Duration::from_millis(if cfg!(debug_assertions) { 10_000 } else { 20 });
+    assert!(took[4] < limit, "{took:?}");
 }

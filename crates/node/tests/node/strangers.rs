@@ -62,7 +62,7 @@ fn data_out(bytes: usize) -> Data {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_4_a_stranger_writes_and_erases_nothing_under_all_six_types() {
+async fn case_04_a_stranger_writes_and_erases_nothing_under_all_six_types() {
     let world = World::start().await;
     let (holder, stranger) = (world.host(1).await, world.host(2).await);
     let member = world.host(3).await;
@@ -98,7 +98,7 @@ async fn case_4_a_stranger_writes_and_erases_nothing_under_all_six_types() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_4_a_write_that_waits_for_data_is_judged_again_when_it_has_them() {
+async fn case_04_a_write_that_waits_for_data_is_judged_again_when_it_has_them() {
     let world = World::start().await;
     let (a, b) = (world.host(1).await, world.host(2).await);
     a.register(0xA).await;

@@ -150,6 +150,16 @@ fn scsi() {
     let id = TransportId::Port(nexus(2).initiator).encode();
     lists.add(&knobs, &[&[4], &id]);
     lists.add(&knobs, &[&[4], &TransportId::Device(session::HOST.to_owned()).encode()]);
+    // EXTENDED COPY: a header, two units by their NAA names, one segment from block to block.
+    let mut header = [0; 16];
+    (header[0], header[3], header[11]) = (1, 64, 28);
+    let mut unit = [0; 32];
+    (unit[0], unit[4], unit[5], unit[7], unit[8], unit[30]) = (0xE4, 1, 3, 16, 0x60, 2);
+    let mut segment = [0; 28];
+    (segment[0], segment[3], segment[7], segment[11]) = (2, 0x18, 1, 8);
+    lists.add(&knobs, &[&[5], &header, &unit, &unit, &segment]);
+    // SANITIZE, OVERWRITE: three passes, inverted, with four bytes.
+    lists.add(&knobs, &[&[6], &[0x83, 0, 0, 4], b"\xA5\x5A\x00\xFF"]);
     let mut states = Corpus::of("reservation_record");
     let mut state = Reservations::default();
     for (who, action, kind, key, action_key, bits) in

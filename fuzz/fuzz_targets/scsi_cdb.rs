@@ -42,6 +42,7 @@ fn changes_the_unit(command: &Command) -> bool {
             | Command::OrWrite { .. }
             | Command::WriteSame { .. }
             | Command::Unmap { .. }
+            | Command::Sanitize { .. }
     )
 }
 

@@ -8,6 +8,7 @@ use scsi::command::Extent;
 use scsi::copy::{CSCDS_MAX, CopyList, SEGMENTS_MAX, Side, judge};
 use scsi::logical_unit::{View, mode_select, unmap_extents};
 use scsi::reservations::{Request, Reservations};
+use scsi::sanitize::Overwrite;
 use scsi::transport_id::{PORT_NAME_BYTES_MAX, TransportId, port_from_name};
 use scsi::unit::{Access, Unit};
 
@@ -65,8 +66,7 @@ fn copy(list: &[u8], unit: &Unit) {
     assert!(parsed.cscds.len() <= usize::from(CSCDS_MAX));
     assert!(parsed.segments.len() <= usize::from(SEGMENTS_MAX));
     let (nexus, reservations) = (nexus(0), Reservations::default());
-    let view =
-        View { unit, access: Access::ReadWrite, nexus: &nexus, reservations: &reservations };
+    let view = View { unit, access: Access::ReadWrite, nexus: &nexus, reservations: &reservations };
     for segment in parsed.segments {
         let Some(blocks) = segment.length.blocks(unit.block_bytes) else { continue };
         let extent = Extent { lba: segment.to_lba, blocks };
@@ -77,15 +77,23 @@ fn copy(list: &[u8], unit: &Unit) {
     }
 }
 
+/// What is let through fills a block and has a pass.
+fn overwrite(list: &[u8], unit: &Unit) {
+    let Ok(parsed) = Overwrite::parse(list, unit.block_bytes) else { return };
+    assert_eq!(u32::try_from(parsed.block.len()), Ok(unit.block_bytes));
+    assert!((1..=31).contains(&parsed.passes));
+}
+
 fuzz_target!(|input: &[u8]| {
     let Some((&[a, b, c, d, which], list)) = input.split_first_chunk::<5>() else { return };
     let unit = unit([a, b, c, d]);
-    match which % 6 {
+    match which % 7 {
         0 => unmap(list, &unit),
         1 => mode(list, false, &unit),
         2 => mode(list, true, &unit),
         3 => reserve(list),
         4 => transport_id(list),
-        _ => copy(list, &unit),
+        5 => copy(list, &unit),
+        _ => overwrite(list, &unit),
     }
 });

@@ -226,7 +226,7 @@ async fn a_copy_that_is_preempted_without_abort_stops_before_its_next_piece() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_4_a_stranger_copies_nothing_into_a_unit_under_any_reservation() {
+async fn case_04_a_stranger_copies_nothing_into_a_unit_under_any_reservation() {
     let world = two_volumes().await;
     let (a, b) = both(&world, 1).await;
     attach_second(&world, 2, Mode::ReadWrite).await;

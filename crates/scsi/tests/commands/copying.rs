@@ -177,7 +177,7 @@ fn judged(bench: &Bench, side: Side, lba: u64, blocks: u64) -> Result<(), Respon
 
 /// Case 4 of the reservation tests: a stranger copies from and into a unit under each type.
 #[test]
-fn case_4_a_side_of_a_segment_meets_the_reservation_as_a_read_or_a_write_does() {
+fn case_04_a_side_of_a_segment_meets_the_reservation_as_a_read_or_a_write_does() {
     for (kind, strangers_read) in
         [(1, true), (3, false), (5, true), (6, false), (7, true), (8, false)]
     {

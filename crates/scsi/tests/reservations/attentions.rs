@@ -96,7 +96,7 @@ impl Queues {
 }
 
 #[test]
-fn case_9_two_pending_attentions_come_once_each_in_order_for_each_of_three_initiators() {
+fn case_09_two_pending_attentions_come_once_each_in_order_for_each_of_three_initiators() {
     let mut unit = Unit::held(WE_RO, &[(&a(), 1), (&b(), 2), (&c(), 3)]);
     let mut queues = Queues::default();
     // B takes over with another type, and then releases: A is told that it was removed, C twice

@@ -103,7 +103,7 @@ fn another_registrants_unregistering_ends_nothing() {
 }
 
 #[test]
-fn case_8_all_registrants_protect_until_the_last_one_leaves() {
+fn case_08_all_registrants_protect_until_the_last_one_leaves() {
     for kind in [7, 8] {
         let mut unit = Unit::held(kind, &[(&a(), 1), (&b(), 2)]);
         unit.good(&a(), out(REGISTER, 0, 1, 0, 0));

@@ -3,14 +3,14 @@
 use super::*;
 
 #[test]
-fn case_5_a_new_login_with_the_same_isid_is_the_same_registrant_and_holder() {
+fn case_05_a_new_login_with_the_same_isid_is_the_same_registrant_and_holder() {
     let unit = Unit::held(EA, &[(&a(), 0xA)]);
     let again = a();
     assert!(unit.now.is_holder(&again) && unit.may(&again, ConflictClass::Write));
 }
 
 #[test]
-fn case_5_a_new_isid_is_a_stranger_and_the_old_key_is_still_listed() {
+fn case_05_a_new_isid_is_a_stranger_and_the_old_key_is_still_listed() {
     let unit = Unit::held(EA, &[(&a(), 0xA)]);
     let other_isid = nexus('a', 2, 1);
     assert!(!unit.may(&other_isid, ConflictClass::Read));
@@ -18,7 +18,7 @@ fn case_5_a_new_isid_is_a_stranger_and_the_old_key_is_still_listed() {
 }
 
 #[test]
-fn case_6_of_two_isids_of_one_name_only_the_registered_one_passes() {
+fn case_06_of_two_isids_of_one_name_only_the_registered_one_passes() {
     let (first, second) = (nexus('a', 1, 1), nexus('a', 2, 1));
     let mut unit = Unit::held(WE_RO, &[(&b(), 0xB), (&first, 0xA), (&second, 0xA)]);
     unit.good(&first, out(REGISTER, 0, 0xA, 0, 0));

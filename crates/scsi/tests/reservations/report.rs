@@ -54,7 +54,7 @@ fn read_full_status_describes_each_nexus() {
 }
 
 #[test]
-fn case_8_read_full_status_marks_every_registrant_as_holder_for_all_registrants() {
+fn case_08_read_full_status_marks_every_registrant_as_holder_for_all_registrants() {
     let unit = Unit::held(WE_AR, &[(&a(), 1), (&b(), 2)]);
     let data = unit.read(3);
     let second = 8 + 24 + wire::transport_id(a().initiator.name()).len();

@@ -4,6 +4,7 @@
 //!  start: lock the data directory -> listen -> node (serves from its last orders) -> control
 //!         -> pools of the first start -> say where we are -> tell systemd
 //!  end:   no new requests, running ones end -> control's steps end -> node drains and flushes
+//!         -> its last notices are recorded -> the catalog is closed
 //! ```
 
 mod link;
@@ -23,6 +24,7 @@ use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
 use crate::client_file;
@@ -37,11 +39,15 @@ const FIRST_POOLS: [&str; 2] = ["ssd", "hdd"];
 /// How long a start waits for them, and between two looks.
 const POOLS_LIMIT: Duration = Duration::from_secs(10);
 const POOLS_PAUSE: Duration = Duration::from_millis(10);
+/// How long an end waits until what the node said last is recorded.
+const RECORD_LIMIT: Duration = Duration::from_secs(5);
 
 /// A running service.
 pub(crate) struct Daemon {
     control: Control,
     link: Arc<Link>,
+    /// Records what the node says until the node is gone.
+    recorder: JoinHandle<()>,
     listener: TcpListener,
     limits: server::Limits,
     /// Where the API listens.
@@ -102,10 +108,19 @@ impl Daemon {
         let (control, first_token) =
             Control::open(wanted, node_link, world.clock, world.random).await.map_err(refused)?;
         control.start();
-        tokio::spawn(record_notices(control.clone(), notices));
+        let recorder = tokio::spawn(record_notices(control.clone(), notices));
         let limits = server::Limits { connections: settings.api_connections, descriptors };
-        let daemon =
-            Self { control, link, listener, limits, api, portals, first_token, _lock: lock };
+        let daemon = Self {
+            control,
+            link,
+            recorder,
+            listener,
+            limits,
+            api,
+            portals,
+            first_token,
+            _lock: lock,
+        };
         daemon.ensure_pools(settings).await?;
         Ok(daemon)
     }
@@ -174,9 +189,14 @@ impl Daemon {
             notify(&[NotifyState::Stopping]);
         })
         .await;
-        self.control.shutdown().await;
-        drop(self.control);
+        self.control.end_steps().await;
         self.link.stop().await;
+        // The sessions that the node has just closed belong to the audit trail, so that the catalog
+        // outlives the node.
+        if tokio::time::timeout(RECORD_LIMIT, self.recorder).await.is_err() {
+            tracing::warn!("the last notices of the node may be missing from the events");
+        }
+        self.control.close().await;
         tracing::info!("ended");
         Ok(())
     }

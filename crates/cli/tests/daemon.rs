@@ -3,6 +3,7 @@
 
 mod service;
 
+use host::{Credentials, Initiator, Options};
 use serde_json::Value;
 use service::Service;
 
@@ -137,6 +138,34 @@ fn a_restart_keeps_everything_and_a_lost_token_can_be_renewed() {
     let service = Service::start_in(home, &["--new-token"]);
     assert!(service.token.is_some());
     assert_eq!(names(&service.json(&["volume", "list"])), ["v"]);
+}
+
+#[test]
+fn the_sessions_that_an_end_closes_are_in_the_audit_trail() {
+    let service = Service::start();
+    service.json(&["volume", "create", "v", "--size", "16m"]);
+    let iqn = "iqn.2026-11.org.example:h";
+    service.json(&["host", "create", "h", "--initiator", iqn]);
+    let made = service.json(&["attachment", "create", "v", "--host", "h"]);
+    let word = |path: &str| made.pointer(path).unwrap().as_str().unwrap().to_owned();
+    let mut options = Options::new(iqn, Some(word("/attachments/0/attachment/connection/target")));
+    options.chap = Some(Credentials {
+        user: word("/attachments/0/credentials/user"),
+        secret: word("/attachments/0/credentials/secret"),
+    });
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let _session = runtime.block_on(Initiator::connect(&service.portal, options)).unwrap();
+    let (status, home) = service.end();
+    assert!(status.success(), "{status}");
+    let log = std::fs::read_to_string(home.path().join("log")).unwrap();
+    assert!(!log.contains(" WARN ") && !log.contains(" ERROR "), "{log}");
+
+    let service = Service::start_in(home, &[]);
+    let events = service.json(&["event", "list", "--action", "volume.session_close"]);
+    let events = events.as_array().unwrap();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0]["detail"], format!("{iqn}: the daemon stops"));
 }
 
 #[test]

@@ -68,12 +68,16 @@ impl Control {
         }
     }
 
-    /// Begin no new step, wait for those that run, then let go of the catalog. Requests fail
-    /// from here on. Whoever must not wait for a node that hangs puts a time limit on this: what
-    /// is left undone is done at the next start.
-    pub async fn shutdown(&self) {
+    /// Begin no new step and wait for those that run: the node may be stopped then, and its last
+    /// notices can still be recorded. Whoever must not wait for a node that hangs puts a time
+    /// limit on this: what is left undone is done at the next start.
+    pub async fn end_steps(&self) {
         self.inner.board.stop();
         self.inner.idle().await;
+    }
+
+    /// Let go of the catalog. Requests fail from here on.
+    pub async fn close(&self) {
         self.inner.catalog.close().await;
     }
 }

@@ -226,6 +226,8 @@ impl State {
             .map_err(order_error)?;
         let mut pools = self.shared.pools.lock().expect("no panic while the lock is held");
         pools.entry(record.pool).or_insert(pool);
+        // A merge that the last end cut short goes on at once.
+        self.merge.notify_one();
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use env::BlockIo;
+use model::order::Notice;
 use scsi::command::{Command, Extent, Fill, VerifyCheck};
 use scsi::conflict::Conflict;
 use scsi::logical_unit;
@@ -390,21 +391,26 @@ impl Job {
 
 /// What the initiator hears of a failure below, and what the operator hears.
 fn store_sense(unit: &LogicalUnit, reads: bool, error: &StoreError) -> Sense {
-    let (pool, volume) = (unit.pool, unit.id);
-    let sense = match error {
+    let (pool, volume, now_ms) = (unit.pool, unit.id, unit.now_ms());
+    let (sense, notice) = match error {
         StoreError::NoSpace { .. } => {
-            unit.notices.send(model::order::Notice::PoolFull { pool, volume });
-            Sense::new(SenseKey::DataProtect, Asc::SPACE_ALLOCATION_FAILED)
+            let notice =
+                unit.said_full.is_news(now_ms).then_some(Notice::PoolFull { pool, volume });
+            (Sense::new(SenseKey::DataProtect, Asc::SPACE_ALLOCATION_FAILED), notice)
         }
-        StoreError::OutOfRange { .. } => Sense::lba_out_of_range(),
+        StoreError::OutOfRange { .. } => (Sense::lba_out_of_range(), None),
         other => {
             let why = other.to_string();
-            unit.notices.send(model::order::Notice::MediumError { pool, volume, why });
+            let news = unit.said_broken.is_news(now_ms);
+            let notice = news.then_some(Notice::MediumError { pool, volume, why });
             let asc = if reads { Asc::UNRECOVERED_READ_ERROR } else { Asc::WRITE_ERROR };
-            Sense::new(SenseKey::MediumError, asc)
+            (Sense::new(SenseKey::MediumError, asc), notice)
         }
     };
-    tracing::warn!(%volume, %error, "a command failed");
+    if let Some(notice) = notice {
+        tracing::warn!(%volume, %error, "commands fail");
+        unit.notices.send(notice);
+    }
     sense
 }
 

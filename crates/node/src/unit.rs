@@ -12,6 +12,7 @@
 //! Changes are serialised by `changing` and made durable before they are swapped in.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use arc_swap::ArcSwap;
@@ -39,6 +40,25 @@ const HISTORY_MAX: usize = 100;
 /// Initiator ports of one attachment: far more than paths that a host can have.
 const PORTS_MAX: usize = 64;
 
+/// How long a failure of the same kind is no news. Hosts try again without end, and a notice is a
+/// row of the audit trail for good.
+const AGAIN_MS: u64 = 60_000;
+
+/// When something was said last, on the node's clock; zero: never.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    at_ms: AtomicU64,
+}
+
+impl Said {
+    /// Is it news at `now_ms`? If so, it is said by whoever asked, and by nobody else.
+    pub(crate) fn is_news(&self, now_ms: u64) -> bool {
+        let (now, said) = (now_ms.max(1), self.at_ms.load(Relaxed));
+        let news = said == 0 || now.saturating_sub(said) >= AGAIN_MS;
+        news && self.at_ms.compare_exchange(said, now, Relaxed, Relaxed).is_ok()
+    }
+}
+
 /// One volume, reachable as LUN 0 of its target.
 pub struct LogicalUnit {
     pub id: VolumeId,
@@ -56,6 +76,8 @@ pub struct LogicalUnit {
     nexuses: Mutex<BTreeMap<ItNexus, Arc<NexusState>>>,
     figures: Mutex<HashMap<AttachmentId, Arc<AttachmentFigures>>>,
     history: Mutex<VecDeque<ReservationChange>>,
+    pub(crate) said_full: Said,
+    pub(crate) said_broken: Said,
     pub(crate) notices: Notices,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -105,6 +127,8 @@ impl LogicalUnit {
             nexuses: Mutex::default(),
             figures: Mutex::default(),
             history: Mutex::default(),
+            said_full: Said::default(),
+            said_broken: Said::default(),
             notices,
             clock,
         })
@@ -337,4 +361,16 @@ fn state_under(
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no panic while the lock is held")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_pool_does_not_fill_the_audit_trail() {
+        let said = Said::default();
+        let news = (0..3 * AGAIN_MS).step_by(10).filter(|now_ms| said.is_news(*now_ms)).count();
+        assert_eq!(news, 3);
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::Data;
+use model::id::SnapshotId;
 use model::order::{Access, Mode, Notice, Order};
 use model::size::ByteSize;
 
@@ -122,6 +123,29 @@ async fn a_restarted_node_serves_from_its_journal_without_any_order() {
     let world = world.stop().await.start().await;
     let a = world.login(1, 1).await;
     assert_eq!(a.read(5, 1).await, vec![5; BLOCK]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_that_an_end_cut_short_goes_on_at_the_start() {
+    let world = World::start().await;
+    let a = world.host(1).await;
+    let (volume, pool) = (world.volume, world.pool);
+    let snapshot = SnapshotId(world.volume.0);
+    world.order(Order::CreateSnapshot { volume, pool, snapshot }).await.unwrap();
+    assert_eq!(a.write(0, vec![1; BLOCK]).await, GOOD);
+    assert_eq!(a.run(&cdb16(0x91, 0, 0, 0), Data::None).await, GOOD);
+    drop(a);
+    world.backend.hold_data();
+    world.order(Order::DeleteSnapshot { volume, pool, snapshot }).await.unwrap();
+    world.backend.holds(1).await;
+    let world = world.kill().await.start().await;
+    // Much sooner than the background looks by itself.
+    let limit = std::time::Instant::now() + Duration::from_secs(10);
+    while world.layers() > 1 {
+        assert!(std::time::Instant::now() < limit, "nothing is merged");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(world.login(1, 1).await.read(0, 1).await, vec![1; BLOCK]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -99,6 +99,12 @@ impl World {
         self.pool_dir().join("reservations").join(format!("{}.rec", self.volume))
     }
 
+    /// How many layers the pool has.
+    pub(crate) fn layers(&self) -> usize {
+        let files = std::fs::read_dir(self.pool_dir().join("layers")).unwrap().flatten();
+        files.filter(|file| file.path().extension().is_some_and(|ending| ending == "rec")).count()
+    }
+
     pub(crate) async fn order(&self, order: Order) -> Result<Report, OrderError> {
         tokio::time::timeout(LONG, self.node.order(order)).await.expect("an order hangs")
     }

@@ -68,6 +68,21 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The soak: mixed load, everything that an operator may do, restarts, kills; no loss, no leak
+    Soak {
+        #[arg(long, default_value_t = 3600)]
+        seconds: u32,
+        #[arg(long, default_value_t = 1)]
+        seed: u32,
+    },
+    /// Sixteen initiators count by COMPARE AND WRITE, and the sums are exact
+    Counters {
+        /// How often each initiator adds one
+        #[arg(long, default_value_t = 3000)]
+        increments: u32,
+        #[arg(long, default_value_t = 1)]
+        seed: u32,
+    },
 }
 
 /// The workspace's directory: the parent of this crate's.
@@ -90,6 +105,15 @@ fn main() -> ExitCode {
         Task::Bench { arguments } => bench::run(&mut board, &root, "bench", &arguments),
         Task::Compare { arguments } => bench::run(&mut board, &root, "compare", &arguments),
         Task::Crash { seeds } => board.run("crash", || crash(&root, seeds)),
+        Task::Soak { seconds, seed } => board.run("soak", || {
+            let settings = [("COMMONHOLD_SOAK_SECONDS", seconds), ("COMMONHOLD_SOAK_SEED", seed)];
+            campaign(&root, "soak", &settings)
+        }),
+        Task::Counters { increments, seed } => board.run("counters", || {
+            let settings =
+                [("COMMONHOLD_COUNTERS", increments), ("COMMONHOLD_COUNTERS_SEED", seed)];
+            campaign(&root, "counters", &settings)
+        }),
     }
     board.close()
 }
@@ -98,5 +122,13 @@ fn main() -> ExitCode {
 fn crash(root: &Path, seeds: u32) -> Outcome {
     let mut command = steps::cargo(root, &["test", "--release", "-p", "store", "-p", "sim"]);
     command.args(["--", "--nocapture", "crash"]).env("CRASH_SEEDS", seeds.to_string());
+    steps::execute(&mut command)
+}
+
+/// A test of `cargo test`, optimised and longer, against the binary of a release.
+fn campaign(root: &Path, test: &str, settings: &[(&str, u32)]) -> Outcome {
+    let mut command = steps::cargo(root, &["test", "--release", "-p", "cli", "--test", test]);
+    command.args(["--", "--nocapture"]);
+    command.envs(settings.iter().map(|(name, value)| (name, value.to_string())));
     steps::execute(&mut command)
 }

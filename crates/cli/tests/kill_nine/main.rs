@@ -4,6 +4,7 @@
 //! `COMMONHOLD_KILL_ROUNDS` sets the number of rounds (10).
 #![allow(clippy::unwrap_used, reason = "a test that meets one has failed")]
 
+mod dice;
 mod ledger;
 mod load;
 #[path = "../service/mod.rs"]
@@ -13,9 +14,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use dice::Dice;
 use host::{Credentials, Initiator, LogicalUnit, Options};
 use ledger::{BLOCK, Bounds, Ledger};
-use load::{Dice, Lane};
+use load::Lane;
 use serde_json::Value;
 use service::{Service, verb};
 use tokio::runtime::Runtime;

@@ -15,7 +15,7 @@ pub(crate) fn run(board: &mut Board, root: &Path, with_peers: bool) {
     board.run("clippy", || cargo(root, &clippy));
     board.run("dependencies", || dependencies(root));
     board.run("openapi", || openapi::run(root, true));
-    board.run("tests", || cargo(root, &["test", "--workspace"]));
+    board.run("tests", || cargo(root, &["test", "--workspace", "--no-fail-fast"]));
     fuzz::run(board, root, None, None);
     if !with_peers {
         board.run("peers", || Outcome::Skipped("left out by --no-peers".into()));

@@ -50,7 +50,7 @@ enum Task {
         #[arg(long)]
         seconds: Option<u64>,
     },
-    /// The store's slow crash campaign: lost, reordered and torn writes from many seeds
+    /// The slow simulated campaigns, of the store and of the whole target, from many seeds
     Crash {
         /// How many seeds
         #[arg(long, default_value_t = 1000, env = "CRASH_SEEDS")]
@@ -120,8 +120,12 @@ fn main() -> ExitCode {
 
 /// The same tests as in `cargo test`, optimised and with more seeds.
 fn crash(root: &Path, seeds: u32) -> Outcome {
-    let mut command = steps::cargo(root, &["test", "--release", "-p", "store", "-p", "sim"]);
-    command.args(["--", "--nocapture", "crash"]).env("CRASH_SEEDS", seeds.to_string());
+    let tests = ["--test", "store_crash", "--test", "target"];
+    let mut command = steps::cargo(root, &["test", "--release", "-p", "sim"]);
+    command.args(tests).args(["--", "--nocapture"]);
+    for name in ["COMMONHOLD_CRASH_SEEDS", "COMMONHOLD_TARGET_SEEDS"] {
+        command.env(name, seeds.to_string());
+    }
     steps::execute(&mut command)
 }
 

@@ -1,0 +1,18 @@
+//! NFS over TCP: XDR, RPC, MOUNT version 3, NFS versions 3 and 4, as machines without sockets.
+//!
+//! Entry point: [`xdr`] and [`rpc`].
+//!
+//! Invariant: bytes and values in, bytes and values out. No socket, no clock, no async, no lock;
+//! nothing that a peer sends makes this crate panic or hold more memory than its limits allow.
+#![deny(clippy::little_endian_bytes)]
+
+pub mod export;
+pub mod file;
+pub mod handle;
+pub mod memory;
+pub mod mount;
+pub mod pseudo;
+pub mod request;
+pub mod rpc;
+pub mod v3;
+pub mod xdr;

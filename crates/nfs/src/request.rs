@@ -1,0 +1,98 @@
+//! What a request finds out first, in every protocol: which file a handle means, and as whom the
+//! client acts there.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+
+use crate::export::{Export, Exports};
+use crate::file::{Caller, FileId, FileStore};
+use crate::handle::{Form, Handle, HandleKey};
+use crate::rpc::Credential;
+
+/// One request's surroundings: what is served, and who asks.
+#[derive(Debug)]
+pub struct Request<'a, F> {
+    pub exports: &'a Exports<F>,
+    pub keys: &'a HandleKey,
+    pub peer: IpAddr,
+    pub credential: &'a Credential,
+}
+
+impl<F> Clone for Request<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<F> Copy for Request<'_, F> {}
+
+/// A file of an export, as this client has it.
+#[derive(Debug)]
+pub struct Place<'a, F> {
+    pub export: &'a Export<F>,
+    pub file: FileId,
+    pub caller: Caller,
+    pub read_only: bool,
+}
+
+/// Why a handle leads to no file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum HandleError {
+    #[error("this is no handle of ours")]
+    Bad,
+    #[error("the export is gone")]
+    Stale,
+    #[error("no rule of the export lets this client in")]
+    Denied,
+    #[error("the handle is one of the pseudo file system")]
+    Pseudo,
+}
+
+impl<'a, F: FileStore> Request<'a, F> {
+    /// The file that a handle's bytes mean.
+    ///
+    /// # Errors
+    /// Why there is none for this client.
+    pub fn place(&self, handle: &[u8]) -> Result<Place<'a, F>, HandleError> {
+        self.place_of(&self.keys.open(handle).ok_or(HandleError::Bad)?)
+    }
+
+    /// The file that a handle means.
+    ///
+    /// # Errors
+    /// Why there is none for this client.
+    pub fn place_of(&self, handle: &Handle) -> Result<Place<'a, F>, HandleError> {
+        if handle.form == Form::Pseudo {
+            return Err(HandleError::Pseudo);
+        }
+        let export = self.exports.find(handle.file_system).ok_or(HandleError::Stale)?;
+        self.enter(export, handle.file)
+    }
+
+    /// A file of this export.
+    ///
+    /// # Errors
+    /// [`HandleError::Denied`].
+    pub fn enter(&self, export: &'a Export<F>, file: FileId) -> Result<Place<'a, F>, HandleError> {
+        let admitted = export.admit(self.peer, self.credential).ok_or(HandleError::Denied)?;
+        Ok(Place { export, file, caller: admitted.caller, read_only: admitted.read_only })
+    }
+
+    /// The bytes of a handle.
+    #[must_use]
+    pub fn seal(&self, handle: &Handle) -> Bytes {
+        self.keys.seal(handle)
+    }
+}
+
+impl<F> Place<'_, F> {
+    #[must_use]
+    pub fn store(&self) -> &F {
+        &self.export.store
+    }
+    /// The handle of a file of this export.
+    #[must_use]
+    pub fn handle_of(&self, file: FileId) -> Handle {
+        Handle { form: Form::File, file_system: self.export.file_system, file }
+    }
+}

@@ -1,0 +1,96 @@
+//! The writer: small values are gathered, large data is passed on as it is.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Xdr, padding};
+
+/// Data of at least so many bytes is not copied into the message but sent from where it is.
+pub const SHARED_BYTES_MIN: usize = 2048;
+
+/// Gathers the pieces of a message, for one vectored send.
+#[derive(Default, Debug)]
+pub struct Writer {
+    done: Vec<Bytes>,
+    done_bytes: usize,
+    tail: BytesMut,
+}
+
+impl Writer {
+    /// Bytes written so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.done_bytes + self.tail.len()
+    }
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    pub fn u32(&mut self, value: u32) {
+        self.tail.extend_from_slice(&value.to_be_bytes());
+    }
+    pub fn u64(&mut self, value: u64) {
+        self.tail.extend_from_slice(&value.to_be_bytes());
+    }
+    /// The number of elements or bytes that follow.
+    pub(crate) fn count(&mut self, count: usize) {
+        // A message is bounded far below this by the limits of record marking.
+        self.u32(u32::try_from(count).expect("a message has less than 4 Gi elements"));
+    }
+    /// Opaque data of fixed length, padded.
+    pub fn fixed(&mut self, data: &[u8]) {
+        self.tail.extend_from_slice(data);
+        self.pad(data.len());
+    }
+    /// Opaque data of variable length, padded; copied.
+    pub fn opaque(&mut self, data: &[u8]) {
+        self.count(data.len());
+        self.fixed(data);
+    }
+    /// Opaque data of variable length, padded; shared when it is large.
+    pub fn payload(&mut self, data: &Bytes) {
+        if data.len() < SHARED_BYTES_MIN {
+            return self.opaque(data);
+        }
+        self.count(data.len());
+        self.seal();
+        self.done_bytes += data.len();
+        self.done.push(data.clone());
+        self.pad(data.len());
+    }
+    pub fn put<T: Xdr>(&mut self, value: &T) {
+        value.write(self);
+    }
+    /// What another writer has gathered.
+    pub fn append(&mut self, mut other: Self) {
+        if !other.done.is_empty() {
+            self.seal();
+            self.done_bytes += other.done_bytes;
+            self.done.append(&mut other.done);
+        }
+        self.tail.extend_from_slice(&other.tail);
+    }
+    fn pad(&mut self, length: usize) {
+        self.tail.extend_from_slice(&[0; 3][..padding(length)]);
+    }
+    fn seal(&mut self) {
+        if !self.tail.is_empty() {
+            self.done_bytes += self.tail.len();
+            self.done.push(self.tail.split().freeze());
+        }
+    }
+    /// The pieces, in order.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Bytes> {
+        self.seal();
+        self.done
+    }
+    /// The message in one piece; copies when there is more than one.
+    #[must_use]
+    pub fn into_bytes(mut self) -> Bytes {
+        if self.done.is_empty() {
+            return self.tail.freeze();
+        }
+        self.seal();
+        self.done.concat().into()
+    }
+}

@@ -4,18 +4,19 @@
 
 use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
-use nfs::rpc::record::{RecordError, mark, take};
+use nfs::rpc::record::{Records, TooLong, mark};
 use nfs::rpc::{Call, Credential, Reply, Unreadable};
 use nfs::xdr::{from_bytes, to_bytes};
 
-type Cut = (Vec<Bytes>, Option<RecordError>);
+type Cut = (Vec<Bytes>, Option<TooLong>);
 
 fn cut(stream: &[u8], piece: usize, bytes_max: usize) -> Cut {
     let (mut input, mut records) = (BytesMut::new(), Vec::new());
+    let mut cut = Records::new(bytes_max);
     for part in stream.chunks(piece.max(1)) {
         input.extend_from_slice(part);
         loop {
-            match take(&mut input, bytes_max) {
+            match cut.take(&mut input) {
                 Ok(Some(record)) => {
                     assert!(record.len() <= bytes_max);
                     records.push(record);
@@ -32,7 +33,7 @@ fn check(record: &Bytes) {
     let mark = mark(std::slice::from_ref(record)).expect("a record within the limit has a mark");
     let mut again = BytesMut::from(&mark[..]);
     again.extend_from_slice(record);
-    assert_eq!(take(&mut again, record.len()), Ok(Some(record.clone())));
+    assert_eq!(Records::new(record.len()).take(&mut again), Ok(Some(record.clone())));
     match Call::decode(record.clone()) {
         Ok(call) => {
             assert_eq!(Call::decode(call.encode()), Ok(call.clone()));

@@ -327,7 +327,7 @@ pub type FileResult<T> = Result<T, FileError>;
 /// operation is atomic: it happens as if alone, and its `before` and `after` are of that moment.
 /// A name is one to [`Limits::name_bytes_max`] bytes without '/' and NUL, and neither "." nor
 /// "..": the callers see to that. No operation follows a symbolic link.
-pub trait FileStore {
+pub trait FileStore: 'static {
     fn root(&self) -> FileId;
     fn limits(&self) -> Limits;
     /// Changes whenever unstable writes may have been lost (RFC 1813 3.3.7).
@@ -349,6 +349,7 @@ pub trait FileStore {
     fn parent(&self, caller: &Caller, directory: FileId) -> FileResult<FileId>;
     fn read_link(&self, caller: &Caller, link: FileId) -> FileResult<Bytes>;
     fn read(&self, caller: &Caller, file: FileId, offset: u64, bytes: u32) -> FileResult<ReadData>;
+    /// To write nothing changes nothing, not even times.
     fn write(
         &self,
         caller: &Caller,

@@ -393,7 +393,13 @@ impl FileStore for Memory {
         let mut tree = self.tree();
         tree.check_writable(caller, file)?;
         let data = data.slice(..data.len().min(usize::try_from(IO_BYTES_MAX).unwrap_or(0)));
-        let changed = tree.write(file, offset, &data, stability)?;
+        // As POSIX has it, to write nothing changes nothing.
+        let changed = if data.is_empty() {
+            let after = tree.node(file)?.attributes();
+            Changed { before: after.before(), after }
+        } else {
+            tree.write(file, offset, &data, stability)?
+        };
         let bytes = u32::try_from(data.len()).map_err(|_| FileError::Invalid)?;
         Ok(Written { bytes, stability, file: changed })
     }

@@ -149,11 +149,10 @@ impl Tree {
         Ok(())
     }
 
-    fn check_empty(&self, file: FileId) -> FileResult<bool> {
+    fn check_empty(&self, file: FileId) -> FileResult<()> {
         match &self.node(file)?.body {
             Body::Directory(entries) if !entries.is_empty() => Err(FileError::NotEmpty),
-            Body::Directory(_) => Ok(true),
-            _ => Ok(false),
+            _ => Ok(()),
         }
     }
 
@@ -215,9 +214,10 @@ impl Tree {
         }
         if let Some(target) = target {
             self.check_removable(caller, to, target)?;
-            if self.check_empty(target)? != is_directory {
+            if self.node(target)?.directory().is_ok() != is_directory {
                 return Err(FileError::Exists);
             }
+            self.check_empty(target)?;
             self.unlink(target)?;
         }
         let replaces = u32::from(is_directory && target.is_some());

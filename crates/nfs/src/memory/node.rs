@@ -112,14 +112,12 @@ impl Node {
     pub(super) fn directory(&self) -> FileResult<&Directory> {
         match &self.body {
             Body::Directory(directory) => Ok(directory),
-            Body::Symlink(_) => Err(FileError::IsSymlink),
             _ => Err(FileError::NotDirectory),
         }
     }
     pub(super) fn directory_mut(&mut self) -> FileResult<&mut Directory> {
         match &mut self.body {
             Body::Directory(directory) => Ok(directory),
-            Body::Symlink(_) => Err(FileError::IsSymlink),
             _ => Err(FileError::NotDirectory),
         }
     }

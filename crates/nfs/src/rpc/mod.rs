@@ -1,6 +1,6 @@
 //! Remote procedure calls, version 2 (RFC 5531): record marking, calls, replies, who calls.
 //!
-//! Entry points: [`record::take`] cuts records out of a stream, [`Call`] and [`Reply`] are their
+//! Entry points: [`record::Records`] cuts records out of a stream, [`Call`] and [`Reply`] are their
 //! contents, [`Credential`] is who calls.
 //!
 //! Invariant: bytes to values and back, no panic; a record, a credential and a list of groups are

@@ -5,66 +5,63 @@ use bytes::{Buf, Bytes, BytesMut};
 
 const LAST: u32 = 1 << 31;
 const MARK_BYTES: usize = 4;
-/// Most fragments of one record. Real peers send one; a peer of one-byte fragments would make
-/// each look at the buffer longer than the last.
-pub const FRAGMENTS_MAX: usize = 64;
 
 /// Why a stream cannot be followed any further: the connection is to be closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum RecordError {
-    #[error("a record is longer than the limit")]
-    TooLong,
-    #[error("a record comes in too many fragments")]
-    TooManyFragments,
+#[error("a record is longer than the limit")]
+pub struct TooLong;
+
+/// Cuts records out of a stream.
+#[derive(Debug)]
+pub struct Records {
+    bytes_max: usize,
+    /// The fragments of a record whose last is not here yet.
+    gathered: BytesMut,
 }
 
-/// Takes one whole record from the front of what was received; `None` when it is not all there.
-/// A record of one fragment is not copied.
-///
-/// # Errors
-/// The record is over `bytes_max`, which is found before its bytes are waited for.
-pub fn take(input: &mut BytesMut, bytes_max: usize) -> Result<Option<Bytes>, RecordError> {
-    let (mut at, mut total, mut fragments) = (0, 0, 0);
-    loop {
-        let Some(mark) = input.get(at..).and_then(|rest| rest.first_chunk::<MARK_BYTES>()) else {
-            return Ok(None);
-        };
-        let mark = u32::from_be_bytes(*mark);
-        let length = usize::try_from(mark & !LAST).map_err(|_| RecordError::TooLong)?;
-        total += length;
-        fragments += 1;
-        if total > bytes_max {
-            return Err(RecordError::TooLong);
+impl Records {
+    /// Of records that are at most so long.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, gathered: BytesMut::new() }
+    }
+
+    /// Takes one whole record from the front of what was received; `None` when it is not all
+    /// there. A record of one fragment is not copied.
+    ///
+    /// # Errors
+    /// The record is over the limit, which is found before its bytes are waited for.
+    pub fn take(&mut self, input: &mut BytesMut) -> Result<Option<Bytes>, TooLong> {
+        while let Some(mark) = input.first_chunk::<MARK_BYTES>() {
+            let mark = u32::from_be_bytes(*mark);
+            let length = usize::try_from(mark & !LAST).map_err(|_| TooLong)?;
+            if length > self.bytes_max - self.gathered.len() {
+                return Err(TooLong);
+            }
+            if input.len() - MARK_BYTES < length {
+                return Ok(None);
+            }
+            input.advance(MARK_BYTES);
+            let fragment = input.split_to(length);
+            match (mark & LAST != 0, self.gathered.is_empty()) {
+                (true, true) => return Ok(Some(fragment.freeze())),
+                (true, false) => {
+                    self.gathered.extend_from_slice(&fragment);
+                    return Ok(Some(std::mem::take(&mut self.gathered).freeze()));
+                }
+                (false, _) => self.gathered.extend_from_slice(&fragment),
+            }
         }
-        if fragments > FRAGMENTS_MAX {
-            return Err(RecordError::TooManyFragments);
-        }
-        at += MARK_BYTES + length;
-        if mark & LAST != 0 {
-            break;
-        }
+        Ok(None)
     }
-    if input.len() < at {
-        return Ok(None);
-    }
-    let mut whole = input.split_to(at).freeze();
-    if fragments == 1 {
-        return Ok(Some(whole.split_off(MARK_BYTES)));
-    }
-    let mut record = BytesMut::with_capacity(total);
-    while whole.len() >= MARK_BYTES {
-        let length = usize::try_from(whole.get_u32() & !LAST).map_err(|_| RecordError::TooLong)?;
-        record.extend_from_slice(&whole.split_to(length));
-    }
-    Ok(Some(record.freeze()))
 }
 
 /// The mark of a record that is sent as one fragment of these pieces.
 ///
 /// # Errors
 /// The pieces are 2 GiB or more.
-pub fn mark(pieces: &[Bytes]) -> Result<[u8; MARK_BYTES], RecordError> {
+pub fn mark(pieces: &[Bytes]) -> Result<[u8; MARK_BYTES], TooLong> {
     let length: usize = pieces.iter().map(Bytes::len).sum();
     let length = u32::try_from(length).ok().filter(|length| length & LAST == 0);
-    length.map(|length| (length | LAST).to_be_bytes()).ok_or(RecordError::TooLong)
+    length.map(|length| (length | LAST).to_be_bytes()).ok_or(TooLong)
 }

@@ -88,8 +88,7 @@ pub fn answer<F: FileStore>(
     arguments: Bytes,
     results: &mut Writer,
 ) -> Accepted {
-    let row = usize::try_from(procedure).ok().and_then(|row| Table::<F>::ROWS.get(row));
-    let Some(row) = row else { return Accepted::ProcUnavail };
+    let Some(row) = row::<F>(procedure) else { return Accepted::ProcUnavail };
     match (row.run)(request, &mut Reader::new(arguments), results) {
         Ok(()) => Accepted::Success,
         Err(_) => Accepted::GarbageArgs,
@@ -99,8 +98,12 @@ pub fn answer<F: FileStore>(
 /// The name of a procedure, for logs and metrics.
 #[must_use]
 pub fn procedure_name(procedure: u32) -> Option<&'static str> {
-    let row = usize::try_from(procedure).ok()?;
-    Table::<crate::memory::Memory>::ROWS.get(row).map(|row| row.name)
+    row::<crate::memory::Memory>(procedure).map(|row| row.name)
+}
+
+fn row<F: FileStore>(procedure: u32) -> Option<&'static Row<F>> {
+    let rows: &'static [Row<F>] = const { &Table::<F>::ROWS };
+    rows.get(usize::try_from(procedure).ok()?)
 }
 
 /// A failure of which nothing but its status is said.

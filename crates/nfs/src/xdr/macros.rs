@@ -3,12 +3,12 @@
 
 /// A structure (RFC 4506 4.14).
 macro_rules! xdr_struct {
-    ($(#[$meta:meta])* pub struct $name:ident {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident {
         $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)*
     }) => {
         $(#[$meta])*
         #[derive(Clone, PartialEq, Eq, Debug)]
-        pub struct $name { $($(#[$field_meta])* pub $field: $type,)* }
+        $vis struct $name { $($(#[$field_meta])* pub $field: $type,)* }
         impl $crate::xdr::Xdr for $name {
             fn read(reader: &mut $crate::xdr::Reader) -> Result<Self, $crate::xdr::XdrError> {
                 Ok(Self { $($field: <$type as $crate::xdr::Xdr>::read(reader)?,)* })
@@ -22,24 +22,26 @@ macro_rules! xdr_struct {
 
 /// An enumeration (RFC 4506 4.3), with every number that it has.
 macro_rules! xdr_enum {
-    ($(#[$meta:meta])* pub enum $name:ident {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident {
         $($(#[$arm_meta:meta])* $arm:ident = $number:literal,)*
     }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[repr(u32)]
-        pub enum $name { $($(#[$arm_meta])* $arm = $number,)* }
+        $vis enum $name { $($(#[$arm_meta])* $arm = $number,)* }
         impl $name {
             /// Every one, in the order of the table.
-            pub const ALL: &'static [Self] = &[$(Self::$arm,)*];
+            // Not every table is walked.
+            #[allow(dead_code)]
+            $vis const ALL: &'static [Self] = &[$(Self::$arm,)*];
             /// The number on the wire.
             #[must_use]
-            pub const fn code(self) -> u32 {
+            $vis const fn code(self) -> u32 {
                 self as u32
             }
             /// None for a number that the table has not.
             #[must_use]
-            pub const fn from_code(code: u32) -> Option<Self> {
+            $vis const fn from_code(code: u32) -> Option<Self> {
                 match code {
                     $($number => Some(Self::$arm),)*
                     _ => None,
@@ -59,12 +61,12 @@ macro_rules! xdr_enum {
 
 /// A discriminated union (RFC 4506 4.15): `Arm = number` or `Arm(field: Type) = number`.
 macro_rules! xdr_union {
-    ($(#[$meta:meta])* pub enum $name:ident {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident {
         $($(#[$arm_meta:meta])* $arm:ident $(($field:ident: $type:ty))? = $number:literal,)*
     }) => {
         $(#[$meta])*
         #[derive(Clone, PartialEq, Eq, Debug)]
-        pub enum $name { $($(#[$arm_meta])* $arm $(($type))?,)* }
+        $vis enum $name { $($(#[$arm_meta])* $arm $(($type))?,)* }
         impl $crate::xdr::Xdr for $name {
             fn read(reader: &mut $crate::xdr::Reader) -> Result<Self, $crate::xdr::XdrError> {
                 Ok(match reader.u32()? {

@@ -1,0 +1,409 @@
+//! COMPOUND (RFC 8881 16.2): operations one after another, until one fails.
+//!
+//! An operation's arguments are read when its turn comes, so that what precedes garbage is done
+//! and answered (RFC 8881 15.2, NFS4ERR_BADXDR).
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use bytes::Bytes;
+
+use super::operations::{self, Outcome};
+use super::state::{
+    Channel, ClientRecords, Effect, Principal, SequenceRequest, Sequenced, Shared, State,
+};
+use super::status::Status;
+use super::types::{SessionId, Stateid};
+use crate::file::FileStore;
+use crate::handle::{Form, Handle};
+use crate::request::{Place, Request};
+use crate::rpc::{Accepted, Credential};
+use crate::xdr::{Reader, Writer, Xdr, XdrError, xdr_struct};
+
+/// The highest minor version that is spoken.
+pub(super) const MINOR_MAX: u32 = 2;
+/// Bytes of a reply around the operations' results: RPC header, status, tag's length, count.
+const REPLY_HEAD_BYTES: usize = 40;
+/// Most bytes of the result of an operation that changes something, when it succeeds. The room is
+/// there before it runs, so that nothing is done whose result cannot be told.
+const CHANGE_BYTES_MAX: usize = 160;
+/// A reply of at most so many bytes is kept for a retry even when that is not asked for.
+const SMALL_BYTES: usize = 512;
+/// How much of a request is looked at to tell it from another of the same number.
+const FINGERPRINT_BYTES: usize = 1024;
+
+/// What one request runs on.
+pub struct Service<'a, F> {
+    pub request: Request<'a, F>,
+    pub state: &'a dyn Shared,
+    pub records: &'a dyn ClientRecords,
+    /// A clock that never goes back.
+    pub now_ms: u64,
+    /// Names this server, the same after a restart (`so_major_id`, `eir_server_scope`).
+    pub name: &'a [u8],
+    /// The size of the whole call, with its RPC header.
+    pub call_bytes: usize,
+}
+
+impl<F> std::fmt::Debug for Service<'_, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("now_ms", &self.now_ms).finish_non_exhaustive()
+    }
+}
+
+/// One COMPOUND on its way.
+pub(super) struct Compound<'a, F> {
+    pub(super) service: &'a Service<'a, F>,
+    pub(super) minor: u32,
+    pub(super) current: Option<Handle>,
+    pub(super) saved: Option<Handle>,
+    /// RFC 8881 16.2.3.1.2.
+    pub(super) current_stateid: Option<Stateid>,
+    pub(super) saved_stateid: Option<Stateid>,
+    /// The client whose session this is; none in NFSv4.0.
+    pub(super) client: Option<u32>,
+    sequence: Option<Running>,
+    /// Operations of the COMPOUND.
+    count: u32,
+    /// Where the present one stands.
+    at: u32,
+}
+
+/// The slot that is busy with this COMPOUND.
+struct Running {
+    request: SequenceRequest,
+    channel: Channel,
+    keep: bool,
+}
+
+/// The file that an operation is about.
+pub(super) enum Here<'a, F> {
+    /// A directory of the pseudo file system.
+    Pseudo(u64),
+    File(Place<'a, F>),
+}
+
+/// Answers one call of version 4: NULL or COMPOUND.
+pub fn answer<F: FileStore>(
+    service: &Service<'_, F>,
+    procedure: u32,
+    arguments: Bytes,
+    results: &mut Writer,
+) -> Accepted {
+    match procedure {
+        0 => Accepted::Success,
+        1 => match compound(service, arguments) {
+            Ok(reply) => {
+                results.append(reply);
+                Accepted::Success
+            }
+            Err(accepted) => accepted,
+        },
+        _ => Accepted::ProcUnavail,
+    }
+}
+
+/// The head of COMPOUND's arguments.
+struct Head {
+    tag: Bytes,
+    minor: u32,
+    count: u32,
+}
+
+impl Head {
+    fn read(reader: &mut Reader) -> Result<Self, XdrError> {
+        Ok(Self { tag: Xdr::read(reader)?, minor: reader.u32()?, count: reader.u32()? })
+    }
+    fn reply(&self, status: Status, count: u32, results: Writer) -> Writer {
+        let mut reply = Writer::default();
+        reply.put(&status);
+        reply.opaque(&self.tag);
+        reply.u32(count);
+        reply.append(results);
+        reply
+    }
+}
+
+fn compound<F: FileStore>(service: &Service<'_, F>, arguments: Bytes) -> Result<Writer, Accepted> {
+    let mut reader = Reader::new(arguments.clone());
+    let head = Head::read(&mut reader).map_err(|_| Accepted::GarbageArgs)?;
+    if head.minor > MINOR_MAX {
+        return Ok(head.reply(Status::MinorVersMismatch, 0, Writer::default()));
+    }
+    if std::str::from_utf8(&head.tag).is_err() {
+        return Ok(head.reply(Status::Inval, 0, Writer::default()));
+    }
+    let mut compound = Compound {
+        service,
+        minor: head.minor,
+        current: None,
+        saved: None,
+        current_stateid: None,
+        saved_stateid: None,
+        client: None,
+        sequence: None,
+        count: head.count,
+        at: 0,
+    };
+    let reply = compound.run(&head, &mut reader, &arguments);
+    // What the state has changed for this reply, or for one that was sent before it, is durable
+    // before it goes out.
+    if settle(service).is_err() {
+        compound.release(None);
+        return Err(Accepted::SystemErr);
+    }
+    match reply {
+        Ran::Replayed(bytes) => {
+            let mut reply = Writer::default();
+            reply.fixed(&bytes);
+            Ok(reply)
+        }
+        Ran::Fresh(reply) => Ok(compound.finish(reply)),
+    }
+}
+
+/// Makes durable what is pending.
+fn settle<F>(service: &Service<'_, F>) -> Result<(), super::state::RecordError> {
+    let (effects, mark) = service.state.with(|state| state.pending());
+    if effects.is_empty() {
+        return Ok(());
+    }
+    for effect in &effects {
+        match effect {
+            Effect::Store(record) => service.records.store(record)?,
+            Effect::Remove(owner) => service.records.remove(owner)?,
+        }
+    }
+    service.state.with(|state| state.settled(mark));
+    Ok(())
+}
+
+enum Ran {
+    Fresh(Writer),
+    Replayed(Bytes),
+}
+
+xdr_struct! {
+    /// SEQUENCE4args.
+    pub(super) struct SequenceArgs {
+        pub session: SessionId,
+        pub sequence: u32,
+        pub slot: u32,
+        pub highest_slot: u32,
+        pub keep: bool,
+    }
+}
+
+impl<'a, F: FileStore> Compound<'a, F> {
+    fn run(&mut self, head: &Head, reader: &mut Reader, arguments: &Bytes) -> Ran {
+        let (mut results, mut last, mut done) = (Writer::default(), Status::Ok, 0);
+        while done < head.count && last == Status::Ok {
+            self.at = done;
+            // What cannot be read has no number; the illegal one stands for it.
+            let code = reader.u32().unwrap_or(operations::ILLEGAL);
+            let (code, outcome) = if code == operations::SEQUENCE && self.minor > 0 {
+                match self.sequence(reader, arguments) {
+                    Ok(Started::Replay(reply)) => return Ran::Replayed(reply),
+                    Ok(Started::New(body)) => (code, Outcome { status: Status::Ok, body }),
+                    Err(status) => (code, Outcome::failed(status)),
+                }
+            } else {
+                self.step(code, reader, head.tag.len() + results.len())
+            };
+            let outcome = self.within_limit(outcome, head.tag.len() + results.len());
+            last = outcome.status;
+            results.u32(code);
+            results.put(&outcome.status);
+            results.append(outcome.body);
+            done += 1;
+        }
+        Ran::Fresh(head.reply(last, done, results))
+    }
+
+    /// Runs an operation: its number as it is answered, and what came of it.
+    fn step(&mut self, code: u32, reader: &mut Reader, written: usize) -> (u32, Outcome) {
+        let Some(row) = operations::row::<F>(code).filter(|row| row.is_of(self.minor)) else {
+            return (operations::ILLEGAL, Outcome::failed(Status::OpIllegal));
+        };
+        if let Err(status) = self.check_place(code) {
+            return (code, Outcome::failed(status));
+        }
+        let Some(run) = row.run else { return (code, Outcome::failed(Status::NotSupp)) };
+        if row.changes
+            && let Err(status) = self.check_room(written + CHANGE_BYTES_MAX)
+        {
+            return (code, Outcome::failed(status));
+        }
+        (code, run(self, reader))
+    }
+
+    /// Whether an operation may stand where it does (RFC 8881 2.10.2.1, 15.1.3).
+    fn check_place(&self, code: u32) -> Result<(), Status> {
+        if self.minor == 0 {
+            return Ok(());
+        }
+        let alone = operations::MAY_STAND_ALONE.contains(&code);
+        match (&self.sequence, alone) {
+            (None, false) => Err(Status::OpNotInSession),
+            (None, true) if self.count > 1 => Err(Status::NotOnlyOp),
+            (Some(_), _) if code == operations::BIND_CONN_TO_SESSION => Err(Status::NotOnlyOp),
+            _ => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// A reply of so many bytes of results would be larger than the session has agreed.
+    fn check_room(&self, bytes: usize) -> Result<(), Status> {
+        let Some(running) = &self.sequence else { return Ok(()) };
+        let fits =
+            |most: u32| usize::try_from(most).is_ok_and(|most| REPLY_HEAD_BYTES + bytes <= most);
+        if !fits(running.channel.reply_bytes_max) {
+            return Err(Status::RepTooBig);
+        }
+        if running.keep && !fits(running.channel.cached_bytes_max) {
+            return Err(Status::RepTooBigToCache);
+        }
+        Ok(())
+    }
+
+    fn within_limit(&self, outcome: Outcome, written: usize) -> Outcome {
+        match self.check_room(written + 8 + outcome.body.len()) {
+            Ok(()) => outcome,
+            Err(status) => Outcome::failed(status),
+        }
+    }
+
+    /// SEQUENCE: takes the slot, or finds the reply that was given before.
+    fn sequence(&mut self, reader: &mut Reader, arguments: &Bytes) -> Result<Started, Status> {
+        let args = SequenceArgs::read(reader)?;
+        if self.at > 0 {
+            return Err(Status::SequencePos);
+        }
+        let request = SequenceRequest {
+            session: args.session,
+            sequence: args.sequence,
+            slot: args.slot,
+            fingerprint: self.fingerprint(arguments),
+        };
+        let now_ms = self.service.now_ms;
+        let (call_bytes, operations) = (self.service.call_bytes, self.count);
+        let found = self.with(|state| {
+            state.check_request(args.session, call_bytes, operations)?;
+            state.sequence(&request, now_ms)
+        })?;
+        let (client, channel) = match found {
+            Sequenced::Replay(reply) => return Ok(Started::Replay(reply)),
+            Sequenced::New { client, channel } => (client, channel),
+        };
+        let highest = channel.requests_max - 1;
+        self.client = Some(client);
+        self.sequence = Some(Running { request, channel, keep: args.keep });
+        let mut body = Writer::default();
+        body.put(&args.session);
+        // Sequence, slot, highest slot, target of it, and status flags: there is never anything
+        // to say, since state goes only together with its client.
+        for number in [args.sequence, args.slot, highest, highest, 0] {
+            body.u32(number);
+        }
+        Ok(Started::New(body))
+    }
+
+    /// A digest of the request, and of who makes it.
+    fn fingerprint(&self, arguments: &Bytes) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        arguments[..arguments.len().min(FINGERPRINT_BYTES)].hash(&mut hasher);
+        arguments.len().hash(&mut hasher);
+        self.principal().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Gives the slot back, with the reply to keep.
+    fn release(&self, reply: Option<Bytes>) {
+        if let Some(running) = &self.sequence {
+            self.with(|state| state.finish(&running.request, reply));
+        }
+    }
+
+    /// The reply as it is sent; its slot is idle again.
+    fn finish(&self, reply: Writer) -> Writer {
+        let Some(running) = &self.sequence else { return reply };
+        if !running.keep && reply.len() > SMALL_BYTES {
+            self.release(None);
+            return reply;
+        }
+        let bytes = reply.into_bytes();
+        self.release(Some(bytes.clone()));
+        let mut reply = Writer::default();
+        reply.fixed(&bytes);
+        reply
+    }
+
+    pub(super) fn with<R>(&self, step: impl FnOnce(&mut State) -> R) -> R {
+        self.service.state.with(step)
+    }
+    pub(super) fn request(&self) -> &Request<'a, F> {
+        &self.service.request
+    }
+    pub(super) fn session(&self) -> Option<SessionId> {
+        self.sequence.as_ref().map(|running| running.request.session)
+    }
+    pub(super) fn is_last(&self) -> bool {
+        self.at + 1 == self.count
+    }
+    pub(super) fn principal(&self) -> Principal {
+        match self.request().credential {
+            Credential::None => Principal::Nobody,
+            Credential::Sys(sys) => Principal::Uid(sys.uid),
+        }
+    }
+    /// Most bytes that a result may still have.
+    pub(super) fn reply_bytes_max(&self) -> usize {
+        let most = self.sequence.as_ref().map(|running| running.channel.reply_bytes_max);
+        most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn handle(&self) -> Result<Handle, Status> {
+        self.current.ok_or(Status::NoFileHandle)
+    }
+    /// # Errors
+    /// There is no current file, or not for this client.
+    pub(super) fn here(&self) -> Result<Here<'a, F>, Status> {
+        let handle = self.handle()?;
+        match handle.form {
+            Form::Pseudo => {
+                let node = handle.file.inode;
+                let pseudo = self.request().exports.pseudo();
+                pseudo.children(node).map(|_| Here::Pseudo(node)).ok_or(Status::Stale)
+            }
+            Form::File => Ok(Here::File(self.request().place_of(&handle)?)),
+        }
+    }
+    /// The current file, for what the pseudo file system answers with `pseudo`.
+    pub(super) fn file(&self, pseudo: Status) -> Result<Place<'a, F>, Status> {
+        match self.here()? {
+            Here::Pseudo(_) => Err(pseudo),
+            Here::File(place) => Ok(place),
+        }
+    }
+    /// The current file, to be changed.
+    pub(super) fn writable(&self) -> Result<Place<'a, F>, Status> {
+        let place = self.file(Status::RoFs)?;
+        if place.read_only { Err(Status::RoFs) } else { Ok(place) }
+    }
+    /// Makes a file the current one; the current stateid was another's.
+    pub(super) fn go_to(&mut self, handle: Handle) {
+        self.current = Some(handle);
+        self.current_stateid = None;
+    }
+    /// The stateid that an operation means: its own, or the current one in its place.
+    pub(super) fn resolve(&self, stateid: &Stateid) -> Result<Stateid, Status> {
+        if self.minor == 0 || *stateid != Stateid::CURRENT {
+            return Ok(stateid.clone());
+        }
+        self.current_stateid.clone().ok_or(Status::BadStateid)
+    }
+}
+
+enum Started {
+    New(Writer),
+    Replay(Bytes),
+}

@@ -321,16 +321,16 @@ fn a_record_that_was_not_synced_when_the_process_was_killed_survives_the_next_wr
     }
 }
 
-/// The same for the page of a map.
+/// The same for the page of a map, which tears where its sectors differ: so the chunks lie apart.
 #[test]
 fn a_map_page_that_was_not_synced_when_the_process_was_killed_survives_the_next_commit() {
     let run = |seed: u64, crash_after: u64| {
         let disk = Disk::new(seed);
-        let (pool, volume) = block_on(pool_with_volume(&disk, 4 * CHUNK));
+        let (pool, volume) = block_on(pool_with_volume(&disk, 10_000 * CHUNK));
         block_on(pool.create_snapshot(&disk, VOLUME, snapshot_id(1))).unwrap();
         block_on(put(&disk, &volume, 0, CHUNK, 1));
         block_on(volume.flush(&disk)).unwrap();
-        block_on(put(&disk, &volume, CHUNK, CHUNK, 2));
+        block_on(put(&disk, &volume, 4_000 * CHUNK, CHUNK, 2));
         disk.hold(Operation::Sync, ".map", 1);
         let mut flush = Box::pin(volume.flush(&disk));
         assert!(push(&mut flush).is_none());
@@ -342,7 +342,7 @@ fn a_map_page_that_was_not_synced_when_the_process_was_killed_survives_the_next_
         let start = disk.steps();
         disk.crash_at(start.saturating_add(crash_after));
         let parts = bytes(3, CHUNK);
-        let _unknown = block_on(volume.write(&disk, 2 * CHUNK, parts, true));
+        let _unknown = block_on(volume.write(&disk, 9_000 * CHUNK, parts, true));
         let steps = disk.steps() - start;
         drop((pool, volume));
         let (_pool, volume) = after_power_loss(&disk);

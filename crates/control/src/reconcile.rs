@@ -151,7 +151,8 @@ impl Inner {
         self.run_claimed(claim).await
     }
 
-    async fn run_claimed(self: &Arc<Self>, claim: Claim) -> Outcome {
+    /// Run a step whose turn it is.
+    pub(crate) async fn run_claimed(self: &Arc<Self>, claim: Claim) -> Outcome {
         let outcome = self.perform(&claim).await;
         match &outcome {
             Outcome::Done(_) => self.board.clear(claim.step),

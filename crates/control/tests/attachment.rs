@@ -228,6 +228,31 @@ async fn a_fence_returns_when_the_node_says_so_and_not_before() {
     w.node.assert_was_asked_nothing_wrong();
 }
 
+/// The plan sent the fence first, and the caller was told that there was no session.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_asks_for_a_fence_is_told_what_it_closed() {
+    let w = world().await;
+    w.grant_multiattach("default").await;
+    w.volume(&w.admin, "v", multi()).await;
+    let hosts = w.hosts(&w.admin, 8).await;
+    let names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
+    let call = attach("v", &names, Mode::ReadWrite);
+    let made = w.control.attachment_create(&w.admin, call).await.unwrap();
+    w.attached(&w.admin, "v", hosts.len()).await;
+    // The steps that let them in have ended, too.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    race(made.iter().map(|made| {
+        let (control, admin) = (w.control.clone(), w.admin.clone());
+        let id = made.view.attachment.id.to_string();
+        async move {
+            let fenced = control.attachment_fence(&admin, &id).await.expect("fenced");
+            assert_eq!(fenced.sessions_closed, 1);
+        }
+    }))
+    .await;
+    w.node.assert_was_asked_nothing_wrong();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_fence_that_is_not_proven_says_so_and_goes_on() {
     let w = world().await;

@@ -276,19 +276,16 @@ impl Control {
     /// `fencing` then, and the fence is sent again until the node says so.
     pub async fn attachment_fence(&self, caller: &Caller, id: &str) -> Result<Fenced> {
         caller.must_be(Role::Member, "fence hosts")?;
-        // The step is taken before it is wanted. Else the plan may send it first, and who asked
-        // for the fence would be told that nothing was closed.
-        let early = id.trim().parse().ok().map(|id| Step::Fence(AttachmentId(id)));
-        let early = early.and_then(|step| self.inner.claim(step, true));
+        // Else the plan may send it first, and who asked would be told that nothing was closed.
+        let known = id.trim().parse().map(AttachmentId).ok();
+        let asked = known.map(|id| self.inner.ask(Step::Fence(id)));
         let view = self.leave(caller, id, AttachmentState::Fencing).await?;
         let attachment = view.attachment.id;
         let inner = std::sync::Arc::clone(&self.inner);
         // A task of its own: a caller that hangs up must not leave a fence half sent.
         let work = tokio::spawn(async move {
-            match early {
-                Some(claim) => inner.run_claimed(claim).await,
-                None => inner.run_now(Step::Fence(attachment)).await,
-            }
+            let _asked = asked;
+            inner.run_now(Step::Fence(attachment)).await
         });
         let outcome = work.await.map_err(|error| {
             ControlError::Node(OrderError::Failed { why: format!("the fence broke off: {error}") })

@@ -68,6 +68,8 @@ struct State {
     /// By the resource that they work on: only those of one can hold each other up.
     running: HashMap<Uuid, Vec<Step>>,
     waiting: HashMap<Step, Waiting>,
+    /// Steps that somebody sends himself, to hear what comes of them: not begun by the plan.
+    asked: Vec<Step>,
     /// Pools and attachments that the node has confirmed since it started.
     confirmed: HashSet<Uuid>,
     /// All attached attachments are among them.
@@ -115,6 +117,24 @@ impl Drop for Claim {
     fn drop(&mut self) {
         self.inner.board.lock().end(self.step);
         self.inner.board.ended.notify_waiters();
+    }
+}
+
+/// The word that a step is sent by who holds this, and not by the plan.
+pub(crate) struct Asked {
+    inner: Arc<Inner>,
+    step: Step,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let mut state = self.inner.board.lock();
+        if let Some(at) = state.asked.iter().position(|asked| *asked == self.step) {
+            state.asked.swap_remove(at);
+        }
+        drop(state);
+        // What was not done is the plan's again.
+        self.inner.wake.notify_one();
     }
 }
 
@@ -183,6 +203,12 @@ impl Board {
 }
 
 impl Inner {
+    /// Keep the plan from beginning a step, from before it is wanted until its end is known.
+    pub(crate) fn ask(self: &Arc<Self>, step: Step) -> Asked {
+        self.board.lock().asked.push(step);
+        Asked { inner: Arc::clone(self), step }
+    }
+
     /// The right to run a step, if it is due (or `now`) and nothing holds it up.
     pub(crate) fn claim(self: &Arc<Self>, step: Step, now: bool) -> Option<Claim> {
         let mut state = self.board.lock();
@@ -191,7 +217,8 @@ impl Inner {
             return None;
         }
         let waiting = state.waiting.get(&step).copied();
-        if !now && (state.stopped || waiting.is_some_and(|waiting| waiting.due > Instant::now())) {
+        let not_due = waiting.is_some_and(|waiting| waiting.due > Instant::now());
+        if !now && (state.stopped || not_due || state.asked.contains(&step)) {
             return None;
         }
         state.running.entry(step.resource()).or_default().push(step);

@@ -151,8 +151,7 @@ impl Inner {
         self.run_claimed(claim).await
     }
 
-    /// Run a step whose turn it is.
-    pub(crate) async fn run_claimed(self: &Arc<Self>, claim: Claim) -> Outcome {
+    async fn run_claimed(self: &Arc<Self>, claim: Claim) -> Outcome {
         let outcome = self.perform(&claim).await;
         match &outcome {
             Outcome::Done(_) => self.board.clear(claim.step),

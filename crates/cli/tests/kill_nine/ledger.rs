@@ -112,9 +112,11 @@ impl Ledger {
         self.submitted[range].copy_from_slice(found);
     }
 
-    pub(crate) fn unmap_begins(&mut self, range: Range<usize>) {
+    /// Zeros begin to be written: their version.
+    pub(crate) fn unmap_begins(&mut self, range: Range<usize>) -> u64 {
         let version = self.write_begins(range.clone());
         self.unmapped[range].fill(version);
+        version
     }
 
     /// What a flush that is sent now covers.

@@ -1,7 +1,8 @@
-//! kill -9 under a mixed load of three hosts, again and again: what was promised is there
-//! afterwards, whole; reservations that were to outlive it do; snapshots stay what they were.
+//! kill -9 under a mixed load of four hosts, again and again: what was promised is there
+//! afterwards, whole; reservations that were to outlive it do, and others do not; snapshots stay
+//! what they were.
 //!
-//! `COMMONHOLD_KILL_ROUNDS` sets the number of rounds (10).
+//! `COMMONHOLD_KILL_ROUNDS` sets the number of rounds (10). A campaign takes a release build.
 #![allow(clippy::unwrap_used, reason = "a test that meets one has failed")]
 
 mod dice;
@@ -13,20 +14,28 @@ mod service;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use dice::Dice;
 use host::{Credentials, Initiator, LogicalUnit, Options};
 use ledger::{BLOCK, Bounds, Ledger};
-use load::Lane;
+use load::{Lane, change, register_on};
 use serde_json::Value;
 use service::{Service, verb};
 use tokio::runtime::Runtime;
 
-const HOSTS: usize = 3;
-const LANES_PER_HOST: usize = 4;
+const HOSTS: usize = 4;
+const LANES_PER_HOST: usize = 3;
 const VOLUME_BYTES: usize = 16 << 20;
+/// Snapshots that are kept, so that merges go on all the time.
+const PICTURES_MAX: usize = 6;
+/// The key that the second volume's only registrant begins a round with.
+const RESTLESS: u64 = 0xfeed_0000;
 /// Blocks of one READ when the whole volume is checked.
 const READ_BLOCKS: u32 = 2048;
+
+async fn open(portal: &str, options: Options) -> LogicalUnit {
+    let session = Initiator::connect(portal, options).await.unwrap();
+    LogicalUnit::open(&session, 0).await.unwrap()
+}
 
 /// A snapshot and what it may hold.
 struct Picture {
@@ -39,14 +48,24 @@ struct World {
     runtime: Runtime,
     target: String,
     credentials: Vec<Credentials>,
+    /// A second volume whose reservations are changed without end: its target, and how to get in.
+    restless: (String, Credentials),
     ledger: Arc<Mutex<Ledger>>,
     pictures: Vec<Picture>,
     dice: Dice,
     answered: usize,
+    registered: u64,
 }
 
 fn iqn(host: usize) -> String {
     format!("iqn.2026-11.org.example:kill-{host}")
+}
+
+fn credentials_of(one: &Value) -> Credentials {
+    Credentials {
+        user: word(one, "/credentials/user").to_owned(),
+        secret: word(one, "/credentials/secret").to_owned(),
+    }
 }
 
 fn key(host: usize) -> u64 {
@@ -71,13 +90,12 @@ impl World {
         }
         let created = service.json(&attach.iter().map(String::as_str).collect::<Vec<_>>());
         let created = created["attachments"].as_array().unwrap();
-        let credentials = created
-            .iter()
-            .map(|one| Credentials {
-                user: word(one, "/credentials/user").to_owned(),
-                secret: word(one, "/credentials/secret").to_owned(),
-            })
-            .collect();
+        let credentials = created.iter().map(credentials_of).collect();
+        service.json(&["volume", "create", "w", "--size", "1m", "--type", "ssd-multiattach"]);
+        let restless = service.json(&["attachment", "create", "w", "--host", "h0"]);
+        let restless = &restless["attachments"][0];
+        let restless =
+            (word(restless, "/attachment/connection/target").to_owned(), credentials_of(restless));
         let target = word(&created[0], "/attachment/connection/target").to_owned();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -86,10 +104,12 @@ impl World {
             runtime: runtime.unwrap(),
             target,
             credentials,
+            restless,
             ledger: Arc::new(Mutex::new(Ledger::new(VOLUME_BYTES / BLOCK))),
             pictures: Vec::new(),
             dice: Dice(20_261_121),
             answered: 0,
+            registered: 0,
         }
     }
 
@@ -108,10 +128,7 @@ impl World {
         let open = |host: usize| {
             let mut options = Options::new(iqn(host), Some(self.target.clone()));
             options.chap = Some(self.credentials[host].clone());
-            async {
-                let session = Initiator::connect(&portal, options).await.unwrap();
-                LogicalUnit::open(&session, 0).await.unwrap()
-            }
+            open(&portal, options)
         };
         self.runtime.block_on(async {
             let mut units = Vec::new();
@@ -122,19 +139,45 @@ impl World {
         })
     }
 
-    /// All three register, to be kept through a loss of power; the first reserves for them all.
+    /// A session with the second volume, whose registrant then holds it exclusively.
+    fn hold_restless(&self, aptpl: bool) -> LogicalUnit {
+        let mut options = Options::new(iqn(0), Some(self.restless.0.clone()));
+        options.chap = Some(self.restless.1.clone());
+        self.runtime.block_on(async {
+            let unit = open(&self.service().portal, options).await;
+            // REGISTER AND IGNORE EXISTING KEY, then RESERVE, Write Exclusive - Registrants Only.
+            let register = change((0, RESTLESS), aptpl);
+            unit.persistent_reserve_out(6, 0, register).await.unwrap();
+            let reserve = change((RESTLESS, 0), false);
+            unit.persistent_reserve_out(1, 5, reserve).await.unwrap();
+            unit
+        })
+    }
+
+    /// With APTPL its last change is there, or the one that was under way; without, nothing is.
+    fn assert_restless(&self, aptpl: bool, (answered, sent): (u64, u64)) {
+        let state = self.service().json(&["volume", "reservations", "w"]);
+        assert_eq!(state["lost"], false, "{state}");
+        let keys: Vec<_> =
+            state["registrants"].as_array().unwrap().iter().map(|one| word(one, "/key")).collect();
+        if aptpl {
+            let possible = [answered, sent].map(|key| format!("{key:#018x}"));
+            let [key] = keys[..] else { panic!("{state}") };
+            assert!(possible.iter().any(|one| one == key), "{state}, not one of {possible:?}");
+            assert_eq!(state["type_code"], 5, "{state}");
+        } else {
+            assert_eq!((keys.len(), &state["type_code"]), (0, &Value::Null), "{state}");
+        }
+    }
+
+    /// All register, to be kept through a loss of power; the first reserves for them all.
     fn reserve(&self, units: &[LogicalUnit]) {
         self.runtime.block_on(async {
             for (host, unit) in units.iter().enumerate() {
-                let mut list = [0; 24];
-                list[8..16].copy_from_slice(&key(host).to_be_bytes());
-                list[20] = 1; // APTPL
-                unit.persistent_reserve_out(0, 0, Bytes::copy_from_slice(&list)).await.unwrap();
+                unit.persistent_reserve_out(0, 0, change((0, key(host)), true)).await.unwrap();
             }
-            let mut list = [0; 24];
-            list[..8].copy_from_slice(&key(0).to_be_bytes());
             // RESERVE, Write Exclusive - All Registrants.
-            units[0].persistent_reserve_out(1, 7, Bytes::copy_from_slice(&list)).await.unwrap();
+            units[0].persistent_reserve_out(1, 7, change((key(0), 0), true)).await.unwrap();
         });
     }
 
@@ -165,6 +208,9 @@ impl World {
             })
             .collect();
         drop(units);
+        let aptpl = round.is_multiple_of(2);
+        let restless = self.hold_restless(aptpl);
+        let restless = self.runtime.spawn(register_on(restless, RESTLESS, aptpl));
         self.pause(50, 300);
         self.take_picture(&format!("s{round}"));
         self.pause(20, 300);
@@ -178,11 +224,16 @@ impl World {
         for lane in lanes {
             self.answered += self.runtime.block_on(lane).unwrap().unwrap();
         }
+        let registered = self.runtime.block_on(restless).unwrap().unwrap();
+        self.registered += registered.0 - RESTLESS;
 
         self.service = Some(Service::start_in(home, &[]));
         let units = self.log_in();
         self.assert_content(&units[round % HOSTS]);
         self.assert_reserved();
+        self.assert_restless(aptpl, registered);
+        // Cut short or not: it must not stay for ever.
+        let _ = self.service().run(&["snapshot", "delete", &format!("cut{round}")]);
         self.assert_picture(self.pictures.len() - 1);
         units
     }
@@ -194,11 +245,11 @@ impl World {
         self.pictures.push(Picture { name: name.to_owned(), bounds });
     }
 
-    /// A snapshot and, every third round, the deletion of an old one, which the kill interrupts.
+    /// A snapshot and the deletion of an old one, which the kill interrupts.
     fn doomed_verbs(&mut self, round: usize) -> Vec<std::thread::JoinHandle<()>> {
         let mut lines =
             vec![vec!["snapshot".to_owned(), "create".into(), "v".into(), format!("cut{round}")]];
-        if round % 3 == 2 {
+        if self.pictures.len() > PICTURES_MAX {
             let old = self.pictures.remove(0);
             lines.push(vec!["snapshot".into(), "delete".into(), old.name]);
         }
@@ -260,9 +311,10 @@ fn what_was_promised_survives_kill_nine() {
     let promised = world.ledger.lock().unwrap().promised();
     assert!(promised > 1000 && world.answered > 100 * rounds, "the load was too light");
     println!(
-        "{rounds} rounds of kill -9, {} commands answered, {promised} of {} blocks under promise, \
-         {} snapshots read back",
+        "{rounds} rounds of kill -9, {} commands and {} changes of reservations answered, \
+         {promised} of {} blocks under promise, {} snapshots read back at the end",
         world.answered,
+        world.registered,
         VOLUME_BYTES / BLOCK,
         world.pictures.len(),
     );

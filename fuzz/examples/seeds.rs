@@ -269,7 +269,25 @@ fn api() {
     }
 }
 
+/// The NULL call of NFSv3 in one record, then in two fragments; and a few calls with arguments.
+fn nfs() {
+    let words = [7, 0, 2, 100_003, 3, 0, 0, 0, 0, 0];
+    let call: Vec<u8> = words.into_iter().flat_map(u32::to_be_bytes).collect();
+    let mut records = Corpus::of("nfs_rpc");
+    records.add(&[255, 40], &[&0x8000_0028_u32.to_be_bytes(), &call]);
+    let (first, last) = (8_u32.to_be_bytes(), 0x8000_0020_u32.to_be_bytes());
+    records.add(&[255, 3], &[&first, &call[..8], &last, &call[8..]]);
+    let mut calls = Corpus::of("nfs_call");
+    let name = [0, 0, 0, 1, b'a', 0, 0, 0];
+    // GETATTR; LOOKUP and REMOVE of a name; then GETATTR of version 4.
+    calls.add(&[1 << 3 | 1, 0], &[]);
+    calls.add(&[3 << 3 | 1, 8], &[&name, &[12 << 3 | 1, 8], &name]);
+    let getattr = [9, 1, 0x18].into_iter().flat_map(u32::to_be_bytes).collect::<Vec<u8>>();
+    calls.add(&[23 << 3 | 1, 12], &[&getattr]);
+}
+
 fn main() {
+    nfs();
     iscsi();
     scsi();
     store();

@@ -110,7 +110,7 @@ impl Call {
         }
         writer.put(&self.credential);
         writer.put(&self.verifier);
-        writer.fixed(&self.arguments);
+        writer.encoded(&self.arguments);
         writer.into_bytes()
     }
 }

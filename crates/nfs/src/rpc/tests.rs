@@ -107,6 +107,14 @@ fn what_is_no_call_is_dropped_and_a_cut_call_is_answered() {
 }
 
 #[test]
+fn arguments_that_end_within_a_word_are_passed_on_without_padding() {
+    for length in 0..9 {
+        let call = Call { arguments: vec![7; length].into(), ..call() };
+        assert_eq!(Call::decode(call.encode()), Ok(call));
+    }
+}
+
+#[test]
 fn credentials_keep_their_limits() {
     let sys = |gids, machine| {
         let machine = Bytes::from(vec![b'm'; machine]);

@@ -154,7 +154,7 @@ fn compound<F: FileStore>(service: &Service<'_, F>, arguments: Bytes) -> Result<
     match reply {
         Ran::Replayed(bytes) => {
             let mut reply = Writer::default();
-            reply.fixed(&bytes);
+            reply.encoded(&bytes);
             Ok(reply)
         }
         Ran::Fresh(reply) => Ok(compound.finish(reply)),
@@ -333,7 +333,7 @@ impl<'a, F: FileStore> Compound<'a, F> {
         let bytes = reply.into_bytes();
         self.release(Some(bytes.clone()));
         let mut reply = Writer::default();
-        reply.fixed(&bytes);
+        reply.encoded(&bytes);
         reply
     }
 

@@ -41,6 +41,10 @@ impl Writer {
         self.tail.extend_from_slice(data);
         self.pad(data.len());
     }
+    /// What is XDR already, so that no padding is due.
+    pub fn encoded(&mut self, xdr: &[u8]) {
+        self.tail.extend_from_slice(xdr);
+    }
     /// Opaque data of variable length, padded; copied.
     pub fn opaque(&mut self, data: &[u8]) {
         self.count(data.len());

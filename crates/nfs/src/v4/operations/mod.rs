@@ -47,7 +47,7 @@ impl Outcome {
                 Self { status: Status::Ok, body }
             }
             Err(Failed { status, said }) => {
-                body.fixed(&said);
+                body.encoded(&said);
                 Self { status, body }
             }
         }

@@ -118,7 +118,7 @@ pub(super) fn in_turn<F: FileStore>(
             let mut body = Writer::default();
             let mut reader = Reader::new(reply);
             let status = Status::read(&mut reader).unwrap_or(Status::ServerFault);
-            body.fixed(&reader.rest());
+            body.encoded(&reader.rest());
             Outcome { status, body }
         }
         Ok(Turn::Next) => {
@@ -126,11 +126,11 @@ pub(super) fn in_turn<F: FileStore>(
             let body = outcome.body.into_bytes();
             let mut kept = Writer::default();
             kept.put(&outcome.status);
-            kept.fixed(&body);
+            kept.encoded(&body);
             let (kept, file, status) = (kept.into_bytes(), c.current, outcome.status);
             c.with(|state| state.end_turn(owner, seqid, status, kept, file));
             let mut again = Writer::default();
-            again.fixed(&body);
+            again.encoded(&body);
             Outcome { status, body: again }
         }
     }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use nfs::export::{Export, Exports, Network, Rule, Squash};
-use nfs::file::{FileKind, FileStore};
+use model::file::{FileKind, FileStore};
 use nfs::handle::{FileSystemId, Form, Handle, HandleKey};
 use nfs::memory::Memory;
 use nfs::rpc::{AuthSys, Call, Credential, Opaque, Reply};

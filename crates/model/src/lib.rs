@@ -7,6 +7,7 @@
 
 pub mod attachment;
 pub mod event;
+pub mod file;
 pub mod host;
 pub mod id;
 pub mod operation;

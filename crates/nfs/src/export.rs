@@ -6,8 +6,8 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use model::file::{Caller, FileStore};
 
-use crate::file::{Caller, FileStore};
 use crate::handle::FileSystemId;
 use crate::pseudo::Pseudo;
 use crate::rpc::Credential;

@@ -10,9 +10,8 @@
 //! pseudo file system.
 
 use bytes::Bytes;
+use model::file::FileId;
 use sha2::{Digest, Sha256};
-
-use crate::file::FileId;
 
 /// Bytes of every handle of ours: within NFSv3's 64 and NFSv4's 128.
 pub const HANDLE_BYTES: usize = 56;

@@ -6,9 +6,9 @@
 //! RFC 1813 5.2.2 has servers not rely on it. DUMP answers with an empty list.
 
 use bytes::Bytes;
+use model::file::{FileError, FileKind, FileStore};
 
 use crate::export::{Export, is_name};
-use crate::file::{FileError, FileKind, FileStore};
 use crate::request::{Place, Request};
 use crate::rpc::{Accepted, Flavor};
 use crate::xdr::{Reader, Writer, Xdr, XdrError, xdr_enum, xdr_struct};
@@ -120,7 +120,7 @@ fn mount<F: FileStore>(request: &Request<'_, F>, path: &Bytes) -> Result<Mounted
 }
 
 /// One directory further. No ".." and no symbolic link: a path leads nowhere but down.
-fn step<F: FileStore>(place: &Place<'_, F>, name: &[u8]) -> Result<crate::file::FileId, MountStat> {
+fn step<F: FileStore>(place: &Place<'_, F>, name: &[u8]) -> Result<model::file::FileId, MountStat> {
     if !is_name(name) {
         return Err(MountStat::Inval);
     }

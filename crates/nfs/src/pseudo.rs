@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use model::file::{Attributes, FileId, FileKind, Time};
 use sha2::{Digest, Sha256};
 
-use crate::file::{Attributes, FileId, FileKind, Time};
 use crate::handle::{FileSystemId, Form, Handle};
 
 /// The pseudo file system's own id.

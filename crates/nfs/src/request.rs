@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use model::file::{Caller, FileId, FileStore};
 
 use crate::export::{Export, Exports};
-use crate::file::{Caller, FileId, FileStore};
 use crate::handle::{Form, Handle, HandleKey};
 use crate::rpc::Credential;
 

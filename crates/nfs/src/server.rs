@@ -5,9 +5,9 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use model::file::FileStore;
 
 use crate::export::Exports;
-use crate::file::FileStore;
 use crate::handle::HandleKey;
 use crate::request::Request;
 use crate::rpc::{Accepted, Call, Credential, Denied, Reply, Unreadable, Versions};

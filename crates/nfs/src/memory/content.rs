@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-
-use crate::file::Content;
+use model::file::Content;
 
 pub(super) const PAGE_BYTES: u64 = 4096;
 type Page = Box<[u8]>;
@@ -99,7 +98,7 @@ impl Contents {
         }
     }
 
-    /// See [`crate::file::FileStore::seek`].
+    /// See [`model::file::FileStore::seek`].
     pub(super) fn seek(&self, offset: u64, what: Content) -> Option<u64> {
         if offset >= self.size {
             return None;

@@ -11,14 +11,14 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
-
-use self::content::{Contents, PAGE_BYTES};
-use self::node::{Body, EXECUTE, Node, READ, WRITE};
-use crate::file::{
+use model::file::{
     Access, Attributes, Caller, Changed, Content, Creation, FileError, FileId, FileResult,
     FileStore, Limits, Listing, Made, New, Range, ReadData, Removal, SetAttributes, SetTime, Space,
     Stability, Time, Written,
 };
+
+use self::content::{Contents, PAGE_BYTES};
+use self::node::{Body, EXECUTE, Node, READ, WRITE};
 
 const TREE: u32 = 0;
 const FILE_BYTES_MAX: u64 = 1 << 44;

@@ -1,12 +1,13 @@
 //! Names: looking up, making, removing, renaming, linking, listing.
 
-use super::content::Contents;
-use super::node::{Body, Directory, EXECUTE, Node, READ, SET_GID, STICKY, WRITE};
-use super::{NAME_BYTES_MAX, Tree};
-use crate::file::{
+use model::file::{
     Attributes, Caller, Changed, Creation, Entry, FileError, FileId, FileResult, Listing, Made,
     New, Removal, SetAttributes,
 };
+
+use super::content::Contents;
+use super::node::{Body, Directory, EXECUTE, Node, READ, SET_GID, STICKY, WRITE};
+use super::{NAME_BYTES_MAX, Tree};
 
 const LINKS_MAX: u32 = 1000;
 

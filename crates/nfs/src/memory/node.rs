@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
+use model::file::{Attributes, Caller, FileError, FileId, FileKind, FileResult, Time};
 
 use super::content::{Contents, PAGE_BYTES};
-use crate::file::{Attributes, Caller, FileError, FileId, FileKind, FileResult, Time};
 
 pub(super) const READ: u32 = 4;
 pub(super) const WRITE: u32 = 2;
@@ -156,7 +156,7 @@ impl Node {
     pub(super) fn check(&self, caller: &Caller, wanted: u32) -> FileResult<()> {
         if self.may(caller, wanted) { Ok(()) } else { Err(FileError::Access) }
     }
-    /// As [`Self::check`], but the owner may always (see [`crate::file::FileStore`]).
+    /// As [`Self::check`], but the owner may always (see [`model::file::FileStore`]).
     pub(super) fn check_data(&self, caller: &Caller, wanted: u32) -> FileResult<()> {
         let runs = wanted == READ && self.may(caller, EXECUTE);
         if caller.uid == self.uid || runs { Ok(()) } else { self.check(caller, wanted) }

@@ -1,9 +1,10 @@
 //! GETATTR, SETATTR, ACCESS (RFC 1813 3.3.1, 3.3.2, 3.3.4).
 
+use model::file::{Access, FileStore, SetAttributes};
+
 use super::failed;
 use super::messages::{AccessArgs, AccessResult, GetattrResult, SetattrArgs, SetattrResult};
 use super::types::{HandleBytes, Wcc};
-use crate::file::{Access, FileStore, SetAttributes};
 use crate::request::Request;
 
 pub(super) fn getattr<F: FileStore>(request: &Request<'_, F>, file: &HandleBytes) -> GetattrResult {

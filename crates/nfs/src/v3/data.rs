@@ -1,12 +1,13 @@
 //! READLINK, READ, WRITE, COMMIT (RFC 1813 3.3.5 to 3.3.7, 3.3.21).
 
+use model::file::{FileStore, Range, Stability};
+
 use super::messages::{
     CommitArgs, CommitOk, CommitResult, ReadArgs, ReadOk, ReadResult, ReadlinkResult, StableHow,
     WriteArgs, WriteOk, WriteResult,
 };
 use super::types::{HandleBytes, Wcc};
 use super::{Status, failed};
-use crate::file::{FileStore, Range, Stability};
 use crate::request::Request;
 
 pub(super) fn readlink<F: FileStore>(

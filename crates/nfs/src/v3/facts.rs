@@ -1,9 +1,10 @@
 //! FSSTAT, FSINFO, PATHCONF (RFC 1813 3.3.18 to 3.3.20).
 
+use model::file::FileStore;
+
 use super::failed;
 use super::messages::{FsinfoOk, FsinfoResult, FsstatOk, FsstatResult, PathconfOk, PathconfResult};
 use super::types::{HandleBytes, Time3};
-use crate::file::FileStore;
 use crate::request::Request;
 
 /// Links, symbolic links, one answer of PATHCONF for all files, times can be set

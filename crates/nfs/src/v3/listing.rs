@@ -4,6 +4,7 @@
 //! good through every change, so that the cookie verifier never changes either.
 
 use bytes::Bytes;
+use model::file::{self, FileStore};
 
 use super::messages::{
     Entry, EntryPlus, ReaddirArgs, ReaddirOk, ReaddirResult, ReaddirplusArgs, ReaddirplusOk,
@@ -11,7 +12,6 @@ use super::messages::{
 };
 use super::types::{ATTRIBUTES_BYTES, Chain};
 use super::{Status, failed};
-use crate::file::{self, FileStore};
 use crate::handle::HANDLE_BYTES;
 use crate::request::{Place, Request};
 use crate::xdr::padding;

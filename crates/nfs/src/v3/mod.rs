@@ -13,10 +13,10 @@ mod status;
 pub mod types;
 
 use bytes::Bytes;
+use model::file::{FileId, FileStore};
 
 pub use self::status::Status;
 use self::types::{Attributes3, Failed, HandleBytes, Wcc};
-use crate::file::{FileId, FileStore};
 use crate::request::{Place, Request};
 use crate::rpc::Accepted;
 use crate::xdr::{Reader, Writer, Xdr, XdrError};
@@ -112,14 +112,14 @@ fn failed<T>(status: impl Into<Status>, rest: T) -> Failed<T> {
 }
 
 impl<F: FileStore> Place<'_, F> {
-    fn attributes3(&self, attributes: &crate::file::Attributes) -> Attributes3 {
+    fn attributes3(&self, attributes: &model::file::Attributes) -> Attributes3 {
         Attributes3::of(attributes, &self.handle_of(attributes.file))
     }
     /// The attributes of a file as they are now, when they can be had.
     fn now(&self, file: FileId) -> Option<Attributes3> {
         self.store().attributes(file).ok().map(|found| self.attributes3(&found))
     }
-    fn wcc(&self, changed: &crate::file::Changed) -> Wcc {
+    fn wcc(&self, changed: &model::file::Changed) -> Wcc {
         Wcc::of(changed, &self.handle_of(changed.after.file))
     }
     /// What can be said of a file that an operation failed on.

@@ -1,6 +1,10 @@
 //! LOOKUP, CREATE, MKDIR, SYMLINK, MKNOD, REMOVE, RMDIR, RENAME, LINK (RFC 1813 3.3.3, 3.3.8 to
 //! 3.3.15).
 
+use model::file::{
+    Changed, Creation, FileId, FileKind, FileResult, FileStore, Made, New, Removal, SetAttributes,
+};
+
 use super::messages::{
     CreateArgs, CreateHow, Found, LinkArgs, LinkResult, LookupResult, MadeOk, MakeResult,
     MkdirArgs, MknodArgs, MknodData, RemoveResult, RenameArgs, RenameResult, SymlinkArgs,
@@ -8,9 +12,6 @@ use super::messages::{
 use super::types::{NameIn, SetAttributes3, Wcc};
 use super::{Status, failed};
 use crate::export::is_name;
-use crate::file::{
-    Changed, Creation, FileId, FileKind, FileResult, FileStore, Made, New, Removal, SetAttributes,
-};
 use crate::request::{HandleError, Place, Request};
 
 /// # Errors

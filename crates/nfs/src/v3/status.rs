@@ -1,6 +1,7 @@
 //! `nfsstat3`, and how errors of files become it.
 
-use crate::file::FileError;
+use model::file::FileError;
+
 use crate::request::HandleError;
 use crate::xdr::xdr_enum;
 

@@ -1,13 +1,13 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use model::file::Access;
 use proptest::prelude::*;
 
 use super::messages::*;
 use super::types::*;
 use super::*;
 use crate::export::{Export, Exports, Network, Rule, Squash};
-use crate::file::Access;
 use crate::handle::{FileSystemId, Handle, HandleKey};
 use crate::memory::Memory;
 use crate::mount::{self, MountStat, Mounted};

@@ -1,9 +1,9 @@
 //! The types that the procedures share (RFC 1813 2.5, 2.6).
 
 use bytes::Bytes;
+use model::file::{Attributes, Before, Changed, FileKind, SetAttributes, SetTime, Time};
 
 use super::status::Status;
-use crate::file::{Attributes, Before, Changed, FileKind, SetAttributes, SetTime, Time};
 use crate::handle::Handle;
 use crate::xdr::{Reader, Writer, Xdr, XdrError, xdr_enum, xdr_opaque, xdr_struct, xdr_union};
 

@@ -2,10 +2,10 @@
 //! which can be set.
 
 use bytes::Bytes;
+use model::file::{Attributes, FileKind, Limits, SetAttributes, SetTime, Space, Time};
 
 use super::status::Status;
 use super::types::{Bitmap, Fattr, Kind, Time4};
-use crate::file::{Attributes, FileKind, Limits, SetAttributes, SetTime, Space, Time};
 use crate::xdr::{Reader, Writer, XdrError};
 
 pub(super) const SIZE: u32 = 4;

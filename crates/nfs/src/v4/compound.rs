@@ -6,6 +6,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
+use model::file::FileStore;
 
 use super::operations::{self, Outcome};
 use super::state::{
@@ -13,7 +14,6 @@ use super::state::{
 };
 use super::status::Status;
 use super::types::{SessionId, Stateid};
-use crate::file::FileStore;
 use crate::handle::{Form, Handle};
 use crate::request::{Place, Request};
 use crate::rpc::{Accepted, Credential};

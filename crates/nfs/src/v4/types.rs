@@ -1,8 +1,8 @@
 //! The types that the operations share (RFC 8881 3.3, RFC 7530 2.2).
 
 use bytes::Bytes;
+use model::file::{Changed, Time};
 
-use crate::file::{Changed, Time};
 use crate::xdr::{Reader, Writer, Xdr, XdrError, xdr_enum, xdr_opaque, xdr_struct};
 
 /// Most bytes of the opaque names that clients make up (NFS4_OPAQUE_LIMIT).

@@ -1,7 +1,8 @@
 //! GETATTR, SETATTR, VERIFY, NVERIFY, ACCESS (RFC 8881 18.1, 18.7, 18.15, 18.30, 18.31).
 
+use model::file::{Access, Attributes, FileKind, FileStore, Limits, SetAttributes};
+
 use super::{Done, Failed, of_data};
-use crate::file::{Access, Attributes, FileKind, FileStore, Limits, SetAttributes};
 use crate::handle::Handle;
 use crate::request::Place;
 use crate::v4::attributes::{self, Subject};

@@ -1,9 +1,9 @@
 //! SETCLIENTID, SETCLIENTID_CONFIRM, RENEW: clients of NFSv4.0 (RFC 7530 16.29, 16.33, 16.34).
 
 use bytes::Bytes;
+use model::file::FileStore;
 
 use super::{Done, Failed};
-use crate::file::FileStore;
 use crate::v4::compound::Compound;
 use crate::v4::state::Exchange;
 use crate::v4::status::Status;

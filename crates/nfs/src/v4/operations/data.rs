@@ -1,9 +1,9 @@
 //! READ, WRITE, COMMIT (RFC 8881 18.3, 18.22, 18.32).
 
 use bytes::Bytes;
+use model::file::{FileStore, Range, Stability};
 
 use super::{Done, of_data};
-use crate::file::{FileStore, Range, Stability};
 use crate::v3::messages::StableHow;
 use crate::v4::compound::Compound;
 use crate::v4::status::Status;

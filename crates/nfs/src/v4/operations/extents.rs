@@ -1,7 +1,8 @@
 //! SEEK, ALLOCATE, DEALLOCATE, COPY, CLONE (RFC 7862 15.1, 15.2, 15.4, 15.11, 15.13).
 
+use model::file::{Changed, Content, FileError, FileKind, FileResult, FileStore, Range};
+
 use super::{Done, of_data};
-use crate::file::{Changed, Content, FileError, FileKind, FileResult, FileStore, Range};
 use crate::request::Place;
 use crate::v3::messages::StableHow;
 use crate::v4::compound::Compound;

@@ -3,9 +3,9 @@
 //! 18.29, 18.45).
 
 use bytes::Bytes;
+use model::file::{FileKind, FileStore};
 
 use super::{Done, Failed, check_component, check_name, of_directory};
-use crate::file::{FileKind, FileStore};
 use crate::handle::{Form, Handle};
 use crate::pseudo::{Child, Pseudo};
 use crate::request::{Place, Request};

@@ -1,12 +1,12 @@
 //! READDIR (RFC 8881 18.23).
 
 use bytes::Bytes;
+use model::file::{FileKind, FileStore};
 use sha2::{Digest, Sha256};
 
 use super::attributes::{subject, subject_of};
 use super::handles::visible;
 use super::{Done, of_directory};
-use crate::file::{FileKind, FileStore};
 use crate::handle::Form;
 use crate::request::Place;
 use crate::v3::types::Chain;

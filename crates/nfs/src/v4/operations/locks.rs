@@ -1,8 +1,9 @@
 //! LOCK, LOCKT, LOCKU, RELEASE_LOCKOWNER (RFC 8881 18.10 to 18.12; RFC 7530 16.37).
 
+use model::file::{FileKind, FileStore};
+
 use super::opens::in_turn;
 use super::{Done, Failed, Outcome};
-use crate::file::{FileKind, FileStore};
 use crate::v4::compound::Compound;
 use crate::v4::state::{Claim, Denied, LockOwner, LockRequest, OwnerKey};
 use crate::v4::status::Status;

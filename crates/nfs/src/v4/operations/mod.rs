@@ -12,11 +12,11 @@ mod opens;
 mod sessions;
 
 use bytes::Bytes;
+use model::file::{FileError, FileKind, FileStore};
 
 use super::compound::Compound;
 use super::status::Status;
 use crate::export::is_name;
-use crate::file::{FileError, FileKind, FileStore};
 use crate::request::Place;
 use crate::xdr::{Reader, Writer, Xdr, to_bytes};
 

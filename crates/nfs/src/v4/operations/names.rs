@@ -1,9 +1,9 @@
 //! CREATE, REMOVE, RENAME, LINK, READLINK (RFC 8881 18.4, 18.9, 18.24 to 18.26).
 
 use bytes::Bytes;
+use model::file::{FileKind, FileStore, New, Removal};
 
 use super::{Done, check_name, of_directory};
-use crate::file::{FileKind, FileStore, New, Removal};
 use crate::v4::attributes;
 use crate::v4::compound::Compound;
 use crate::v4::status::Status;

@@ -2,9 +2,9 @@
 //! RFC 7530 16.18).
 
 use bytes::Bytes;
+use model::file::{Access, Attributes, Creation, FileKind, FileStore, SetAttributes};
 
 use super::{Done, Outcome, check_component, check_name, of_directory};
-use crate::file::{Access, Attributes, Creation, FileKind, FileStore, SetAttributes};
 use crate::handle::Handle;
 use crate::request::Place;
 use crate::v4::attributes;

@@ -3,9 +3,9 @@
 //! 18.50, 18.51).
 
 use bytes::Bytes;
+use model::file::FileStore;
 
 use super::Done;
-use crate::file::FileStore;
 use crate::rpc::AuthSys;
 use crate::v4::compound::Compound;
 use crate::v4::state::{Channel, Exchange};

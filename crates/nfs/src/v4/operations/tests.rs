@@ -261,7 +261,7 @@ fn write(stateid: Stateid, data: &'static str) -> Bytes {
 }
 fn mkdir(name: &str) -> Bytes {
     let set = Fattr { which: Bitmap::default(), values: Bytes::new() };
-    let (what, name) = (names::CreateType::New(crate::file::New::Directory), name.to_owned());
+    let (what, name) = (names::CreateType::New(model::file::New::Directory), name.to_owned());
     op(6, &names::CreateArgs { what, name: name.into(), set })
 }
 

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use model::file::FileId;
 use proptest::prelude::*;
 
 use super::*;
-use crate::file::FileId;
 use crate::handle::{FileSystemId, Form};
 use crate::v4::types::Stateid;
 

@@ -1,7 +1,7 @@
-//! What the protocols need to know of files: the trait [`FileStore`] and its values.
+//! What protocols need to know of files: the trait [`FileStore`] and its values.
 //!
-//! Invariant: no word of NFS. Errors, times and kinds are those of any POSIX file system; the
-//! translation stands once in `v3::status` and once in `v4::status`.
+//! Invariant: no word of NFS. Errors, times and kinds are those of any POSIX file system; `nfs`
+//! translates them, once for each version of the protocol.
 
 use bytes::Bytes;
 

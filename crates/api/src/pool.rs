@@ -127,9 +127,7 @@ impl From<model::pool::Pool> for Pool {
         Self {
             id: pool.id,
             name: pool.name,
-            driver: match pool.driver {
-                model::pool::Driver::Local => "local".to_owned(),
-            },
+            driver: pool.driver.word().to_owned(),
             class: pool.class,
             node_id: pool.node,
             path: pool.path,

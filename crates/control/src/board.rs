@@ -21,7 +21,7 @@ pub(crate) enum Step {
     ClosePool(PoolId),
     CreateVolume(VolumeId),
     DeleteVolume(VolumeId),
-    GrowVolume(VolumeId),
+    ResizeVolume(VolumeId),
     RevertVolume(VolumeId),
     ExportVolume(VolumeId),
     CreateSnapshot(SnapshotId),
@@ -39,7 +39,7 @@ impl Step {
             Self::OpenPool(id) | Self::ClosePool(id) => id.0,
             Self::CreateVolume(id)
             | Self::DeleteVolume(id)
-            | Self::GrowVolume(id)
+            | Self::ResizeVolume(id)
             | Self::RevertVolume(id)
             | Self::ExportVolume(id) => id.0,
             Self::CreateSnapshot(id) | Self::DeleteSnapshot(id) => id.0,

@@ -4,6 +4,7 @@ use model::event::EventResult;
 use model::id::{ProjectId, UserId, VolumeTypeId};
 use model::project::{Project, Quotas};
 use model::user::{Role, User};
+use model::volume::VolumeKind;
 use model::volume_type::VolumeType;
 
 use crate::caller::Caller;
@@ -63,10 +64,12 @@ impl Control {
                 id: VolumeTypeId(self.inner.new_id()),
                 name: name.to_owned(),
                 description: String::new(),
+                kind: VolumeKind::Block,
                 class: class.to_owned(),
                 multiattach,
                 public: !multiattach,
                 max_size: None,
+                sizes: Vec::new(),
                 pools: Vec::new(),
                 created_ms: self.inner.now_ms(),
             };

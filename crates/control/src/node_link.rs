@@ -3,8 +3,11 @@
 //! Invariant: an order may be sent again at any time; the node converges (`model::order`).
 
 use async_trait::async_trait;
+use model::export::{ConnectedClient, FileUsage};
 use model::id::VolumeId;
-use model::order::{Found, ImageFormat, Order, OrderError, PoolUsage, Report, ReservationView};
+use model::order::{
+    Found, ImageFormat, Order, OrderError, PoolUsage, Report, ReservationView, SnapshotUsage,
+};
 use model::size::ByteSize;
 
 /// A storage node, near or far. The real one is glued in by `serve`; tests have a fake.
@@ -33,6 +36,24 @@ pub trait NodeLink: Send + Sync {
     /// # Errors
     /// The node cannot be reached; `BadImage` where the file is no image that it can read.
     async fn image_size(&self, path: String, format: ImageFormat) -> Result<ByteSize, OrderError>;
+
+    /// How full a file volume is.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or does not have the volume.
+    async fn file_usage(&self, volume: VolumeId) -> Result<FileUsage, OrderError>;
+
+    /// Who has a file volume mounted.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or does not have the volume.
+    async fn file_clients(&self, volume: VolumeId) -> Result<Vec<ConnectedClient>, OrderError>;
+
+    /// What each snapshot of a file volume holds for itself.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or does not have the volume.
+    async fn snapshot_usage(&self, volume: VolumeId) -> Result<Vec<SnapshotUsage>, OrderError>;
 
     /// The volume's reservation state.
     ///

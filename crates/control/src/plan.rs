@@ -99,7 +99,7 @@ fn volume_step(
             let busy = desired.snapshots.iter().any(|snapshot| snapshot.volume == volume.id);
             (!busy).then_some(Step::DeleteVolume(volume.id))
         }
-        VolumeStatus::Extending { .. } => Some(Step::GrowVolume(volume.id)),
+        VolumeStatus::Extending { .. } => Some(Step::ResizeVolume(volume.id)),
         VolumeStatus::Reverting { .. } => Some(Step::RevertVolume(volume.id)),
         VolumeStatus::Exporting { .. } => Some(Step::ExportVolume(volume.id)),
         _ => None,

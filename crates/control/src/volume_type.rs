@@ -7,7 +7,7 @@ use model::project::Project;
 use model::size::ByteSize;
 use model::text;
 use model::user::Role;
-use model::volume::{self, Volume};
+use model::volume::{self, Volume, VolumeKind};
 use model::volume_type::{DATA_LOSS_WARNING, Grant, VolumeType};
 
 use crate::caller::Caller;
@@ -88,10 +88,12 @@ impl Control {
             id: VolumeTypeId(self.inner.new_id()),
             name,
             description,
+            kind: VolumeKind::Block,
             class,
             multiattach: new.multiattach,
             public: new.public,
             max_size: valid_max_size(new.max_size)?,
+            sizes: Vec::new(),
             pools: pool_ids(&mut tx, caller, &new.pools).await?,
             created_ms: self.inner.now_ms(),
         };

@@ -173,7 +173,7 @@ async fn volumes_grow_while_attached_and_never_shrink() {
     assert_eq!(w.node.size_of(view.volume.id), Some(ByteSize::gib(3)));
     let smaller = w.control.volume_grow(&w.admin, &id, ByteSize::gib(2)).await;
     assert_eq!(code(smaller), "volume_shrink");
-    w.node.fail("GrowVolume", OrderError::Refused { why: "because".into() });
+    w.node.fail("ResizeVolume", OrderError::Refused { why: "because".into() });
     w.control.volume_grow(&w.admin, &id, ByteSize::gib(9)).await.unwrap();
     let kept = w.volume_is(&w.admin, &id, "in-use").await;
     assert_eq!(kept.volume.size, ByteSize::gib(3));

@@ -54,4 +54,8 @@ typed_id! {
     EventId,
     /// A storage machine of ours.
     NodeId,
+    /// A set of client addresses.
+    NetworkId,
+    /// A named use of a file volume.
+    ReferenceId,
 }

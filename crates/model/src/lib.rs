@@ -7,13 +7,16 @@
 
 pub mod attachment;
 pub mod event;
+pub mod export;
 pub mod file;
 pub mod host;
 pub mod id;
+pub mod network;
 pub mod operation;
 pub mod order;
 pub mod pool;
 pub mod project;
+pub mod reference;
 pub mod size;
 pub mod snapshot;
 pub mod text;

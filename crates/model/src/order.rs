@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::export::Terms;
 use crate::id::{AttachmentId, HostId, PoolId, SnapshotId, VolumeId};
+use crate::pool::Driver;
 use crate::size::ByteSize;
 
 /// May the host write?
@@ -83,9 +85,12 @@ pub struct Access {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "order")]
 pub enum Order {
-    /// Open or create the pool in `path` (absolute). `capacity` limits what it may hold.
+    /// Open or create the pool in `path` (absolute). `capacity` limits what it may hold. The
+    /// driver decides what the orders of its volumes and snapshots make: block volumes, or file
+    /// trees. `io` is for block volumes.
     OpenPool {
         pool: PoolId,
+        driver: Driver,
         path: String,
         io: IoMode,
         capacity: Option<ByteSize>,
@@ -94,18 +99,22 @@ pub enum Order {
     ClosePool {
         pool: PoolId,
     },
+    /// A file volume is an empty tree that every caller may write to (its root directory has mode
+    /// 1777), so that a squashed root can use it; or what the snapshot holds.
     CreateVolume {
         volume: VolumeId,
         pool: PoolId,
         size: ByteSize,
         source: Source,
     },
+    /// Refused while a host is attached, or while it is exported.
     DeleteVolume {
         volume: VolumeId,
         pool: PoolId,
     },
-    /// Make the volume at least this large; attached initiators are told.
-    GrowVolume {
+    /// Give the volume this size. A block volume only ever grows, and attached initiators are
+    /// told. A file volume may shrink too, but not below what its tree holds: refused.
+    ResizeVolume {
         volume: VolumeId,
         pool: PoolId,
         size: ByteSize,
@@ -121,7 +130,8 @@ pub enum Order {
         pool: PoolId,
         snapshot: SnapshotId,
     },
-    /// Make the volume's content the snapshot's. Refused while a host is attached.
+    /// Make the volume's content the snapshot's; later snapshots stay. Refused while a host is
+    /// attached, or while it is exported.
     RevertVolume {
         volume: VolumeId,
         pool: PoolId,
@@ -163,6 +173,18 @@ pub enum Order {
     ClearReservations {
         volume: VolumeId,
     },
+    /// Serve a file volume. One that is served already is served on these terms from the next
+    /// call of each client on: path, rules and portals may have changed.
+    Export {
+        terms: Terms,
+    },
+    /// Serve it no more. Refused while clients are connected; with `evict` their opens and locks
+    /// are dropped, and it is answered only when nothing of theirs can land any more. Not served:
+    /// success.
+    Unexport {
+        volume: VolumeId,
+        evict: bool,
+    },
 }
 
 /// What came of an order.
@@ -175,7 +197,9 @@ pub enum Report {
     Attached { target: String, portals: Vec<String>, lun: u16 },
     /// Fenced or detached: how many sessions were closed and registrations removed.
     CutOff { sessions: u32, registrations: u32 },
-    /// Created or grown: the size that it has now.
+    /// Exported: the `address:port` of every portal that serves it.
+    Exported { portals: Vec<String> },
+    /// Created or resized: the size that it has now.
     Sized { size: ByteSize },
 }
 
@@ -209,6 +233,13 @@ pub struct PoolUsage {
     pub used: ByteSize,
     /// Sum of the sizes promised to volumes.
     pub provisioned: ByteSize,
+}
+
+/// What a snapshot holds for itself: the bytes that its end would free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SnapshotUsage {
+    pub snapshot: SnapshotId,
+    pub held: ByteSize,
 }
 
 /// A registration as `volume reservations` shows it.

@@ -13,13 +13,38 @@ use serde::{Deserialize, Serialize};
 use crate::id::{NodeId, PoolId};
 use crate::order::IoMode;
 use crate::size::ByteSize;
+use crate::volume::VolumeKind;
 
 /// Who keeps the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Driver {
-    /// Layers in a directory of the node.
+    /// Block volumes: layers in a directory of the node.
     Local,
+    /// File volumes: a directory each, on any file system; snapshots by reflink or by copying.
+    Dir,
+    /// File volumes: a subvolume each, on btrfs.
+    Btrfs,
+}
+
+impl Driver {
+    /// The word of the API.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Dir => "dir",
+            Self::Btrfs => "btrfs",
+        }
+    }
+    /// The volumes that such a pool holds.
+    #[must_use]
+    pub const fn kind(self) -> VolumeKind {
+        match self {
+            Self::Local => VolumeKind::Block,
+            Self::Dir | Self::Btrfs => VolumeKind::File,
+        }
+    }
 }
 
 /// Where a pool is in its life.

@@ -20,6 +20,9 @@ pub const METADATA_VALUE_CHARS_MAX: usize = 4096;
 /// Most characters of a class.
 pub const CLASS_CHARS_MAX: usize = 32;
 
+/// Fewest and most characters of a file volume's name.
+pub const FILE_VOLUME_NAME_CHARS: std::ops::RangeInclusive<usize> = 2..=256;
+
 /// Why a text is not taken.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TextError {
@@ -41,6 +44,12 @@ pub enum TextError {
     /// A class is a plain word.
     #[error("'{0}' is not a class: use lower-case letters, digits and hyphens")]
     NotAClass(String),
+    /// A file volume's name stands in paths.
+    #[error(
+        "'{0}' is not a name of a file volume: use 2 to 256 letters, digits, '_', '.' and '-', \
+         with a letter or digit in front"
+    )]
+    NotAFileVolumeName(String),
     /// Too many metadata entries.
     #[error("it has {entries} entries, and at most {max} are allowed")]
     TooMany { entries: usize, max: usize },
@@ -66,6 +75,27 @@ pub fn name(text: &str) -> Result<String, TextError> {
     bounded(trimmed, NAME_CHARS_MAX, |_| false)?;
     if matches!(trimmed, "." | "..") {
         return Err(TextError::PathStep(trimmed.to_owned()));
+    }
+    if Uuid::parse_str(trimmed).is_ok() {
+        return Err(TextError::LooksLikeId(trimmed.to_owned()));
+    }
+    Ok(trimmed.to_owned())
+}
+
+/// A file volume's name, which stands in the paths that clients mount:
+/// `[A-Za-z0-9][A-Za-z0-9_.-]+`, 2 to 256 characters, and not an id.
+///
+/// # Errors
+/// The rule that it breaks.
+pub fn file_volume_name(text: &str) -> Result<String, TextError> {
+    let trimmed = text.trim();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let first = trimmed.chars().next();
+    let good = FILE_VOLUME_NAME_CHARS.contains(&trimmed.len())
+        && first.is_some_and(|c| c.is_ascii_alphanumeric())
+        && trimmed.chars().all(plain);
+    if !good {
+        return Err(TextError::NotAFileVolumeName(trimmed.to_owned()));
     }
     if Uuid::parse_str(trimmed).is_ok() {
         return Err(TextError::LooksLikeId(trimmed.to_owned()));
@@ -134,6 +164,21 @@ mod tests {
         assert_eq!(name(&"ä".repeat(256)), Err(TextError::TooLong { chars: 256, max: 255 }));
         let id = "0195d3a1-7c1e-7000-8000-000000000001";
         assert_eq!(name(id), Err(TextError::LooksLikeId(id.to_owned())));
+    }
+
+    #[test]
+    fn names_of_file_volumes_can_stand_in_a_path() {
+        for good in ["wp-uploads", "a.b_c-d", "00", &"v".repeat(256)] {
+            assert_eq!(file_volume_name(good), Ok(good.to_owned()));
+        }
+        for bad in ["", "a", ".snapshots", "-a", "_a", "a/b", "a b", "ä1", &"v".repeat(257)] {
+            assert!(
+                matches!(file_volume_name(bad), Err(TextError::NotAFileVolumeName(_))),
+                "{bad}"
+            );
+        }
+        let id = "0195d3a17c1e70008000000000000001";
+        assert_eq!(file_volume_name(id), Err(TextError::LooksLikeId(id.to_owned())));
     }
 
     #[test]

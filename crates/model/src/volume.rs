@@ -56,6 +56,28 @@ pub fn size(asked: ByteSize) -> Result<ByteSize, VolumeSizeError> {
     Ok(ByteSize(asked.0.div_ceil(SIZE_STEP.0) * SIZE_STEP.0))
 }
 
+/// What a volume is to its users.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeKind {
+    /// A block device, reached over iSCSI.
+    #[default]
+    Block,
+    /// A file tree, reached over NFS.
+    File,
+}
+
+impl VolumeKind {
+    /// The word of the API.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::File => "file",
+        }
+    }
+}
+
 /// Where a volume is in its life.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]

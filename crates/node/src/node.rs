@@ -10,10 +10,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use env::{BlockIo, Clock, Files, IoEngine, Random};
+use model::export::{ConnectedClient, FileUsage};
 use model::id::{AttachmentId, PoolId, VolumeId};
 use model::order::{
     Found, ImageFormat, Notice, Order, OrderError, PoolUsage, RegistrantView, Report,
-    ReservationView,
+    ReservationView, SnapshotUsage,
 };
 use model::size::ByteSize;
 use store::Pool;
@@ -28,7 +29,7 @@ use crate::journal::Journal;
 use crate::metrics::{self, Sample};
 use crate::nexus::Signal;
 use crate::notice::Notices;
-use crate::orders::Orders;
+use crate::orders::{Orders, no_file_volumes};
 use crate::portal;
 use crate::unit::LogicalUnit;
 use crate::wire::Wire;
@@ -251,6 +252,36 @@ impl Node {
         format: ImageFormat,
     ) -> Result<ByteSize, OrderError> {
         self.orders.image_size(path, format).await
+    }
+
+    /// How full a file volume is.
+    ///
+    /// # Errors
+    /// When the volume is not here, or its file system cannot be asked.
+    pub async fn file_usage(&self, _volume: VolumeId) -> Result<FileUsage, OrderError> {
+        Err(no_file_volumes())
+    }
+
+    /// Who has a file volume mounted.
+    ///
+    /// # Errors
+    /// When the volume is not here.
+    pub async fn file_clients(
+        &self,
+        _volume: VolumeId,
+    ) -> Result<Vec<ConnectedClient>, OrderError> {
+        Err(no_file_volumes())
+    }
+
+    /// What each snapshot of a file volume holds for itself.
+    ///
+    /// # Errors
+    /// When the volume is not here, or its file system cannot be asked.
+    pub async fn snapshot_usage(
+        &self,
+        _volume: VolumeId,
+    ) -> Result<Vec<SnapshotUsage>, OrderError> {
+        Err(no_file_volumes())
     }
 
     /// What the node sees by itself, from now on.

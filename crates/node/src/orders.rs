@@ -18,6 +18,7 @@ use env::BlockIo;
 use model::id::{AttachmentId, PoolId, SnapshotId, VolumeId};
 use model::order::{Found, ImageFormat, Order, OrderError, Report, Source};
 use model::size::ByteSize;
+use model::volume::VolumeKind;
 use scsi::unit_attention::UnitAttention;
 use store::{Pool, StoreError, Volume};
 use tokio::sync::RwLock;
@@ -175,7 +176,10 @@ impl State {
     async fn carry_out(&self, worker: &Rc<Worker>, order: Order) -> Result<Report, OrderError> {
         let io = &*worker.io;
         match order {
-            Order::OpenPool { pool, path, io: mode, capacity } => {
+            Order::OpenPool { driver, .. } if driver.kind() == VolumeKind::File => {
+                Err(no_file_volumes())
+            }
+            Order::OpenPool { pool, driver: _, path, io: mode, capacity } => {
                 let record = PoolRecord { pool, path, io: mode, capacity };
                 self.open_pool(io, record.clone()).await?;
                 self.shared.journal.save_pool(io, &record).await.map_err(failed)?;
@@ -186,7 +190,7 @@ impl State {
                 self.create_volume(io, pool, volume, size, &source).await
             }
             Order::DeleteVolume { volume, pool } => self.delete_volume(io, pool, volume).await,
-            Order::GrowVolume { volume, pool, size } => self.grow(io, pool, volume, size).await,
+            Order::ResizeVolume { volume, pool, size } => self.grow(io, pool, volume, size).await,
             Order::CreateSnapshot { volume, pool, snapshot } => {
                 let _turn = self.turn(volume).await;
                 let store = self.pool(pool)?;
@@ -211,6 +215,7 @@ impl State {
             }
             Order::Fence { volume, attachment } => self.cut_off(io, volume, attachment, None).await,
             Order::ClearReservations { volume } => self.clear(io, volume).await,
+            Order::Export { .. } | Order::Unexport { .. } => Err(no_file_volumes()),
         }
     }
 
@@ -459,6 +464,11 @@ impl Work {
         self.done.store(done, Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
     }
+}
+
+/// What a node says that holds block volumes alone.
+pub(crate) fn no_file_volumes() -> OrderError {
+    OrderError::Refused { why: "this node does not serve file volumes".to_owned() }
 }
 
 fn failed(error: std::io::Error) -> OrderError {

@@ -4,8 +4,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use control::NodeLink;
+use model::export::{ConnectedClient, FileUsage};
 use model::id::VolumeId;
-use model::order::{Found, ImageFormat, Order, OrderError, PoolUsage, Report, ReservationView};
+use model::order::{
+    Found, ImageFormat, Order, OrderError, PoolUsage, Report, ReservationView, SnapshotUsage,
+};
 use model::size::ByteSize;
 use node::Node;
 
@@ -53,6 +56,18 @@ impl NodeLink for Link {
 
     async fn image_size(&self, path: String, format: ImageFormat) -> Result<ByteSize, OrderError> {
         self.node()?.image_size(path, format).await
+    }
+
+    async fn file_usage(&self, volume: VolumeId) -> Result<FileUsage, OrderError> {
+        self.node()?.file_usage(volume).await
+    }
+
+    async fn file_clients(&self, volume: VolumeId) -> Result<Vec<ConnectedClient>, OrderError> {
+        self.node()?.file_clients(volume).await
+    }
+
+    async fn snapshot_usage(&self, volume: VolumeId) -> Result<Vec<SnapshotUsage>, OrderError> {
+        self.node()?.snapshot_usage(volume).await
     }
 
     async fn reservations(&self, volume: VolumeId) -> Result<ReservationView, OrderError> {

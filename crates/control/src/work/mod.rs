@@ -56,7 +56,7 @@ impl Inner {
             Step::ClosePool(id) => self.close_pool(id).await,
             Step::CreateVolume(id) => self.create_volume(id, claim).await,
             Step::DeleteVolume(id) => self.delete_volume(id, claim).await,
-            Step::GrowVolume(id) => self.grow_volume(id, claim).await,
+            Step::ResizeVolume(id) => self.resize_volume(id, claim).await,
             Step::RevertVolume(id) => self.revert_volume(id, claim).await,
             Step::ExportVolume(id) => self.export_volume(id, claim).await,
             Step::CreateSnapshot(id) => self.create_snapshot(id, claim).await,

@@ -17,8 +17,9 @@ impl Inner {
         if pool.state == PoolState::Closing {
             return Ok(Outcome::Nothing);
         }
+        let (driver, path) = (pool.driver, pool.path);
         let order =
-            Order::OpenPool { pool: id, path: pool.path, io: pool.io, capacity: pool.capacity };
+            Order::OpenPool { pool: id, driver, path, io: pool.io, capacity: pool.capacity };
         let answer = self.node.order(order).await;
         let usage = match &answer {
             Ok(_) => self.node.pool_usage().await.unwrap_or_default(),

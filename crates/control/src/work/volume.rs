@@ -115,12 +115,12 @@ impl Inner {
         Ok(Outcome::Done(None))
     }
 
-    pub(super) async fn grow_volume(&self, id: VolumeId, claim: &Claim) -> Result<Outcome> {
+    pub(super) async fn resize_volume(&self, id: VolumeId, claim: &Claim) -> Result<Outcome> {
         let Some(volume) = self.read_one::<Volume>(id.0).await? else {
             return Ok(Outcome::Nothing);
         };
         let VolumeStatus::Extending { to } = volume.status else { return Ok(Outcome::Nothing) };
-        let order = Order::GrowVolume { volume: id, pool: volume.pool, size: to };
+        let order = Order::ResizeVolume { volume: id, pool: volume.pool, size: to };
         let end = End { from: volume.status, to: None, action: "volume.grown", operation: None };
         match self.node.order(order).await {
             Err(error) if !is_final(&error, claim) => self.volume_retry(id, error).await,

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use control::NodeLink;
+use model::export::{ConnectedClient, FileUsage};
 use model::id::{AttachmentId, PoolId, SnapshotId, VolumeId};
 use model::order::{
-    Access, Found, ImageFormat, Mode, Order, OrderError, PoolUsage, Report, ReservationView, Source,
+    Access, Found, ImageFormat, Mode, Order, OrderError, PoolUsage, Report, ReservationView,
+    SnapshotUsage, Source,
 };
 use model::size::ByteSize;
 
@@ -48,7 +50,7 @@ fn name(order: &Order) -> &'static str {
         Order::ClosePool { .. } => "ClosePool",
         Order::CreateVolume { .. } => "CreateVolume",
         Order::DeleteVolume { .. } => "DeleteVolume",
-        Order::GrowVolume { .. } => "GrowVolume",
+        Order::ResizeVolume { .. } => "ResizeVolume",
         Order::CreateSnapshot { .. } => "CreateSnapshot",
         Order::DeleteSnapshot { .. } => "DeleteSnapshot",
         Order::RevertVolume { .. } => "RevertVolume",
@@ -58,6 +60,8 @@ fn name(order: &Order) -> &'static str {
         Order::Detach { .. } => "Detach",
         Order::Fence { .. } => "Fence",
         Order::ClearReservations { .. } => "ClearReservations",
+        Order::Export { .. } => "Export",
+        Order::Unexport { .. } => "Unexport",
     }
 }
 
@@ -182,7 +186,7 @@ impl State {
                 self.gone.insert(volume.0);
                 Ok(Report::Done)
             }
-            Order::GrowVolume { volume, size, .. } => {
+            Order::ResizeVolume { volume, size, .. } => {
                 let missing = || OrderError::Missing { what: format!("volume {volume}") };
                 let known = self.volumes.get_mut(volume).ok_or_else(missing)?;
                 known.1 = known.1.max(*size);
@@ -213,7 +217,8 @@ impl State {
                 Ok(Report::CutOff { sessions, registrations: 0 })
             }
             Order::ImportImage { .. } | Order::ExportImage { .. } => Ok(Report::Done),
-            Order::ClearReservations { .. } => Ok(Report::Done),
+            Order::ClearReservations { .. } | Order::Unexport { .. } => Ok(Report::Done),
+            Order::Export { .. } => Ok(Report::Exported { portals: vec!["127.0.0.1:2049".into()] }),
         }
     }
 
@@ -305,6 +310,18 @@ impl NodeLink for FakeNode {
             true => Err(OrderError::BadImage { why: "no such file".to_owned() }),
             false => Ok(ByteSize(5 << 20)),
         }
+    }
+
+    async fn file_usage(&self, volume: VolumeId) -> Result<FileUsage, OrderError> {
+        Err(OrderError::Missing { what: format!("file volume {volume}") })
+    }
+
+    async fn file_clients(&self, _volume: VolumeId) -> Result<Vec<ConnectedClient>, OrderError> {
+        Ok(Vec::new())
+    }
+
+    async fn snapshot_usage(&self, _volume: VolumeId) -> Result<Vec<SnapshotUsage>, OrderError> {
+        Ok(Vec::new())
     }
 
     async fn reservations(&self, _volume: VolumeId) -> Result<ReservationView, OrderError> {

@@ -98,7 +98,7 @@ async fn growth_is_told_once_to_every_nexus() {
     let clients = [world.host(1).await, world.host(2).await, world.login(1, 2).await];
     let size = ByteSize(2 * SIZE);
     for _ in 0..2 {
-        let order = Order::GrowVolume { volume: world.volume, pool: world.pool, size };
+        let order = Order::ResizeVolume { volume: world.volume, pool: world.pool, size };
         world.order(order).await.unwrap();
     }
     for client in &clients {

@@ -8,6 +8,7 @@ use env::{Clock, Files, IoEngine, OsRandom, RealClock, RealFiles};
 use host::{HostError, Initiator, Options};
 use model::id::{AttachmentId, HostId, PoolId, VolumeId};
 use model::order::{Access, IoMode, Mode, Order, OrderError, Report, Source};
+use model::pool::Driver;
 use model::size::ByteSize;
 use node::{Node, Settings, World as NodeWorld};
 use tempfile::TempDir;
@@ -84,7 +85,13 @@ impl World {
         let (pool, volume) = (PoolId(uuid(1, 1)), VolumeId(uuid(2, 1)));
         let world = Self { dir, backend, node, pool, volume };
         let path = world.pool_dir().display().to_string();
-        let open = Order::OpenPool { pool, path, io: IoMode::Cached, capacity: None };
+        let open = Order::OpenPool {
+            pool,
+            driver: Driver::Local,
+            path,
+            io: IoMode::Cached,
+            capacity: None,
+        };
         world.order(open).await.unwrap();
         world.create(volume).await;
         world

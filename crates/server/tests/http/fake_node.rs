@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use control::NodeLink;
+use model::export::{ConnectedClient, FileUsage};
 use model::id::{AttachmentId, PoolId, VolumeId};
 use model::order::{
     Access, Found, ImageFormat, Order, OrderError, PoolUsage, RegistrantView, Report,
-    ReservationChange, ReservationView,
+    ReservationChange, ReservationView, SnapshotUsage,
 };
 use model::size::ByteSize;
 
@@ -87,7 +88,7 @@ impl NodeLink for FakeNode {
                 state.pools.remove(&pool);
                 Report::Done
             }
-            Order::CreateVolume { size, .. } | Order::GrowVolume { size, .. } => {
+            Order::CreateVolume { size, .. } | Order::ResizeVolume { size, .. } => {
                 Report::Sized { size }
             }
             Order::Attach { access } => {
@@ -126,6 +127,18 @@ impl NodeLink for FakeNode {
     async fn image_size(&self, _: String, _: ImageFormat) -> Result<ByteSize, OrderError> {
         self.reach()?;
         Ok(ByteSize(5 << 20))
+    }
+
+    async fn file_usage(&self, volume: VolumeId) -> Result<FileUsage, OrderError> {
+        Err(OrderError::Missing { what: format!("file volume {volume}") })
+    }
+
+    async fn file_clients(&self, _volume: VolumeId) -> Result<Vec<ConnectedClient>, OrderError> {
+        Ok(Vec::new())
+    }
+
+    async fn snapshot_usage(&self, _volume: VolumeId) -> Result<Vec<SnapshotUsage>, OrderError> {
+        Ok(Vec::new())
     }
 
     async fn reservations(&self, volume: VolumeId) -> Result<ReservationView, OrderError> {

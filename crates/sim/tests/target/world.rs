@@ -11,6 +11,7 @@ use bytes::Bytes;
 use iscsi::initiator::{Command, Data, Options, Outcome};
 use model::id::{AttachmentId, HostId, PoolId, VolumeId};
 use model::order::{Access, IoMode, Mode, Order, Source};
+use model::pool::Driver;
 use model::size::ByteSize;
 use node::Node;
 use scsi::nexus::{InitiatorPort, ItNexus};
@@ -89,7 +90,13 @@ impl World {
         let oracle = RefCell::new(Oracle::new(BLOCKS));
         let world = Rc::new(Self { station, oracle, changes: RefCell::default() });
         let path = Station::pool_dir().display().to_string();
-        let order = Order::OpenPool { pool: POOL, path, io: IoMode::Cached, capacity: None };
+        let order = Order::OpenPool {
+            pool: POOL,
+            driver: Driver::Local,
+            path,
+            io: IoMode::Cached,
+            capacity: None,
+        };
         node.order(order).await.unwrap();
         let size = ByteSize((BLOCKS * BLOCK) as u64);
         let source = Source::Blank;

@@ -132,6 +132,7 @@ mod tests {
             pool: POOL,
             size: ByteSize::gib(1),
             origin,
+            export: None,
             status,
             fault: None,
             created_ms: 0,

@@ -160,6 +160,7 @@ impl Control {
             pool: pool.id,
             size,
             origin: Origin::Blank,
+            export: None,
             status: VolumeStatus::Creating { import: None },
             fault: None,
             created_ms: inner.now_ms(),

@@ -88,103 +88,48 @@ pub enum Order {
     /// Open or create the pool in `path` (absolute). `capacity` limits what it may hold. The
     /// driver decides what the orders of its volumes and snapshots make: block volumes, or file
     /// trees. `io` is for block volumes.
-    OpenPool {
-        pool: PoolId,
-        driver: Driver,
-        path: String,
-        io: IoMode,
-        capacity: Option<ByteSize>,
-    },
+    OpenPool { pool: PoolId, driver: Driver, path: String, io: IoMode, capacity: Option<ByteSize> },
     /// Forget the pool; refused by the node while it holds volumes.
-    ClosePool {
-        pool: PoolId,
-    },
+    ClosePool { pool: PoolId },
     /// A file volume is an empty tree that every caller may write to (its root directory has mode
     /// 1777), so that a squashed root can use it; or what the snapshot holds.
-    CreateVolume {
-        volume: VolumeId,
-        pool: PoolId,
-        size: ByteSize,
-        source: Source,
-    },
+    CreateVolume { volume: VolumeId, pool: PoolId, size: ByteSize, source: Source },
     /// Refused while a host is attached, or while it is exported.
-    DeleteVolume {
-        volume: VolumeId,
-        pool: PoolId,
-    },
+    DeleteVolume { volume: VolumeId, pool: PoolId },
     /// Give the volume this size. A block volume only ever grows, and attached initiators are
     /// told. A file volume may shrink too, but not below what its tree holds: refused.
-    ResizeVolume {
-        volume: VolumeId,
-        pool: PoolId,
-        size: ByteSize,
-    },
-    CreateSnapshot {
-        volume: VolumeId,
-        pool: PoolId,
-        snapshot: SnapshotId,
-    },
+    ResizeVolume { volume: VolumeId, pool: PoolId, size: ByteSize },
+    /// One of a file volume can be browsed in its tree under `.snapshots/NAME`, where it has a
+    /// name; block volumes have no use for one.
+    CreateSnapshot { volume: VolumeId, pool: PoolId, snapshot: SnapshotId, name: Option<String> },
     /// Drops the name at once; its bytes are merged in the background.
-    DeleteSnapshot {
-        volume: VolumeId,
-        pool: PoolId,
-        snapshot: SnapshotId,
-    },
+    DeleteSnapshot { volume: VolumeId, pool: PoolId, snapshot: SnapshotId },
     /// Make the volume's content the snapshot's; later snapshots stay. Refused while a host is
     /// attached, or while it is exported.
-    RevertVolume {
-        volume: VolumeId,
-        pool: PoolId,
-        snapshot: SnapshotId,
-    },
+    RevertVolume { volume: VolumeId, pool: PoolId, snapshot: SnapshotId },
     /// Fill the (unattached) volume from an image file readable by the node. Long; see `Progress`.
-    ImportImage {
-        volume: VolumeId,
-        pool: PoolId,
-        path: String,
-        format: ImageFormat,
-    },
+    ImportImage { volume: VolumeId, pool: PoolId, path: String, format: ImageFormat },
     /// Write the volume's content to a new file on the node. Long.
-    ExportImage {
-        volume: VolumeId,
-        pool: PoolId,
-        path: String,
-        format: ImageFormat,
-    },
+    ExportImage { volume: VolumeId, pool: PoolId, path: String, format: ImageFormat },
     /// Let this host in. One that is in already is let in on these terms from now on: when this
     /// is answered, its sessions under the terms of before are over and nothing of theirs can
     /// land any more.
-    Attach {
-        access: Access,
-    },
+    Attach { access: Access },
     /// Let the host's running commands end, close its sessions on this target, remove its
     /// registrations, and let it in no more. Gone already: success.
-    Detach {
-        volume: VolumeId,
-        attachment: AttachmentId,
-    },
+    Detach { volume: VolumeId, attachment: AttachmentId },
     /// The same at once: drop what can be dropped, wait for what cannot, and answer only when
     /// nothing of the host can land any more.
-    Fence {
-        volume: VolumeId,
-        attachment: AttachmentId,
-    },
+    Fence { volume: VolumeId, attachment: AttachmentId },
     /// Operator's clear of all reservations and registrations of the volume.
-    ClearReservations {
-        volume: VolumeId,
-    },
+    ClearReservations { volume: VolumeId },
     /// Serve a file volume. One that is served already is served on these terms from the next
     /// call of each client on: path, rules and portals may have changed.
-    Export {
-        terms: Terms,
-    },
+    Export { terms: Terms },
     /// Serve it no more. Refused while clients are connected; with `evict` their opens and locks
     /// are dropped, and it is answered only when nothing of theirs can land any more. Not served:
     /// success.
-    Unexport {
-        volume: VolumeId,
-        evict: bool,
-    },
+    Unexport { volume: VolumeId, evict: bool },
 }
 
 /// What came of an order.

@@ -24,6 +24,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::attachment::AttachmentState;
+use crate::export::Export;
 use crate::id::{OperationId, PoolId, ProjectId, SnapshotId, VolumeId, VolumeTypeId};
 use crate::size::ByteSize;
 use crate::text::Metadata;
@@ -239,6 +240,9 @@ pub struct Volume {
     pub pool: PoolId,
     pub size: ByteSize,
     pub origin: Origin,
+    /// How a file volume is handed out; a block volume has none.
+    #[serde(default)]
+    pub export: Option<Export>,
     pub status: VolumeStatus,
     /// Why the last piece of work on it failed.
     pub fault: Option<String>,
@@ -247,6 +251,11 @@ pub struct Volume {
 }
 
 impl Volume {
+    /// Block device or file tree.
+    #[must_use]
+    pub const fn kind(&self) -> VolumeKind {
+        if self.export.is_some() { VolumeKind::File } else { VolumeKind::Block }
+    }
     /// The size that quotas count: what it has, or what it is growing to.
     #[must_use]
     pub fn promised(&self) -> ByteSize {

@@ -191,7 +191,7 @@ impl State {
             }
             Order::DeleteVolume { volume, pool } => self.delete_volume(io, pool, volume).await,
             Order::ResizeVolume { volume, pool, size } => self.grow(io, pool, volume, size).await,
-            Order::CreateSnapshot { volume, pool, snapshot } => {
+            Order::CreateSnapshot { volume, pool, snapshot, name: _ } => {
                 let _turn = self.turn(volume).await;
                 let store = self.pool(pool)?;
                 store.create_snapshot(io, volume, snapshot).await.map_err(order_error)?;

@@ -5,7 +5,7 @@ use model::id::SnapshotId;
 use model::operation::{Operation, OperationKind, OperationState};
 use model::order::{Order, OrderError};
 use model::snapshot::{Snapshot, SnapshotState};
-use model::volume::{Volume, VolumeStatus};
+use model::volume::{Volume, VolumeKind, VolumeStatus};
 
 use super::{Outcome, is_final};
 use crate::board::Claim;
@@ -20,8 +20,13 @@ impl Inner {
         let Some((snapshot, volume)) = self.snapshot_in(id, SnapshotState::Creating).await? else {
             return Ok(Outcome::Nothing);
         };
-        let order =
-            Order::CreateSnapshot { volume: snapshot.volume, pool: volume.pool, snapshot: id };
+        let browsed = volume.kind() == VolumeKind::File && snapshot.hidden_for.is_none();
+        let order = Order::CreateSnapshot {
+            volume: volume.id,
+            pool: volume.pool,
+            snapshot: id,
+            name: browsed.then_some(snapshot.name),
+        };
         let (state, fault) = match self.node.order(order).await {
             Ok(_) => (SnapshotState::Available, None),
             Err(error) if !is_final(&error, claim) => return self.snapshot_retry(id, error).await,

@@ -131,7 +131,7 @@ async fn a_merge_that_an_end_cut_short_goes_on_at_the_start() {
     let a = world.host(1).await;
     let (volume, pool) = (world.volume, world.pool);
     let snapshot = SnapshotId(world.volume.0);
-    world.order(Order::CreateSnapshot { volume, pool, snapshot }).await.unwrap();
+    world.order(Order::CreateSnapshot { volume, pool, snapshot, name: None }).await.unwrap();
     assert_eq!(a.write(0, vec![1; BLOCK]).await, GOOD);
     assert_eq!(a.run(&cdb16(0x91, 0, 0, 0), Data::None).await, GOOD);
     drop(a);

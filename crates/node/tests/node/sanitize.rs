@@ -199,7 +199,7 @@ async fn a_volume_with_snapshots_is_refused_and_the_operator_is_told_which() {
     fill(&a).await;
     let (volume, pool) = (world.volume, world.pool);
     let snapshot = SnapshotId(uuid::Uuid::from_u128(77));
-    world.order(Order::CreateSnapshot { volume, pool, snapshot }).await.unwrap();
+    world.order(Order::CreateSnapshot { volume, pool, snapshot, name: None }).await.unwrap();
     let mut notices = world.node.notices();
     assert_eq!(run(&a, BLOCK_ERASE).await, (2, 5, 0x2C, 0x00), "COMMAND SEQUENCE ERROR");
     holds(&a, 0x5A).await;
@@ -235,12 +235,12 @@ async fn no_snapshot_is_taken_while_it_runs() {
     assert_eq!(run(&a, OVERWRITE | IMMED).await, GOOD);
     let (volume, pool) = (world.volume, world.pool);
     let snapshot = SnapshotId(uuid::Uuid::from_u128(78));
-    let taken = world.order(Order::CreateSnapshot { volume, pool, snapshot }).await;
+    let taken = world.order(Order::CreateSnapshot { volume, pool, snapshot, name: None }).await;
     assert!(matches!(taken, Err(OrderError::Refused { .. })), "{taken:?}");
     world.backend.lift();
     wait_for_the_end(&a).await;
     holds(&a, 0xA5).await;
-    world.order(Order::CreateSnapshot { volume, pool, snapshot }).await.unwrap();
+    world.order(Order::CreateSnapshot { volume, pool, snapshot, name: None }).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -56,6 +56,12 @@ enum Task {
         #[arg(long, default_value_t = 1000, env = "CRASH_SEEDS")]
         seeds: u32,
     },
+    /// Takeovers of a volume among simulated hosts that pause, crash and are cut off
+    Takeovers {
+        /// How many histories
+        #[arg(long, default_value_t = 10_000)]
+        seeds: u32,
+    },
     /// Measure the daemon beside tgt and nbdkit; --help lists its options
     #[command(disable_help_flag = true)]
     Bench {
@@ -105,6 +111,7 @@ fn main() -> ExitCode {
         Task::Bench { arguments } => bench::run(&mut board, &root, "bench", &arguments),
         Task::Compare { arguments } => bench::run(&mut board, &root, "compare", &arguments),
         Task::Crash { seeds } => board.run("crash", || crash(&root, seeds)),
+        Task::Takeovers { seeds } => board.run("takeovers", || takeovers(&root, seeds)),
         Task::Soak { seconds, seed } => board.run("soak", || {
             let settings = [("COMMONHOLD_SOAK_SECONDS", seconds), ("COMMONHOLD_SOAK_SEED", seed)];
             campaign(&root, "soak", &settings)
@@ -126,6 +133,14 @@ fn crash(root: &Path, seeds: u32) -> Outcome {
     for name in ["COMMONHOLD_CRASH_SEEDS", "COMMONHOLD_TARGET_SEEDS"] {
         command.env(name, seeds.to_string());
     }
+    steps::execute(&mut command)
+}
+
+/// The simulated takeovers, optimised and from more seeds.
+fn takeovers(root: &Path, seeds: u32) -> Outcome {
+    let mut command = steps::cargo(root, &["test", "--release", "-p", "sim"]);
+    command.args(["--test", "takeover", "--", "--nocapture"]);
+    command.env("COMMONHOLD_TAKEOVER_SEEDS", seeds.to_string());
     steps::execute(&mut command)
 }
 

@@ -105,6 +105,10 @@ pub async fn submit(job: &mut Job, io: Rc<dyn BlockIo>) -> Option<Outcome> {
         Command::Sanitize { .. } => {
             return sanitize::run(job, io, inflight).await.map(Outcome::from);
         }
+        Command::LogRegistrants { allocation_bytes } => {
+            let data = job.unit.registrants_page();
+            return Some(Response::good_cut(data, u32::from(*allocation_bytes)).into());
+        }
         Command::ExitSanitizeFailure => {
             let left = job.unit.exit_sanitize_failure(io).await;
             return Some(left.map_or_else(Response::check, |()| Response::good()).into());
@@ -175,9 +179,8 @@ async fn medium(job: &Job, io: &dyn BlockIo) -> Result<Outcome, MediumError> {
             }
         }
         Command::SynchronizeCache { .. } => volume.flush(io).await?,
-        Command::Prefetch { .. } => {
-            // There is no cache of ours to fill: GOOD says that not all of it is in one.
-        }
+        // There is no cache of ours to fill: GOOD says that not all of it is in one.
+        Command::Prefetch { .. } => {}
         Command::GetLbaStatus { lba, allocation_bytes } => {
             return Ok(job.lba_status(*lba, *allocation_bytes));
         }
@@ -198,8 +201,9 @@ async fn medium(job: &Job, io: &dyn BlockIo) -> Result<Outcome, MediumError> {
         | Command::Release
         | Command::Sanitize { .. }
         | Command::ExitSanitizeFailure
+        | Command::LogRegistrants { .. }
         | Command::ExtendedCopy { .. } => {
-            // These took the slow road in `submit`.
+            // These took another road in `submit`.
         }
     }
     Ok(Response::good().into())

@@ -316,6 +316,14 @@ impl LogicalUnit {
     }
 
     /// Remember a change and tell the control plane.
+    /// The log page that tells how old each registrant's last command is.
+    pub(crate) fn registrants_page(&self) -> Vec<u8> {
+        let now_ms = self.now_ms();
+        scsi::registrants::page(&self.reservations(), |one| {
+            self.state_of(&one.nexus).and_then(|state| state.last_command_age_ms(now_ms))
+        })
+    }
+
     pub(crate) fn record(&self, action: &str, by: String, what: String) {
         let change =
             ReservationChange { at_ms: self.clock.wall_ms(), action: action.to_owned(), by, what };

@@ -43,6 +43,8 @@ pub enum Command {
     Prefetch { extent: Extent, immediate: bool },
     /// GET LBA STATUS from `lba`; answer with [`crate::logical_unit::lba_status_data`].
     GetLbaStatus { lba: u64, allocation_bytes: u32 },
+    /// LOG SENSE of the registrants page; answer with [`crate::registrants::page`].
+    LogRegistrants { allocation_bytes: u16 },
     /// EXTENDED COPY (LID1). Data-out: the parameter list, for [`crate::copy::CopyList::parse`].
     ExtendedCopy { list_bytes: u32 },
     /// RECEIVE COPY RESULTS about one copy of this nexus; answer with [`crate::copy::report`].

@@ -17,6 +17,7 @@ mod inquiry;
 pub mod logical_unit;
 mod mode;
 pub mod nexus;
+pub mod registrants;
 mod report;
 pub mod reservations;
 pub mod sanitize;

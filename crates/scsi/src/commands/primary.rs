@@ -5,7 +5,7 @@ use crate::cdb::Cdb;
 use crate::command::{Command, Extent, Transfer};
 use crate::conflict::{Conflict, ConflictClass};
 use crate::sense::{Response, Sense, SenseKey};
-use crate::{inquiry, mode, report};
+use crate::{inquiry, mode, registrants, report};
 
 /// Judged by the reservation machine, by service action.
 const RESERVATION: Conflict =
@@ -164,19 +164,35 @@ fn maintenance(cdb: &Cdb, view: &View<'_>) -> Result<Decoded, Sense> {
     answer.map(Decoded::Answer)
 }
 
-/// There are no log parameters: page 00h, the list of pages, is the only one.
+/// The pages that LOG SENSE knows, in ascending order as page 00h lists them.
+const LOG_PAGES: [u8; 2] = [0x00, registrants::PAGE];
+
+/// Page 00h, the list of pages, and the registrants page.
 fn log_sense(cdb: &Cdb, _: &View<'_>) -> Result<Decoded, Sense> {
     let (page, subpage, allocation_bytes) = (cdb.byte(2) & 0x3F, cdb.byte(3), cdb.be16(7));
-    if page != 0x00 {
+    if !LOG_PAGES.contains(&page) {
         return Err(Sense::illegal_bit_in_cdb(2, 5));
     }
     if cdb.be16(5) != 0 {
         return Err(Sense::illegal_field_in_cdb(5));
     }
-    let data = match subpage {
-        0x00 => vec![0x00, 0x00, 0, 1, 0x00],
+    let data = match (page, subpage) {
+        (registrants::PAGE, 0x00) => {
+            let command = Command::LogRegistrants { allocation_bytes };
+            let transfer =
+                Transfer { data_out_bytes: 0, data_in_bytes: u32::from(allocation_bytes) };
+            let reach = Extent { lba: 0, blocks: 0 };
+            return Ok(Decoded::Run { command, transfer, reach });
+        }
+        (0x00, 0x00) => {
+            let [first, second] = LOG_PAGES;
+            vec![0x00, 0x00, 0, 2, first, second]
+        }
         // With subpages: SPF set, and pairs of page and subpage.
-        0xFF => vec![0x40, 0xFF, 0, 4, 0x00, 0x00, 0x00, 0xFF],
+        (0x00, 0xFF) => {
+            let [first, second] = LOG_PAGES;
+            vec![0x40, 0xFF, 0, 6, first, 0x00, first, 0xFF, second, 0x00]
+        }
         _ => return Err(Sense::illegal_field_in_cdb(3)),
     };
     Ok(Decoded::Answer(Response::good_cut(data, u32::from(allocation_bytes))))

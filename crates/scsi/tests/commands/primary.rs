@@ -134,8 +134,13 @@ fn the_unit_is_ready_and_tests_itself() {
 fn the_log_has_the_list_of_its_pages() {
     let mut bench = Bench::new();
     let log = |page: u8, subpage: u8| [0x4D, 0, 0x40 | page, subpage, 0, 0, 0, 0, 255, 0];
-    assert_eq!(bench.data(&log(0x00, 0x00))[..], [0, 0, 0, 1, 0]);
-    assert_eq!(bench.data(&log(0x00, 0xFF))[..], [0x40, 0xFF, 0, 4, 0, 0, 0, 0xFF]);
+    assert_eq!(bench.data(&log(0x00, 0x00))[..], [0, 0, 0, 2, 0, 0x30]);
+    let subpages = [0x40, 0xFF, 0, 6, 0, 0, 0, 0xFF, 0x30, 0];
+    assert_eq!(bench.data(&log(0x00, 0xFF))[..], subpages);
+    let (command, transfer) = bench.run(&log(0x30, 0x00));
+    assert_eq!(command, Command::LogRegistrants { allocation_bytes: 255 });
+    assert_eq!(transfer, Transfer { data_out_bytes: 0, data_in_bytes: 255 });
+    assert_eq!(bench.sense(&log(0x30, 0x01)), Sense::illegal_field_in_cdb(3));
     assert_eq!(bench.sense(&log(0x02, 0x00)), Sense::illegal_bit_in_cdb(2, 5));
     assert_eq!(bench.sense(&log(0x00, 0x01)), Sense::illegal_field_in_cdb(3));
 }

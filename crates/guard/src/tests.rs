@@ -1,0 +1,281 @@
+//! The machine step by step, and the records and codecs.
+
+use super::*;
+use scsi::nexus::{InitiatorPort, ItNexus, RelativePort};
+use scsi::reservations::{self, ReservationType, Reservations};
+
+const TYPE: ReservationType = ReservationType::WriteExclusiveRegistrantsOnly;
+
+fn settings() -> Settings {
+    Settings {
+        task: Task::Hold,
+        liveness: Liveness::Ages,
+        beat_ms: 100,
+        freeze_ms: 350,
+        takeover_ms: 500,
+        delay_ms: 0,
+        stop_ms: 2000,
+        give_up_ms: 30_000,
+        wait_ms: None,
+        admits: false,
+    }
+}
+
+fn begin(settings: Settings) -> (Machine, Key) {
+    let (standing, key) = Standing::default().begin(7, 99);
+    (Machine::new(settings, standing, key, 0), key)
+}
+
+fn other(epoch: u16) -> u64 {
+    Key::new(8, epoch, 5).number()
+}
+
+fn seen(holder: u64, age_ms: u64) -> Input {
+    let seen =
+        Seen { generation: 4, holder: Some(holder), keys: vec![holder], age_ms: Some(age_ms) };
+    Input::Answer(Answer::Seen(seen))
+}
+
+const GOOD: Input = Input::Answer(Answer::Good);
+
+/// Takes the volume from an owner that is silent; gives when it was shown as the owner.
+fn take(machine: &mut Machine, key: Key) -> Vec<Action> {
+    let victim = other(1);
+    assert_eq!(machine.on(0, Input::Tick), [Action::Ask(Request::Look)]);
+    assert_eq!(machine.on(5, seen(victim, 499)), [], "it may be alive");
+    assert_eq!(machine.on(50, Input::Tick), [Action::Ask(Request::Look)]);
+    let claim = machine.on(55, seen(victim, 549));
+    assert_eq!(claim, [Action::Ask(Request::Claim(key))]);
+    let preempt = Request::Preempt { own: key.claiming(), victim };
+    assert_eq!(machine.on(57, GOOD), [Action::Ask(preempt)]);
+    assert_eq!(machine.on(60, GOOD), [Action::Ask(Request::Look)]);
+    assert_eq!(
+        machine.on(62, seen(key.claiming().number(), 0)),
+        [Action::Ask(Request::Prove(key))]
+    );
+    assert_eq!(machine.on(65, GOOD), [Action::Ask(Request::Look)]);
+    machine.on(70, seen(key.number(), 0))
+}
+
+#[test]
+fn a_silent_owner_is_replaced_and_the_command_starts_after_the_proof() {
+    let (mut machine, key) = begin(settings());
+    let actions = take(&mut machine, key);
+    let [Action::Remember(standing), Action::Start] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!((standing.state, &standing.keys[..]), (State::Running, &[key][..]));
+    assert!(machine.runs());
+}
+
+#[test]
+fn an_owner_that_lives_is_left_alone_and_one_that_left_is_not_waited_for() {
+    let (mut machine, key) = begin(settings());
+    for at in 0..20 {
+        assert_eq!(machine.on(at * 50, Input::Tick), [Action::Ask(Request::Look)]);
+        assert_eq!(machine.on(at * 50 + 5, seen(other(1), 100)), []);
+    }
+    machine.on(1000, Input::Tick);
+    let vacant = Key::of(other(1)).unwrap().vacated().number();
+    assert_eq!(machine.on(1005, seen(vacant, 3)), [Action::Ask(Request::Claim(key))]);
+}
+
+#[test]
+fn a_preempt_without_an_answer_is_no_proof_that_nothing_can_land() {
+    let (mut machine, key) = begin(settings());
+    machine.on(0, Input::Tick);
+    machine.on(5, seen(other(1), 600));
+    machine.on(10, GOOD);
+    assert_eq!(machine.on(900, Input::Answer(Answer::Failed)), []);
+    assert_eq!(machine.on(950, Input::Tick), [Action::Ask(Request::Look)]);
+    let claiming = key.claiming().number();
+    let shown = machine.on(955, seen(claiming, 0));
+    assert_eq!(shown, [Action::Ask(Request::Reset)], "it holds, but what it aborted may land");
+    assert_eq!(machine.on(990, GOOD), [Action::Ask(Request::Look)]);
+    assert_eq!(machine.on(992, seen(claiming, 0)), [Action::Ask(Request::Prove(key))]);
+    assert_eq!(machine.on(993, GOOD), [Action::Ask(Request::Look)]);
+    assert!(matches!(machine.on(995, seen(key.number(), 0))[..], [_, Action::Start]));
+}
+
+/// The simulation found it: the first challenger's preempt waits for the owner's slow writes, and
+/// a second one that takes the first for dead would have been done at once.
+#[test]
+fn who_preempts_a_challenger_proves_what_the_challenger_had_still_to_prove() {
+    let (mut machine, key) = begin(settings());
+    machine.on(0, Input::Tick);
+    let victim = Key::of(other(1)).unwrap().claiming().number();
+    machine.on(5, seen(victim, 600));
+    let preempt = Request::Preempt { own: key.claiming(), victim };
+    assert_eq!(machine.on(10, GOOD), [Action::Ask(preempt)]);
+    assert_eq!(machine.on(15, GOOD), [Action::Ask(Request::Look)]);
+    let shown = machine.on(20, seen(key.claiming().number(), 0));
+    assert_eq!(shown, [Action::Ask(Request::Reset)]);
+}
+
+#[test]
+fn of_two_challengers_the_second_finds_the_key_gone_and_waits() {
+    let (mut machine, key) = begin(settings());
+    machine.on(0, Input::Tick);
+    machine.on(5, seen(other(1), 600));
+    machine.on(10, GOOD);
+    let look = machine.on(15, Input::Answer(Answer::Conflict));
+    assert_eq!(look, [Action::Ask(Request::Look)]);
+    assert_eq!(machine.on(20, seen(other(2), 1)), [], "another one won");
+    assert!(!machine.runs() && machine.key() == key);
+}
+
+#[test]
+fn an_owner_that_was_paused_freezes_first_and_stops_when_it_sees_another() {
+    let (mut machine, key) = begin(settings());
+    take(&mut machine, key);
+    assert_eq!(machine.on(170, Input::Tick), [Action::Ask(Request::Look)]);
+    // The answer had arrived before the pause and says that all is well.
+    assert_eq!(
+        machine.on(9000, seen(key.number(), 0)),
+        [Action::Freeze, Action::Ask(Request::Look)]
+    );
+    let actions = machine.on(9010, seen(other(2), 3));
+    let [Action::Terminate, Action::Remember(standing)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(standing.state, State::Fenced);
+    assert_eq!(machine.on(11_010, Input::Tick).first(), Some(&Action::Kill));
+    assert_eq!(machine.on(11_020, Input::Ended { code: 137 }), [Action::Over(End::Lost)]);
+}
+
+#[test]
+fn an_owner_out_of_reach_freezes_before_another_may_take_over_and_goes_on_when_it_is_back() {
+    let (mut machine, key) = begin(settings());
+    take(&mut machine, key);
+    machine.on(170, Input::Tick);
+    assert_eq!(machine.wake_ms(), 65 + 351);
+    assert_eq!(machine.on(416, Input::Tick), [Action::Freeze]);
+    assert_eq!(machine.on(1170, Input::Answer(Answer::Failed)), []);
+    assert_eq!(machine.on(1220, Input::Tick), [Action::Ask(Request::Look)]);
+    assert_eq!(machine.on(1230, seen(key.number(), 0)), [Action::Thaw]);
+}
+
+#[test]
+fn a_good_end_leaves_the_reservation_and_says_that_it_is_free() {
+    let (mut machine, key) = begin(settings());
+    take(&mut machine, key);
+    assert_eq!(machine.on(100, Input::Stop), [Action::Terminate]);
+    let actions = machine.on(150, Input::Ended { code: 3 });
+    let [Action::Remember(standing), Action::Ask(request)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!((standing.state, *request), (State::Clean, Request::Vacate(key)));
+    assert_eq!(machine.on(155, GOOD), [Action::Over(End::Done { code: 3 })]);
+}
+
+#[test]
+fn a_loser_that_starts_again_stays_out_until_it_is_permitted() {
+    let standing = Standing { state: State::Fenced, ..Standing::default() };
+    let (standing, key) = standing.begin(7, 1);
+    let mut machine = Machine::new(settings(), standing, key, 0);
+    assert_eq!(machine.on(0, Input::Tick), [Action::Over(End::Fenced)]);
+    // One that crashed while it ran learns from the volume that it lost.
+    let crashed = Standing { state: State::Running, epoch: 3, keys: vec![Key::new(7, 3, 3)] };
+    let (standing, key) = crashed.begin(7, 1);
+    let mut machine = Machine::new(settings(), standing.clone(), key, 0);
+    machine.on(0, Input::Tick);
+    let actions = machine.on(5, seen(other(2), 9000));
+    assert!(matches!(&actions[..], [Action::Remember(s), Action::Over(End::Fenced)]
+        if s.state == State::Fenced));
+    // And one that nobody replaced goes on, after a reset of what it had sent itself.
+    let mut machine = Machine::new(settings(), standing, key, 0);
+    machine.on(0, Input::Tick);
+    let claim = machine.on(5, seen(Key::new(7, 3, 3).number(), 1));
+    assert_eq!(claim, [Action::Ask(Request::Claim(key))]);
+    assert_eq!(machine.on(10, GOOD), [Action::Ask(Request::Look)]);
+    let shown = machine.on(15, seen(key.claiming().number(), 0));
+    assert_eq!(shown, [Action::Ask(Request::Reset)]);
+}
+
+#[test]
+fn without_ages_an_owner_signs_by_generation_and_a_paused_challenger_has_not_watched() {
+    let (mut machine, key) = begin(Settings { liveness: Liveness::Generation, ..settings() });
+    let still = || match seen(other(1), 0) {
+        Input::Answer(Answer::Seen(seen)) => {
+            Input::Answer(Answer::Seen(Seen { age_ms: None, ..seen }))
+        }
+        input => input,
+    };
+    let mut look = |at: u64| {
+        machine.on(at, Input::Tick);
+        machine.on(at + 1, still())
+    };
+    for at in [0, 100, 200, 300] {
+        assert_eq!(look(at), []);
+    }
+    assert_eq!(look(5000), [], "it slept itself");
+    for at in [5100, 5200, 5300, 5400] {
+        assert_eq!(look(at), []);
+    }
+    assert_eq!(look(5500), [Action::Ask(Request::Claim(key))]);
+}
+
+#[test]
+fn something_that_is_no_guard_is_not_fought() {
+    let (mut machine, _) = begin(settings());
+    machine.on(0, Input::Tick);
+    assert_eq!(machine.on(5, seen(0xA1, 90_000)), [Action::Over(End::Foreign)]);
+}
+
+#[test]
+fn keys_say_whose_they_are_and_differ_between_clones() {
+    let key = Key::new(0xABCDE, 0x1234, 0x5678);
+    assert_eq!((key.host(), key.epoch(), key.is_vacant()), (0xABCDE, 0x1234, false));
+    assert_eq!(Key::of(key.number()), Some(key));
+    assert_eq!(Key::of(0xA1), None);
+    assert!(key.vacated().is_vacant() && key.vacated() != key);
+    let clone = Standing::default();
+    assert_ne!(clone.begin(7, 1).1, clone.begin(7, 2).1);
+}
+
+#[test]
+fn the_record_reads_back_and_a_damaged_one_is_refused() {
+    let standing = Standing {
+        state: State::Fenced,
+        epoch: 9,
+        keys: vec![Key::new(1, 8, 2), Key::new(1, 9, 3)],
+    };
+    let text = standing.encode();
+    assert_eq!(Standing::decode(&text), Ok(standing));
+    for cut in 0..text.len() - 1 {
+        assert!(Standing::decode(&text[..cut]).is_err(), "cut at {cut}");
+    }
+    assert!(Standing::decode(&text.replace("fenced", "clear")).is_err());
+    assert!(Standing::decode(&text.replace("key 0xc4", "key 0xc5")).is_err());
+}
+
+#[test]
+fn what_the_target_writes_is_read_back() {
+    let nexus = |name: &str| ItNexus {
+        initiator: InitiatorPort::iscsi(name, [0, 0, 0, 0, 0, 1]),
+        target: RelativePort(1),
+    };
+    let (alpha, beta) = (nexus("iqn.2026-11.example:alpha"), nexus("iqn.2026-11.example:beta"));
+    let mut state = Reservations::default();
+    let mut change = |nexus: &ItNexus, action, keys, ports: &[InitiatorPort]| {
+        let (cdb, list) = wire::out(action, TYPE, keys, ports);
+        let request = reservations::Request::parse(&cdb, &list).unwrap();
+        state = state.apply(nexus, &request, &[RelativePort(1)]).unwrap().next;
+        state.clone()
+    };
+    change(&alpha, wire::Out::Register, (0, 0xA), std::slice::from_ref(&beta.initiator));
+    let state = change(&alpha, wire::Out::Reserve, (0xA, 0), &[]);
+    assert!(state.aptpl());
+    let status =
+        wire::FullStatus::decode(&state.persistent_in(&wire::in_cdb(wire::READ_FULL_STATUS)).data);
+    let status = status.unwrap();
+    assert_eq!(status.generation, state.generation());
+    let listed: Vec<_> = status.registrations.iter().map(|r| (r.key, r.holder, r.kind)).collect();
+    assert_eq!(listed, [(0xA, true, Some(TYPE)), (0xA, false, None)]);
+    let page = scsi::registrants::page(&state, |one| (one.nexus == alpha).then_some(17));
+    let ages = wire::Ages::decode(&page).unwrap();
+    assert_eq!(ages.generation, state.generation());
+    let aged = |holder, age_ms| wire::Aged { key: 0xA, holder, age_ms };
+    assert_eq!(ages.registrants, [aged(true, Some(17)), aged(false, None)]);
+    for cut in 0..page.len() {
+        assert!(wire::Ages::decode(&page[..cut]).is_err());
+    }
+}

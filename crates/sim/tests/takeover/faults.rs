@@ -1,0 +1,199 @@
+//! What goes wrong, and how it becomes well again.
+
+use guard::Input;
+use rand::Rng;
+
+use crate::host::Brain;
+use crate::world::{Event, Scheme, World};
+
+/// Faults of one history.
+const FAULTS: u32 = 10;
+
+impl World {
+    pub(crate) fn plan_faults(&mut self) {
+        if self.scheme == Scheme::ClearAndReserve {
+            return self.plan_pauses();
+        }
+        for at in 1..=FAULTS {
+            let at_us = u64::from(at) * 3_000_000 + self.us(2_500);
+            self.at(at_us, Event::Fault);
+        }
+        self.calm_us = u64::from(FAULTS + 1) * 3_000_000 + 12_000_000;
+        self.at(self.calm_us, Event::Calm);
+        self.end_us = self.calm_us + 9_000_000;
+    }
+
+    /// All that the scripts are asked to survive: now and then their owner is paused.
+    fn plan_pauses(&mut self) {
+        for at in 1..=5 {
+            let at_us = at * 30_000_000 + self.us(9_000);
+            self.at(at_us, Event::Fault);
+        }
+        self.end_us = 180_000_000;
+    }
+
+    /// The owner is paused for long enough that the other host's product takes it for dead.
+    fn pause_owner(&mut self) {
+        let Some(owner) = self.hosts.iter().position(|host| host.runs()) else { return };
+        let heal_us = self.now_us + 2_000_000 + self.us(14_000);
+        self.pause(owner, heal_us);
+        for at in (0..self.hosts.len()).filter(|at| *at != owner) {
+            let now_ms = self.hosts[at].clock.local_ms(self.now_us);
+            if let Some(Brain::Scripts(scripts)) = &mut self.hosts[at].brain {
+                scripts.attack(now_ms + 1_500);
+                self.schedule_wake(at);
+            }
+        }
+    }
+
+    /// The owner more often than not.
+    fn victim(&mut self) -> usize {
+        let owner = self.hosts.iter().position(|host| host.runs());
+        match owner {
+            Some(owner) if self.random.random_bool(0.7) => owner,
+            _ => self.random.random_range(0..self.hosts.len()),
+        }
+    }
+
+    pub(crate) fn fault(&mut self) {
+        if self.scheme == Scheme::ClearAndReserve {
+            return self.pause_owner();
+        }
+        let at = self.victim();
+        let kind = self.random.random_range(0..100);
+        match kind {
+            0..25 => {
+                let heal_us = self.now_us + self.us(if kind < 5 { 300 } else { 9_000 });
+                self.pause(at, heal_us);
+            }
+            25..33 => {
+                self.tell(format!("guard of {at} stands still"));
+                self.hosts[at].guard_paused = true;
+                let heal_us = self.now_us + self.us(3_000);
+                self.at(heal_us, Event::WakeGuard { host: at });
+            }
+            33..55 => {
+                let sides = [[true, true], [true, false], [false, true]];
+                let blocked = sides[self.random.random_range(0..3)];
+                self.tell(format!("network of {at}: {blocked:?}"));
+                self.hosts[at].blocked = blocked;
+                let heal_us = self.now_us + self.us(5_000);
+                self.at(heal_us, Event::HealNetwork { host: at });
+            }
+            55..61 => {
+                self.tell(format!("session of {at} is cut"));
+                self.log_in(at);
+            }
+            61..69 => self.kill(at, true),
+            69..77 => self.kill(at, false),
+            77..83 => {
+                self.tell("target stands still".into());
+                self.target_paused = true;
+                let heal_us = self.now_us + self.us(2_000);
+                self.at(heal_us, Event::WakeTarget);
+            }
+            83..90 => self.crash_target(),
+            90..95 => {
+                self.tell("the medium is slow".into());
+                self.slow_writes = 8;
+            }
+            _ => {
+                self.tell(format!("{at} is asked to stop"));
+                self.input(at, Input::Stop);
+            }
+        }
+    }
+
+    fn pause(&mut self, at: usize, heal_us: u64) {
+        if self.hosts[at].paused_us.is_none() {
+            self.tell(format!("{at} is paused"));
+            self.hosts[at].paused_us = Some(self.now_us);
+            self.at(heal_us, Event::Resume { host: at });
+        }
+    }
+
+    /// The host's power, or the guard's process with its command.
+    fn kill(&mut self, at: usize, power: bool) {
+        self.tell(format!("{at} is killed, power: {power}"));
+        let renamed = self.random.random_bool(0.5);
+        let host = &mut self.hosts[at];
+        host.die();
+        if power {
+            host.session += 1;
+            host.ready = false;
+            host.isid += u8::from(renamed);
+            host.held_out.clear();
+            host.held_in.clear();
+        }
+        let again_us = self.now_us + self.us(if power { 5_000 } else { 1_500 });
+        let life = self.hosts[at].life;
+        self.at(again_us, Event::Restart { host: at, life });
+    }
+
+    fn crash_target(&mut self) {
+        self.tell("target crashes".into());
+        let random = &mut self.random;
+        let landed = self.target.crash(|| random.random_bool(0.5));
+        for (block, content) in landed {
+            self.checker.lands(block, content);
+        }
+        self.boot += 1;
+        self.target_down = true;
+        let up_us = self.now_us + self.us(800);
+        self.at(up_us, Event::TargetUp);
+    }
+
+    pub(crate) fn resume(&mut self, at: usize) {
+        let Some(since_us) = self.hosts[at].paused_us.take() else { return };
+        self.tell(format!("{at} goes on"));
+        let host = &mut self.hosts[at];
+        if host.clock.stops {
+            host.clock.lost_us += self.now_us - since_us;
+        }
+        self.replay(at);
+    }
+
+    pub(crate) fn wake_guard(&mut self, at: usize) {
+        self.hosts[at].guard_paused = false;
+        self.replay(at);
+    }
+
+    /// What the host missed comes at once, and in whatever order its parts get to run.
+    fn replay(&mut self, at: usize) {
+        self.hosts[at].awake_us = self.now_us;
+        for event in std::mem::take(&mut self.hosts[at].deferred) {
+            let soon_us = self.now_us + 1;
+            self.at(soon_us, event);
+        }
+        let life = self.hosts[at].life;
+        let soon_us = self.now_us + self.random.random_range(0..3_000);
+        self.at(soon_us, Event::Wake { host: at, life });
+    }
+
+    pub(crate) fn heal_network(&mut self, at: usize) {
+        self.hosts[at].blocked = [false; 2];
+        for (link, message) in std::mem::take(&mut self.hosts[at].held_out) {
+            self.send(link, message);
+        }
+        for (link, message) in std::mem::take(&mut self.hosts[at].held_in) {
+            self.reply(link, message);
+        }
+    }
+
+    /// Everything is well; somebody must run in the end.
+    pub(crate) fn calm(&mut self) {
+        self.tell("all is well".into());
+        self.slow_writes = 0;
+        self.target_paused = false;
+        self.target_down = false;
+        for at in 0..self.hosts.len() {
+            self.heal_network(at);
+            self.wake_guard(at);
+            self.resume(at);
+        }
+        for event in std::mem::take(&mut self.target_deferred) {
+            let soon_us = self.now_us + 1;
+            self.at(soon_us, event);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! One host: a clock of its own, a guard or the scripts, a command that writes, one nexus.
+
+use std::collections::BTreeMap;
+
+use guard::{Action, Input, Liveness, Machine, Settings, Standing, State, Task};
+
+use crate::checker::Content;
+use crate::scripts::{Scripts, Step};
+use crate::target::{Link, Op, ToHost, ToTarget};
+use crate::world::{Event, Scheme};
+
+/// A clock that runs a little wrong, and that may stand still while the host is paused.
+pub(crate) struct Clock {
+    /// Parts in a thousand that it runs too fast.
+    pub(crate) skew: i64,
+    pub(crate) stops: bool,
+    pub(crate) lost_us: u64,
+}
+
+impl Clock {
+    pub(crate) fn local_ms(&self, now_us: u64) -> u64 {
+        let us = i64::try_from(now_us - self.lost_us).unwrap();
+        u64::try_from(us * (1000 + self.skew) / 1_000_000).unwrap()
+    }
+
+    /// The true time at which it shows this, or a little later.
+    pub(crate) fn true_us(&self, local_ms: u64) -> u64 {
+        let ms = i64::try_from(local_ms).unwrap();
+        u64::try_from(ms * 1_000_000 / (1000 + self.skew)).unwrap() + 1 + self.lost_us
+    }
+}
+
+pub(crate) enum Brain {
+    Guard(Box<Machine>),
+    Scripts(Scripts),
+}
+
+impl Brain {
+    pub(crate) fn on(&mut self, now_ms: u64, input: Input) -> Vec<Step> {
+        match self {
+            Self::Scripts(scripts) => scripts.on(now_ms, input),
+            Self::Guard(machine) => {
+                let step = |action| match action {
+                    Action::Ask(request) => Step::Ask(Op::Guard(request)),
+                    other => Step::Do(other),
+                };
+                machine.on(now_ms, input).into_iter().map(step).collect()
+            }
+        }
+    }
+
+    pub(crate) fn wake_ms(&self) -> u64 {
+        match self {
+            Self::Guard(machine) => machine.wake_ms(),
+            Self::Scripts(scripts) => scripts.wake_ms(),
+        }
+    }
+}
+
+/// The command.
+pub(crate) struct App {
+    /// Who it writes as.
+    pub(crate) key: u64,
+    pub(crate) frozen: bool,
+    pub(crate) ending: bool,
+}
+
+/// A write of the command without an answer.
+#[derive(Clone, Copy)]
+pub(crate) struct Pending {
+    pub(crate) block: usize,
+    pub(crate) content: Content,
+    pub(crate) withheld: bool,
+}
+
+pub(crate) struct Host {
+    pub(crate) number: usize,
+    pub(crate) clock: Clock,
+    pub(crate) standing: Standing,
+    pub(crate) brain: Option<Brain>,
+    pub(crate) app: Option<App>,
+    pub(crate) starts: u64,
+    /// The whole machine stands still; the guard alone does.
+    pub(crate) paused_us: Option<u64>,
+    pub(crate) guard_paused: bool,
+    pub(crate) awake_us: u64,
+    pub(crate) deferred: Vec<Event>,
+    /// What the network keeps back: to the target, and from it.
+    pub(crate) blocked: [bool; 2],
+    pub(crate) held_out: Vec<(Link, ToTarget)>,
+    pub(crate) held_in: Vec<(Link, ToHost)>,
+    /// Last byte of the ISID; a machine that boots again may come back with another.
+    pub(crate) isid: u8,
+    pub(crate) session: u32,
+    pub(crate) ready: bool,
+    pub(crate) tag: u32,
+    pub(crate) asked: Option<(u32, Op)>,
+    pub(crate) pending: BTreeMap<u32, Pending>,
+    /// Counts lives of the guard and the command: what belongs to an earlier one is void.
+    pub(crate) life: u32,
+}
+
+impl Host {
+    pub(crate) fn new(number: usize, clock: Clock) -> Self {
+        Self {
+            number,
+            clock,
+            standing: Standing::default(),
+            brain: None,
+            app: None,
+            starts: 0,
+            paused_us: None,
+            guard_paused: false,
+            awake_us: 0,
+            deferred: Vec::new(),
+            blocked: [false; 2],
+            held_out: Vec::new(),
+            held_in: Vec::new(),
+            isid: 1,
+            session: 0,
+            ready: false,
+            tag: 0,
+            asked: None,
+            pending: BTreeMap::new(),
+            life: 0,
+        }
+    }
+
+    /// The guard begins; what had fenced it is taken as permitted.
+    pub(crate) fn begin(&mut self, scheme: Scheme, ages: bool, nonce: u16, now_us: u64) {
+        if scheme == Scheme::ClearAndReserve {
+            self.brain = Some(Brain::Scripts(Scripts::new(self.number)));
+            return;
+        }
+        if self.standing.state == State::Fenced {
+            self.standing.state = State::Clean;
+            self.standing.keys.clear();
+        }
+        let (standing, key) = self.standing.begin(u32::try_from(self.number).unwrap() + 1, nonce);
+        self.standing = standing.clone();
+        let freezes = scheme != Scheme::GuardWithoutFreeze;
+        let settings = Settings {
+            task: Task::Hold,
+            liveness: if ages { Liveness::Ages } else { Liveness::Generation },
+            beat_ms: 100,
+            freeze_ms: if freezes { 350 } else { u64::MAX / 4 },
+            takeover_ms: 500,
+            delay_ms: 0,
+            stop_ms: 500,
+            give_up_ms: if freezes { 20_000 } else { u64::MAX / 4 },
+            wait_ms: None,
+            admits: false,
+        };
+        let now_ms = self.clock.local_ms(now_us);
+        let machine = Machine::new(settings, standing, key, now_ms);
+        self.brain = Some(Brain::Guard(Box::new(machine)));
+    }
+
+    /// Its session, as the network knows it.
+    pub(crate) fn link(&self) -> Link {
+        Link { host: self.number, isid: self.isid, session: self.session }
+    }
+
+    pub(crate) fn is_awake(&self) -> bool {
+        self.paused_us.is_none() && !self.guard_paused
+    }
+
+    /// The command runs, and is meant to.
+    pub(crate) fn runs(&self) -> bool {
+        self.app.as_ref().is_some_and(|app| !app.frozen && !app.ending)
+    }
+
+    /// Who the command writes as.
+    pub(crate) fn run_key(&self) -> u64 {
+        match &self.brain {
+            Some(Brain::Guard(machine)) => machine.key().number(),
+            _ => self.starts << 8 | (self.number as u64 + 1),
+        }
+    }
+
+    /// Guard and command are gone, and nothing of the command is left in the kernel.
+    pub(crate) fn die(&mut self) {
+        (self.brain, self.app, self.asked) = (None, None, None);
+        self.pending.clear();
+        self.life += 1;
+    }
+}

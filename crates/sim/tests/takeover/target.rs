@@ -1,0 +1,298 @@
+//! The target: the real reservation machine, and commands that take their time.
+
+use std::collections::BTreeMap;
+
+use guard::wire::{self, Out};
+use guard::{Answer, Key, Request, Seen};
+use scsi::commands::conflict_of;
+use scsi::nexus::{InitiatorPort, ItNexus, RelativePort};
+use scsi::reservations::{self, ReservationType, Reservations};
+
+use crate::checker::Content;
+use crate::scripts::Plain;
+
+const WRITE_16: [u8; 16] = [0x8A, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
+const TYPE: ReservationType = ReservationType::WriteExclusiveRegistrantsOnly;
+const PORT: RelativePort = RelativePort(1);
+
+/// One session of one host.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Link {
+    pub(crate) host: usize,
+    pub(crate) isid: u8,
+    pub(crate) session: u32,
+}
+
+impl Link {
+    fn port(self) -> (usize, u8) {
+        (self.host, self.isid)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Op {
+    Guard(Request),
+    Plain(Plain),
+    /// `withheld`: its data comes when it is asked for.
+    Write {
+        block: usize,
+        content: Content,
+        withheld: bool,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum ToTarget {
+    Login,
+    Command { tag: u32, op: Op },
+    Data { tag: u32 },
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum ToHost {
+    LoggedIn,
+    Ready { tag: u32 },
+    Answer { tag: u32, answer: Answer },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    NeedsData,
+    Backend,
+}
+
+struct Write {
+    link: Link,
+    tag: u32,
+    block: usize,
+    content: Content,
+    stage: Stage,
+}
+
+/// Somebody who is answered when these writes have ended.
+struct Waiter {
+    link: Link,
+    what: ToHost,
+    writes: Vec<u64>,
+}
+
+/// What the target wants done.
+pub(crate) enum Effect {
+    Send(Link, ToHost),
+    /// This write reaches the medium after a while.
+    Submit(u64),
+}
+
+pub(crate) struct Target {
+    pub(crate) reservations: Reservations,
+    /// Whether a preempt or a reset waits for what it aborts, and a write whose data comes late is
+    /// judged again. The standard leaves room for a target that does neither.
+    pub(crate) drains: bool,
+    sessions: BTreeMap<(usize, u8), u32>,
+    writes: BTreeMap<u64, Write>,
+    waiters: Vec<Waiter>,
+    spoke_us: BTreeMap<(usize, u8), u64>,
+    next: u64,
+}
+
+fn nexus((host, isid): (usize, u8)) -> ItNexus {
+    let name = format!("iqn.2026-11.org.example:host-{host}");
+    ItNexus { initiator: InitiatorPort::iscsi(&name, [0, 0, 0, 0, 0, isid]), target: PORT }
+}
+
+impl Target {
+    pub(crate) fn new(drains: bool) -> Self {
+        Self {
+            reservations: Reservations::default(),
+            drains,
+            sessions: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            waiters: Vec::new(),
+            spoke_us: BTreeMap::new(),
+            next: 0,
+        }
+    }
+
+    pub(crate) fn receive(&mut self, now_us: u64, link: Link, message: ToTarget) -> Vec<Effect> {
+        if message == ToTarget::Login {
+            return self.login(link);
+        }
+        if self.sessions.get(&link.port()) != Some(&link.session) {
+            return Vec::new();
+        }
+        match message {
+            ToTarget::Login => Vec::new(),
+            ToTarget::Command { tag, op } => {
+                self.spoke_us.insert(link.port(), now_us);
+                self.command(now_us, link, tag, op)
+            }
+            ToTarget::Data { tag } => {
+                let waits = |(_, write): &(&u64, &mut Write)| {
+                    (write.link, write.tag, write.stage) == (link, tag, Stage::NeedsData)
+                };
+                let Some((id, write)) = self.writes.iter_mut().find(waits) else {
+                    return Vec::new();
+                };
+                let id = *id;
+                let refused =
+                    self.reservations.refusal(&nexus(link.port()), conflict_of(&WRITE_16));
+                if self.drains && refused.is_some() {
+                    self.writes.remove(&id);
+                    return vec![answer(link, tag, Answer::Conflict)];
+                }
+                write.stage = Stage::Backend;
+                vec![Effect::Submit(id)]
+            }
+        }
+    }
+
+    /// The session before ends first, with all that it sent (RFC 7143 6.3.5).
+    fn login(&mut self, link: Link) -> Vec<Effect> {
+        // A login that is older than the session comes from a connection that was given up.
+        if self.sessions.get(&link.port()).is_some_and(|session| *session >= link.session) {
+            return Vec::new();
+        }
+        self.sessions.insert(link.port(), link.session);
+        self.drop_waiting(|write| write.link.port() == link.port());
+        let writes = self.running(|write| write.link.port() == link.port());
+        self.wait(link, ToHost::LoggedIn, writes)
+    }
+
+    fn command(&mut self, now_us: u64, link: Link, tag: u32, op: Op) -> Vec<Effect> {
+        let request = match op {
+            Op::Write { block, content, withheld } => {
+                let refused =
+                    self.reservations.refusal(&nexus(link.port()), conflict_of(&WRITE_16));
+                if refused.is_some() {
+                    return vec![answer(link, tag, Answer::Conflict)];
+                }
+                self.next += 1;
+                let stage = if withheld { Stage::NeedsData } else { Stage::Backend };
+                self.writes.insert(self.next, Write { link, tag, block, content, stage });
+                return vec![match stage {
+                    Stage::NeedsData => Effect::Send(link, ToHost::Ready { tag }),
+                    Stage::Backend => Effect::Submit(self.next),
+                }];
+            }
+            Op::Plain(plain) => return self.plain(now_us, link, tag, plain),
+            Op::Guard(request) => request,
+        };
+        let out = match request {
+            Request::Look => {
+                return vec![answer(link, tag, Answer::Seen(self.seen(now_us)))];
+            }
+            Request::Reset => {
+                let running = self.abort(|_| true);
+                return self.wait(link, ToHost::Answer { tag, answer: Answer::Good }, running);
+            }
+            Request::Claim(key) => (Out::RegisterAndIgnore, (0, key.claiming().number())),
+            Request::Prove(key) => (Out::Register, (key.claiming().number(), key.number())),
+            Request::Admit(key) => (Out::Register, (0, key.number())),
+            Request::Reserve(key) => (Out::Reserve, (key.claiming().number(), 0)),
+            Request::Preempt { own, victim } => (Out::PreemptAndAbort, (own.number(), victim)),
+            Request::Renew(key) => (Out::Register, (key.number(), key.number())),
+            Request::Vacate(key) => (Out::Register, (key.number(), key.vacated().number())),
+        };
+        let (cdb, list) = wire::out(out.0, TYPE, out.1, &[]);
+        self.persistent_out(link, tag, &cdb, &list)
+    }
+
+    fn plain(&mut self, now_us: u64, link: Link, tag: u32, plain: Plain) -> Vec<Effect> {
+        if plain == Plain::Read {
+            return vec![answer(link, tag, Answer::Seen(self.seen(now_us)))];
+        }
+        let (cdb, list) = plain.bytes(link.host);
+        self.persistent_out(link, tag, &cdb, &list)
+    }
+
+    fn persistent_out(&mut self, link: Link, tag: u32, cdb: &[u8; 10], list: &[u8]) -> Vec<Effect> {
+        let request = reservations::Request::parse(cdb, list).unwrap();
+        let change = match self.reservations.apply(&nexus(link.port()), &request, &[PORT]) {
+            Ok(change) => change,
+            Err(_) => return vec![answer(link, tag, Answer::Conflict)],
+        };
+        self.reservations = change.next;
+        let victims = change.abort;
+        let running = if self.drains && !victims.is_empty() {
+            self.abort(|write| victims.contains(&nexus(write.link.port())))
+        } else {
+            Vec::new()
+        };
+        self.wait(link, ToHost::Answer { tag, answer: Answer::Good }, running)
+    }
+
+    fn seen(&self, now_us: u64) -> Seen {
+        let registrations = self.reservations.registrations();
+        let holder = registrations.iter().find(|one| self.reservations.is_holder(&one.nexus));
+        let age_us = |nexus_of: &ItNexus| {
+            let spoke = self.spoke_us.iter().find(|(port, _)| nexus(**port) == *nexus_of);
+            spoke.map(|(_, at)| now_us - at)
+        };
+        Seen {
+            generation: self.reservations.generation(),
+            holder: holder.map(|one| one.key),
+            keys: registrations.iter().map(|one| one.key).collect(),
+            age_ms: holder.and_then(|one| age_us(&one.nexus)).map(|us| us / 1000),
+        }
+    }
+
+    /// Drops what waits for data; gives what is on its way to the medium.
+    fn abort(&mut self, of: impl Fn(&Write) -> bool) -> Vec<u64> {
+        self.drop_waiting(&of);
+        self.running(of)
+    }
+
+    fn drop_waiting(&mut self, of: impl Fn(&Write) -> bool) {
+        self.writes.retain(|_, write| write.stage != Stage::NeedsData || !of(write));
+    }
+
+    fn running(&self, of: impl Fn(&Write) -> bool) -> Vec<u64> {
+        self.writes.iter().filter(|(_, write)| of(write)).map(|(id, _)| *id).collect()
+    }
+
+    fn wait(&mut self, link: Link, what: ToHost, writes: Vec<u64>) -> Vec<Effect> {
+        if writes.is_empty() {
+            return vec![Effect::Send(link, what)];
+        }
+        self.waiters.push(Waiter { link, what, writes });
+        Vec::new()
+    }
+
+    /// The medium has it. Gives what changed and who is told.
+    pub(crate) fn land(&mut self, id: u64) -> Option<(usize, Content, Vec<Effect>)> {
+        let write = self.writes.remove(&id)?;
+        let mut effects = vec![answer(write.link, write.tag, Answer::Good)];
+        let (mut done, mut rest) = (Vec::new(), Vec::new());
+        for mut waiter in self.waiters.drain(..) {
+            waiter.writes.retain(|one| *one != id);
+            if waiter.writes.is_empty() { done.push(waiter) } else { rest.push(waiter) }
+        }
+        self.waiters = rest;
+        effects.extend(done.into_iter().map(|waiter| Effect::Send(waiter.link, waiter.what)));
+        Some((write.block, write.content, effects))
+    }
+
+    /// The power goes: what was on its way lands now or never. Gives what landed.
+    pub(crate) fn crash(&mut self, mut lands: impl FnMut() -> bool) -> Vec<(usize, Content)> {
+        let writes = std::mem::take(&mut self.writes);
+        let reached = writes.into_values().filter(|write| write.stage == Stage::Backend);
+        let landed = reached.filter(|_| lands()).map(|w| (w.block, w.content)).collect();
+        self.waiters.clear();
+        self.spoke_us.clear();
+        // Sessions are not remembered; what they still send is to nobody.
+        self.sessions.values_mut().for_each(|session| *session += 1);
+        self.reservations = self.reservations.after_power_loss();
+        landed
+    }
+
+    /// Who holds the volume, as an observer sees it.
+    pub(crate) fn holder(&self) -> Option<Key> {
+        let registrations = self.reservations.registrations().iter();
+        let mut holders = registrations.filter(|one| self.reservations.is_holder(&one.nexus));
+        holders.next().and_then(|one| Key::of(one.key))
+    }
+}
+
+fn answer(link: Link, tag: u32, answer: Answer) -> Effect {
+    Effect::Send(link, ToHost::Answer { tag, answer })
+}

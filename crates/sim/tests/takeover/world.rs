@@ -1,0 +1,511 @@
+//! Time, the network, and what follows from what.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use guard::{Action, Answer, End, Input, Request};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::checker::{Checker, Content, Wrong};
+use crate::host::{App, Brain, Clock, Host, Pending};
+use crate::scripts::Step;
+use crate::target::{Effect, Link, Op, Target, ToHost, ToTarget};
+
+const BLOCKS: usize = 6;
+const PENDING_MAX: usize = 4;
+/// How long a host that has just woken may take to notice that it is not alone.
+const NOTICE_US: u64 = 480_000;
+const PATROL_US: u64 = 20_000;
+const LOGIN_US: u64 = 600_000;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Scheme {
+    Guard,
+    GuardWithoutDrain,
+    GuardWithoutFreeze,
+    ClearAndReserve,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Event {
+    Wake { host: usize, life: u32 },
+    Write { host: usize, life: u32 },
+    CommandEnds { host: usize, life: u32 },
+    NoAnswer { host: usize, tag: u32 },
+    NoLogin { host: usize, session: u32 },
+    ToTarget { link: Link, message: ToTarget },
+    ToHost { link: Link, message: ToHost },
+    Land { id: u64, boot: u32 },
+    Restart { host: usize, life: u32 },
+    Fault,
+    Resume { host: usize },
+    WakeGuard { host: usize },
+    HealNetwork { host: usize },
+    WakeTarget,
+    TargetUp,
+    Patrol,
+    Calm,
+}
+
+struct Due {
+    at_us: u64,
+    number: u64,
+    event: Event,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at_us, self.number).cmp(&(other.at_us, other.number))
+    }
+}
+
+pub(crate) struct Outcome {
+    pub(crate) wrong: Option<Wrong>,
+    pub(crate) takeovers: usize,
+    pub(crate) landed: u64,
+    pub(crate) story: String,
+}
+
+pub(crate) struct World {
+    pub(crate) scheme: Scheme,
+    pub(crate) random: StdRng,
+    pub(crate) now_us: u64,
+    pub(crate) end_us: u64,
+    pub(crate) calm_us: u64,
+    queue: BinaryHeap<Reverse<Due>>,
+    number: u64,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) target: Target,
+    pub(crate) target_paused: bool,
+    pub(crate) target_down: bool,
+    pub(crate) target_deferred: Vec<Event>,
+    pub(crate) boot: u32,
+    pub(crate) slow_writes: u32,
+    pub(crate) checker: Checker,
+    ages: bool,
+    arrivals: BTreeMap<(Link, bool), u64>,
+    sequence: u64,
+    story: String,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, scheme: Scheme) -> Self {
+        let mut random = StdRng::seed_from_u64(seed ^ 0x7a6b_e01e);
+        let count = if scheme == Scheme::ClearAndReserve { 2 } else { 3 };
+        let mut clock = || Clock {
+            skew: random.random_range(-5..=5),
+            stops: random.random_bool(0.3),
+            lost_us: 0,
+        };
+        let hosts = (0..count).map(|number| Host::new(number, clock())).collect();
+        let ages = random.random_bool(0.6);
+        Self {
+            scheme,
+            random,
+            now_us: 0,
+            end_us: 0,
+            calm_us: 0,
+            queue: BinaryHeap::new(),
+            number: 0,
+            hosts,
+            target: Target::new(!matches!(
+                scheme,
+                Scheme::GuardWithoutDrain | Scheme::ClearAndReserve
+            )),
+            target_paused: false,
+            target_down: false,
+            target_deferred: Vec::new(),
+            boot: 0,
+            slow_writes: 0,
+            checker: Checker::new(BLOCKS),
+            ages,
+            arrivals: BTreeMap::new(),
+            sequence: 0,
+            story: String::new(),
+        }
+    }
+
+    pub(crate) fn run(mut self) -> Outcome {
+        self.plan_faults();
+        for host in 0..self.hosts.len() {
+            self.restart(host);
+        }
+        if self.scheme == Scheme::ClearAndReserve {
+            self.start_scripts();
+        }
+        self.at(PATROL_US, Event::Patrol);
+        while let Some(Reverse(due)) = self.queue.pop() {
+            if due.at_us > self.end_us || self.checker.wrong.is_some() {
+                break;
+            }
+            self.now_us = due.at_us;
+            self.happen(due.event);
+        }
+        let nobody = !self.hosts.iter().any(Host::runs);
+        if nobody && self.scheme == Scheme::Guard {
+            self.checker.fail(Wrong::Nobody);
+        }
+        Outcome {
+            wrong: self.checker.wrong,
+            takeovers: self.checker.takeovers,
+            landed: self.checker.landed,
+            story: self.story,
+        }
+    }
+
+    /// The first host gets the volume.
+    fn start_scripts(&mut self) {
+        if let Some(Brain::Scripts(scripts)) = &mut self.hosts[0].brain {
+            scripts.attack(10);
+            self.schedule_wake(0);
+        }
+    }
+
+    pub(crate) fn at(&mut self, at_us: u64, event: Event) {
+        self.number += 1;
+        self.queue.push(Reverse(Due { at_us, number: self.number, event }));
+    }
+
+    /// Up to so many milliseconds.
+    pub(crate) fn us(&mut self, millis: u64) -> u64 {
+        self.random.random_range(1..=millis * 1000)
+    }
+
+    pub(crate) fn tell(&mut self, what: String) {
+        let line = format!("{:>9.3} ms  {what}\n", self.now_us as f64 / 1000.0);
+        self.story.push_str(&line);
+    }
+
+    fn happen(&mut self, event: Event) {
+        if self.defers(&event) {
+            return;
+        }
+        match event {
+            Event::Wake { host, life } if life == self.hosts[host].life => {
+                self.input(host, Input::Tick);
+            }
+            Event::Write { host, life } if life == self.hosts[host].life => self.write(host),
+            Event::CommandEnds { host, life } if life == self.hosts[host].life => {
+                self.command_ends(host);
+            }
+            Event::NoAnswer { host, tag } => self.no_answer(host, tag),
+            Event::NoLogin { host, session } => {
+                let waits = &self.hosts[host];
+                if waits.session == session && !waits.ready {
+                    self.log_in(host);
+                }
+            }
+            Event::ToTarget { link, message } => {
+                let effects = self.target.receive(self.now_us, link, message);
+                self.follow(effects);
+            }
+            Event::ToHost { link, message } => self.hear(link, message),
+            Event::Land { id, boot } if boot == self.boot => {
+                if let Some((block, content, effects)) = self.target.land(id) {
+                    self.checker.lands(block, content);
+                    self.follow(effects);
+                }
+            }
+            Event::Restart { host, life } if life == self.hosts[host].life => self.restart(host),
+            Event::Fault => self.fault(),
+            Event::Resume { host } => self.resume(host),
+            Event::WakeGuard { host } => self.wake_guard(host),
+            Event::HealNetwork { host } => self.heal_network(host),
+            Event::WakeTarget | Event::TargetUp => {
+                (self.target_paused, self.target_down) = (false, false);
+                for event in std::mem::take(&mut self.target_deferred) {
+                    let soon_us = self.now_us + 1;
+                    self.at(soon_us, event);
+                }
+            }
+            Event::Patrol => self.patrol(),
+            Event::Calm => self.calm(),
+            _ => {}
+        }
+    }
+
+    /// Whoever stands still gets it later; whoever is down never.
+    fn defers(&mut self, event: &Event) -> bool {
+        let (host, guard_only) = match event {
+            Event::Wake { host, .. } => (*host, true),
+            Event::NoAnswer { host, .. } | Event::CommandEnds { host, .. } => (*host, true),
+            Event::ToHost { link, message: ToHost::Answer { tag, .. } } => {
+                let asked = self.hosts[link.host].asked;
+                (link.host, asked.is_some_and(|(asked, _)| asked == *tag))
+            }
+            Event::ToHost { link, .. } => (link.host, false),
+            Event::Write { host, .. } | Event::NoLogin { host, .. } => (*host, false),
+            Event::ToTarget { .. } | Event::Land { .. } => {
+                if self.target_paused {
+                    self.target_deferred.push(event.clone());
+                }
+                return self.target_paused || self.target_down;
+            }
+            _ => return false,
+        };
+        let host = &mut self.hosts[host];
+        let stands = host.paused_us.is_some() || (guard_only && host.guard_paused);
+        if stands {
+            host.deferred.push(event.clone());
+        }
+        stands
+    }
+
+    pub(crate) fn restart(&mut self, at: usize) {
+        if self.hosts[at].brain.is_some() {
+            return;
+        }
+        let nonce = self.random.random();
+        self.hosts[at].begin(self.scheme, self.ages, nonce, self.now_us);
+        self.log_in(at);
+        self.input(at, Input::Tick);
+    }
+
+    /// A new session: the one before ends when the target hears of it.
+    pub(crate) fn log_in(&mut self, at: usize) {
+        let host = &mut self.hosts[at];
+        host.session += 1;
+        host.ready = false;
+        let (session, link) = (host.session, host.link());
+        self.send(link, ToTarget::Login);
+        self.at(self.now_us + LOGIN_US, Event::NoLogin { host: at, session });
+    }
+
+    fn delay_us(&mut self) -> u64 {
+        match self.random.random_range(0..100) {
+            0 => self.us(60),
+            1..6 => self.us(8),
+            _ => self.random.random_range(40..400),
+        }
+    }
+
+    /// Messages of one session keep their order; those of two do not.
+    fn arrival_us(&mut self, link: Link, out: bool) -> u64 {
+        let at_us = self.now_us + self.delay_us();
+        let last_us = self.arrivals.entry((link, out)).or_default();
+        *last_us = at_us.max(*last_us + 1);
+        *last_us
+    }
+
+    pub(crate) fn send(&mut self, link: Link, message: ToTarget) {
+        if self.hosts[link.host].blocked[0] {
+            self.hosts[link.host].held_out.push((link, message));
+            return;
+        }
+        let at_us = self.arrival_us(link, true);
+        self.at(at_us, Event::ToTarget { link, message });
+    }
+
+    pub(crate) fn reply(&mut self, link: Link, message: ToHost) {
+        if self.hosts[link.host].blocked[1] {
+            self.hosts[link.host].held_in.push((link, message));
+            return;
+        }
+        let at_us = self.arrival_us(link, false);
+        self.at(at_us, Event::ToHost { link, message });
+    }
+
+    fn follow(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Send(link, message) => self.reply(link, message),
+                Effect::Submit(id) => {
+                    let slow = self.slow_writes > 0;
+                    self.slow_writes = self.slow_writes.saturating_sub(1);
+                    let takes_us = match self.random.random_range(0..50) {
+                        _ if slow => 300_000 + self.us(1_700),
+                        0 => self.us(700),
+                        _ => self.us(4),
+                    };
+                    let boot = self.boot;
+                    self.at(self.now_us + takes_us, Event::Land { id, boot });
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, link: Link, message: ToHost) {
+        let at = link.host;
+        if self.hosts[at].link() != link {
+            return;
+        }
+        match message {
+            ToHost::LoggedIn => {
+                self.hosts[at].ready = true;
+                let writes: Vec<(u32, Pending)> =
+                    self.hosts[at].pending.iter().map(|(tag, one)| (*tag, *one)).collect();
+                for (tag, Pending { block, content, withheld }) in writes {
+                    let op = Op::Write { block, content, withheld };
+                    self.send(link, ToTarget::Command { tag, op });
+                }
+                if let Some((tag, op)) = self.hosts[at].asked {
+                    self.send(link, ToTarget::Command { tag, op });
+                }
+            }
+            ToHost::Ready { tag } => {
+                if self.hosts[at].pending.contains_key(&tag) {
+                    self.send(link, ToTarget::Data { tag });
+                }
+            }
+            ToHost::Answer { tag, answer } => {
+                if let Some(write) = self.hosts[at].pending.remove(&tag) {
+                    if answer == Answer::Good {
+                        self.checker.acknowledged(write.block, write.content.sequence);
+                    }
+                } else if self.hosts[at].asked.is_some_and(|(asked, _)| asked == tag) {
+                    self.hosts[at].asked = None;
+                    self.input(at, Input::Answer(answer));
+                }
+            }
+        }
+    }
+
+    /// The request has taken too long: nobody knows what became of it.
+    fn no_answer(&mut self, at: usize, tag: u32) {
+        if self.hosts[at].asked.is_some_and(|(asked, _)| asked == tag) {
+            self.hosts[at].asked = None;
+            self.log_in(at);
+            self.input(at, Input::Answer(Answer::Failed));
+        }
+    }
+
+    /// What the guard is told, and what it does.
+    pub(crate) fn input(&mut self, at: usize, input: Input) {
+        let now_ms = self.hosts[at].clock.local_ms(self.now_us);
+        let Some(brain) = &mut self.hosts[at].brain else { return };
+        for step in brain.on(now_ms, input) {
+            match step {
+                Step::Ask(op) => self.ask(at, op),
+                Step::Do(action) => self.act(at, action),
+            }
+        }
+        self.schedule_wake(at);
+    }
+
+    pub(crate) fn schedule_wake(&mut self, at: usize) {
+        let host = &self.hosts[at];
+        let Some(wake_ms) = host.brain.as_ref().map(|brain| brain.wake_ms()) else { return };
+        if wake_ms < u64::MAX / 8 {
+            let wake_us = host.clock.true_us(wake_ms).max(self.now_us + 1);
+            let life = host.life;
+            self.at(wake_us, Event::Wake { host: at, life });
+        }
+    }
+
+    fn ask(&mut self, at: usize, op: Op) {
+        let host = &mut self.hosts[at];
+        host.tag += 1;
+        let (tag, link, ready) = (host.tag, host.link(), host.ready);
+        host.asked = Some((tag, op));
+        if ready {
+            self.send(link, ToTarget::Command { tag, op });
+        }
+        let long = matches!(op, Op::Guard(Request::Preempt { .. } | Request::Reset));
+        let patience_us = if long { 3_000_000 } else { 700_000 };
+        self.at(self.now_us + patience_us, Event::NoAnswer { host: at, tag });
+    }
+
+    fn act(&mut self, at: usize, action: Action) {
+        let life = self.hosts[at].life;
+        match action {
+            Action::Ask(_) => {}
+            Action::Remember(standing) => self.hosts[at].standing = standing,
+            Action::Start => self.start(at),
+            Action::Freeze => {
+                self.tell(format!("{at} freezes"));
+                self.hosts[at].app.iter_mut().for_each(|app| app.frozen = true);
+            }
+            Action::Thaw => {
+                self.tell(format!("{at} thaws"));
+                self.hosts[at].app.iter_mut().for_each(|app| app.frozen = false);
+            }
+            Action::Terminate => {
+                self.tell(format!("{at} stops its command"));
+                let Some(app) = &mut self.hosts[at].app else { return };
+                (app.frozen, app.ending) = (false, true);
+                // One in five ignores it.
+                if self.random.random_bool(0.8) {
+                    let ends_us = self.now_us + self.us(300);
+                    self.at(ends_us, Event::CommandEnds { host: at, life });
+                }
+            }
+            Action::Kill => self.at(self.now_us + 1, Event::CommandEnds { host: at, life }),
+            Action::Over(end) => {
+                self.tell(format!("{at} is over: {end:?}"));
+                assert!(self.hosts[at].app.is_none(), "over while its command runs");
+                self.hosts[at].die();
+                if end != End::Foreign {
+                    let (again_us, life) = (self.now_us + self.us(2_000), self.hosts[at].life);
+                    self.at(again_us, Event::Restart { host: at, life });
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, at: usize) {
+        self.hosts[at].starts += 1;
+        let key = self.hosts[at].run_key();
+        self.tell(format!("{at} starts as {key:#x}; holder {:?}", self.target.holder()));
+        self.hosts[at].app = Some(App { key, frozen: false, ending: false });
+        self.checker.begins(key);
+        let life = self.hosts[at].life;
+        self.at(self.now_us + 1, Event::Write { host: at, life });
+    }
+
+    fn command_ends(&mut self, at: usize) {
+        if self.hosts[at].app.take().is_some() {
+            self.hosts[at].pending.clear();
+            self.input(at, Input::Ended { code: 0 });
+        }
+    }
+
+    fn write(&mut self, at: usize) {
+        let Some(app) = &self.hosts[at].app else { return };
+        let (key, frozen) = (app.key, app.frozen);
+        let pending = &self.hosts[at].pending;
+        let block = self.random.random_range(0..BLOCKS);
+        let busy = pending.values().any(|one| one.block == block);
+        if !frozen && !busy && pending.len() < PENDING_MAX {
+            self.sequence += 1;
+            let content = Content { key, sequence: self.sequence };
+            let withheld = self.random.random_bool(0.3);
+            let host = &mut self.hosts[at];
+            host.tag += 1;
+            let (tag, link, ready) = (host.tag, host.link(), host.ready);
+            host.pending.insert(tag, Pending { block, content, withheld });
+            if ready {
+                let op = Op::Write { block, content, withheld };
+                self.send(link, ToTarget::Command { tag, op });
+            }
+        }
+        let life = self.hosts[at].life;
+        let next_us = self.now_us + self.us(24);
+        self.at(next_us, Event::Write { host: at, life });
+    }
+
+    /// Two hosts that are awake, and have been for a while, must not both run.
+    fn patrol(&mut self) {
+        let runs = |host: &&Host| {
+            host.runs()
+                && host.is_awake()
+                && (host.awake_us == 0 || self.now_us > host.awake_us + NOTICE_US)
+        };
+        let mut running = self.hosts.iter().filter(runs).map(|host| host.number);
+        if let (Some(first), Some(second)) = (running.next(), running.next()) {
+            self.checker.fail(Wrong::Twice { first, second });
+        }
+        self.at(self.now_us + PATROL_US, Event::Patrol);
+    }
+}

@@ -1,7 +1,8 @@
 //! All that is not deterministic: clock, random, block I/O, files. Traits, and the real ones.
 //!
 //! Entry points: [`BlockIo`] (data, asynchronous, one per worker thread, made by [`block_io`]),
-//! [`Files`] (names, synchronous; the real one is [`RealFiles`]), [`Clock`], [`Random`].
+//! [`Files`] (names, synchronous; the real one is [`RealFiles`]), [`Clock`], [`Random`]; and [`posix`],
+//! what only the kernel can do for a file server.
 //!
 //! Invariant: nothing above this crate opens a file, asks the time or draws a random number by
 //! itself; so the simulator can stand in for the world.
@@ -16,6 +17,7 @@ pub mod engine;
 pub mod files;
 mod gate;
 pub mod pool;
+pub mod posix;
 pub mod random;
 pub mod ring;
 

@@ -1,16 +1,17 @@
 //! Pools and volumes on the machine's own file systems: sparse layers, snapshots, clones.
 //!
-//! Entry points: [`Pool::open`], then [`Pool::volume`]. The files are described in
-//! docs/formats/store.md.
+//! Entry points: [`Pool::open`], then [`Pool::volume`]; and [`files`] for file volumes. The files are
+//! described in docs/formats/store.md and docs/formats/files.md.
 //!
 //! Invariant: what a flush has answered survives power loss; what it has not may be lost, but is
 //! never torn below a 512-byte block and never invented. Nothing here spawns a task, sets a timer,
-//! or touches a file except through `env`; a future is driven to its end once it was polled,
+//! or touches a file except through `env` ([`files`] is the kernel's own, and asks it directly); a future is driven to its end once it was polled,
 //! because a dropped one leaves operations running that nobody waits for.
 #![allow(unexpected_cfgs, reason = "cfg(fuzzing) is set by the fuzz targets' builds alone")]
 
 mod error;
 mod fields;
+pub mod files;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;

@@ -1,0 +1,188 @@
+//! Files that are open: one descriptor, one lock and one queue of flushes for each file.
+//!
+//! Invariant: a file has at most one [`OpenFile`] at a time, so its lock is the only one. Who is
+//! in use is never evicted.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use model::file::{FileError, FileId, FileKind, FileResult};
+
+use crate::group_commit::GroupCommit;
+use crate::pool::locked;
+
+/// How many entries an insertion looks at to find one that can go.
+const LOOKED_AT_MAX: usize = 64;
+
+/// What changes under a file's lock.
+pub(super) struct State {
+    /// Its last name is gone.
+    pub(super) gone: bool,
+    /// As they are counted in the volume's usage.
+    pub(super) blocks: u64,
+}
+
+pub(super) struct OpenFile {
+    pub(super) id: FileId,
+    pub(super) kind: FileKind,
+    /// Opened by the daemon, for reading and, where it can be, writing; of what is neither a
+    /// directory nor a regular file only a name of the inode.
+    pub(super) fd: OwnedFd,
+    pub(super) state: Mutex<State>,
+    pub(super) flushes: GroupCommit,
+    used: AtomicBool,
+}
+
+impl OpenFile {
+    pub(super) fn new(id: FileId, kind: FileKind, fd: OwnedFd, blocks: u64) -> Self {
+        let state = Mutex::new(State { gone: false, blocks });
+        let (flushes, used) = (GroupCommit::default(), AtomicBool::new(false));
+        Self { id, kind, fd, state, flushes, used }
+    }
+    pub(super) fn is_directory(&self) -> bool {
+        self.kind == FileKind::Directory
+    }
+    /// # Errors
+    /// `NotDirectory`.
+    pub(super) fn directory(&self) -> FileResult<()> {
+        if self.is_directory() { Ok(()) } else { Err(FileError::NotDirectory) }
+    }
+    /// # Errors
+    /// What is said of a file that has no data.
+    pub(super) fn regular(&self) -> FileResult<()> {
+        match self.kind {
+            FileKind::Regular => Ok(()),
+            FileKind::Directory => Err(FileError::IsDirectory),
+            FileKind::Symlink => Err(FileError::IsSymlink),
+            _ => Err(FileError::WrongKind),
+        }
+    }
+    /// Whether its descriptor can be used for more than naming the inode.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.kind, FileKind::Regular | FileKind::Directory)
+    }
+}
+
+/// A volume's number while the pool is open, and a file in it.
+type Key = (u64, FileId);
+
+/// The open files of a pool.
+pub(super) struct Cache {
+    files_max: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    files: HashMap<Key, Arc<OpenFile>>,
+    /// In the order in which they are looked at for eviction; may name some that are gone.
+    queue: VecDeque<Key>,
+}
+
+impl Cache {
+    pub(super) fn new(files_max: usize) -> Self {
+        Self { files_max, inner: Mutex::default() }
+    }
+
+    pub(super) fn get(&self, volume: u64, file: FileId) -> Option<Arc<OpenFile>> {
+        let inner = locked(&self.inner);
+        let found = inner.files.get(&(volume, file))?;
+        found.used.store(true, Ordering::Relaxed);
+        Some(Arc::clone(found))
+    }
+
+    /// Adds a file, unless another thread was faster: then that one's is the answer.
+    pub(super) fn insert(&self, volume: u64, file: OpenFile) -> Arc<OpenFile> {
+        let key = (volume, file.id);
+        let mut evicted = Vec::new();
+        let mut inner = locked(&self.inner);
+        if let Some(found) = inner.files.get(&key) {
+            return Arc::clone(found);
+        }
+        inner.evict(self.files_max, &mut evicted);
+        let file = Arc::new(file);
+        inner.files.insert(key, Arc::clone(&file));
+        inner.queue.push_back(key);
+        drop(inner);
+        // Descriptors are closed without the lock.
+        drop(evicted);
+        file
+    }
+
+    pub(super) fn remove(&self, volume: u64, file: FileId) {
+        let removed = locked(&self.inner).files.remove(&(volume, file));
+        drop(removed);
+    }
+
+    /// Forgets all files of a volume, or those of one of its trees.
+    pub(super) fn purge(&self, volume: u64, tree: Option<u32>) {
+        let mut purged = Vec::new();
+        let mut inner = locked(&self.inner);
+        let Inner { files, queue } = &mut *inner;
+        let is_purged = |key: &Key| key.0 == volume && tree.is_none_or(|tree| key.1.tree == tree);
+        purged.extend(files.extract_if(|key, _| is_purged(key)));
+        queue.retain(|key| !is_purged(key));
+        drop(inner);
+        drop(purged);
+    }
+}
+
+impl Inner {
+    fn evict(&mut self, files_max: usize, evicted: &mut Vec<Arc<OpenFile>>) {
+        for _ in 0..LOOKED_AT_MAX {
+            // The queue outgrows the files only by names of files that are gone.
+            if self.queue.len() < files_max {
+                return;
+            }
+            let Some(key) = self.queue.pop_front() else { return };
+            let Some(file) = self.files.get(&key) else { continue };
+            // Nobody can take a new hold while the cache is locked.
+            let idle = Arc::strong_count(file) == 1;
+            if idle && !file.used.swap(false, Ordering::Relaxed) {
+                evicted.extend(self.files.remove(&key));
+            } else {
+                self.queue.push_back(key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(inode: u64) -> OpenFile {
+        let id = FileId { tree: 0, inode, generation: 0 };
+        let fd = std::fs::File::open("/").unwrap().into();
+        OpenFile::new(id, FileKind::Directory, fd, 0)
+    }
+
+    #[test]
+    fn who_is_in_use_stays_and_a_file_is_open_once() {
+        let cache = Cache::new(4);
+        let held = cache.insert(1, file(0));
+        assert!(Arc::ptr_eq(&held, &cache.insert(1, file(0))));
+        for inode in 1..100 {
+            cache.insert(1, file(inode));
+        }
+        assert!(Arc::ptr_eq(&held, &cache.get(1, held.id).unwrap()));
+        assert!(locked(&cache.inner).files.len() <= 5);
+        assert!(cache.get(2, held.id).is_none());
+        cache.purge(1, Some(1));
+        assert!(cache.get(1, held.id).is_some());
+        cache.purge(1, None);
+        assert!(cache.get(1, held.id).is_none());
+    }
+
+    #[test]
+    fn names_of_removed_files_do_not_pile_up() {
+        let cache = Cache::new(4);
+        for inode in 0..1000 {
+            let made = cache.insert(1, file(inode)).id;
+            cache.remove(1, made);
+        }
+        assert!(locked(&cache.inner).queue.len() <= 5);
+    }
+}

@@ -1,0 +1,489 @@
+//! Names: looking up, making, removing, renaming, linking.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, MutexGuard};
+
+use bytes::Bytes;
+use model::file::{
+    Attributes, Before, Caller, Changed, Creation, FileError, FileId, FileKind, FileResult, Made,
+    New, Removal, SetAttributes,
+};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, Statx, XattrFlags, fgetxattr, fsetxattr, linkat, makedev,
+    mkdirat, mknodat, openat, readlinkat, renameat, symlinkat, unlinkat,
+};
+use rustix::io::Errno;
+
+use super::attributes::count;
+use super::cache::{OpenFile, State};
+use super::errno::refused;
+use super::ids::LIVING;
+use super::usage::FILE_BYTES;
+use super::volume::{Inner, Op, SNAPSHOTS, attributes, kind_of, path, stat};
+use crate::pool::locked;
+
+const FILE_MODE: u32 = 0o644;
+const DIRECTORY_MODE: u32 = 0o755;
+const SET_GID: u32 = 0o2000;
+/// Of an exclusive creation: its verifier, and the time of the file's last write then. In the
+/// namespace that only the daemon sees.
+const VERIFIER: &CStr = c"trusted.commonhold.verifier";
+const VERIFIER_BYTES: usize = 20;
+
+/// A directory in which a name is being changed: nobody else changes it.
+struct Place<'a> {
+    directory: &'a OpenFile,
+    state: MutexGuard<'a, State>,
+    found: Statx,
+    before: Before,
+}
+
+impl<'a> Place<'a> {
+    /// The caller holds the volume's `names`.
+    fn enter(directory: &'a OpenFile) -> FileResult<Self> {
+        directory.directory()?;
+        let state = locked(&directory.state);
+        if state.gone {
+            return Err(FileError::Stale);
+        }
+        let found = stat(&directory.fd)?;
+        let before = attributes(directory.id, &found).before();
+        Ok(Self { directory, state, found, before })
+    }
+
+    fn leave(mut self, op: &Op<'_>) -> FileResult<Changed> {
+        let after = op.stat_changed(self.directory, &self.found)?;
+        count(&op.volume.usage, &mut self.state, &after);
+        Ok(Changed { before: self.before, after: attributes(self.directory.id, &after) })
+    }
+
+    fn unchanged(self) -> Changed {
+        Changed { before: self.before, after: attributes(self.directory.id, &self.found) }
+    }
+}
+
+impl Op<'_> {
+    /// The name of the directory of snapshots is taken, though no listing has it.
+    fn is_reserved(&self, directory: FileId, name: &[u8]) -> bool {
+        name == SNAPSHOTS && directory.tree == LIVING && self.is_root(directory)
+    }
+
+    /// Takes a file's last name or one of several; `victim` is locked and `unlink` removes it.
+    fn take_away(
+        &self,
+        victim: &OpenFile,
+        unlink: impl FnOnce() -> FileResult<()>,
+    ) -> FileResult<()> {
+        let mut state = locked(&victim.state);
+        let found = stat(&victim.fd)?;
+        unlink()?;
+        if victim.is_directory() || found.stx_nlink <= 1 {
+            state.gone = true;
+            self.volume.usage.gone(state.blocks);
+            self.volume.pool.cache.remove(self.volume.number, victim.id);
+        }
+        Ok(())
+    }
+
+    /// A file that was made just now gets the rest of its attributes. Says whether there were
+    /// any, which the directory's flush does not cover.
+    fn finish(&self, caller: &Caller, file: &OpenFile, set: &SetAttributes) -> FileResult<bool> {
+        let mut set = set.clone();
+        if let Some(mode) = set.mode {
+            let has = u32::from(stat(&file.fd)?.stx_mode) & 0o7777;
+            // A directory inherits the bit that makes files inherit its group.
+            let inherited = if file.is_directory() { has & SET_GID } else { 0 };
+            let wanted = mode & 0o7777 | inherited;
+            set.mode = (wanted != has && file.kind != FileKind::Symlink).then_some(wanted);
+        }
+        if set == SetAttributes::default() {
+            return Ok(false);
+        }
+        self.apply(caller, file, &set)?;
+        Ok(true)
+    }
+}
+
+impl Inner {
+    pub(super) fn lookup(
+        &self,
+        caller: &Caller,
+        directory: FileId,
+        name: &[u8],
+    ) -> FileResult<Attributes> {
+        let op = self.reading()?;
+        if op.is_snapshots(directory)? {
+            return op.snapshot_root(name);
+        }
+        let parent = op.file(directory)?;
+        parent.directory()?;
+        if op.is_reserved(directory, name) {
+            return op.snapshots_attributes();
+        }
+        let (id, found) = op.find(caller, &parent, name)?;
+        Ok(attributes(id, &found))
+    }
+
+    pub(super) fn parent(&self, caller: &Caller, directory: FileId) -> FileResult<FileId> {
+        let op = self.reading()?;
+        if op.is_snapshots(directory)? {
+            return Ok(self.key.root(LIVING));
+        }
+        let file = op.file(directory)?;
+        file.directory()?;
+        if op.is_root(directory) {
+            let living = directory.tree == LIVING;
+            return Ok(if living { directory } else { self.key.snapshots() });
+        }
+        let _acting = op.act(caller)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = openat(&file.fd, c"..", flags, Mode::empty()).map_err(refused)?;
+        op.id_of(directory.tree, &fd)
+    }
+
+    pub(super) fn read_link(&self, link: FileId) -> FileResult<Bytes> {
+        let op = self.reading()?;
+        if op.is_snapshots(link)? {
+            return Err(FileError::Invalid);
+        }
+        let file = op.file(link)?;
+        if file.kind != FileKind::Symlink {
+            return Err(FileError::Invalid);
+        }
+        let target = readlinkat(&file.fd, c"", Vec::new()).map_err(refused)?;
+        Ok(target.into_bytes().into())
+    }
+
+    pub(super) fn create(
+        &self,
+        caller: &Caller,
+        directory: FileId,
+        name: &[u8],
+        how: &Creation,
+    ) -> FileResult<Made> {
+        let op = self.changing(directory)?;
+        let parent = op.file(directory)?;
+        parent.directory()?;
+        let set = match how {
+            Creation::Unchecked(set) | Creation::Guarded(set) | Creation::Exclusive(_, set) => set,
+        };
+        let names = locked(&self.names);
+        let place = Place::enter(&parent)?;
+        let name_path = path(name)?;
+        if op.is_reserved(directory, name) {
+            return Err(FileError::Exists);
+        }
+        let reserved = self.usage.reserve(FILE_BYTES);
+        let mode = Mode::from_raw_mode(set.mode.unwrap_or(FILE_MODE) & 0o7777);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let opened = match &reserved {
+            Err(_) => Err(Errno::EXIST),
+            Ok(_) => {
+                let _acting = op.act(caller)?;
+                openat(&parent.fd, &name_path, flags | OFlags::CLOEXEC, mode)
+            }
+        };
+        let fd = match opened {
+            Ok(fd) => fd,
+            Err(Errno::EXIST) => {
+                drop(names);
+                let found = op.find(caller, &parent, name);
+                if matches!(found, Err(FileError::NotFound)) {
+                    drop(reserved?);
+                }
+                let directory = place.unchanged();
+                let attributes = self.found(&op, caller, found?, how)?;
+                return Ok(Made { attributes, is_new: false, directory });
+            }
+            Err(errno) => return Err(refused(errno)),
+        };
+        let id = op.id_of(directory.tree, &fd)?;
+        let file = op.keep(OpenFile::new(id, FileKind::Regular, fd, 0));
+        let verifier =
+            if let Creation::Exclusive(verifier, _) = how { Some(verifier) } else { None };
+        let more = op.finish(caller, &file, set).and_then(|more| {
+            verifier.map_or(Ok(more), |verifier| put_verifier(&file.fd, verifier).map(|()| true))
+        });
+        self.made(&op, place, names, &file, &name_path, more)
+    }
+
+    /// The last steps of making a file: it counts, and it is durable; or it is undone.
+    fn made(
+        &self,
+        op: &Op<'_>,
+        place: Place<'_>,
+        names: MutexGuard<'_, ()>,
+        file: &Arc<OpenFile>,
+        name: &CStr,
+        more: FileResult<bool>,
+    ) -> FileResult<Made> {
+        let parent = place.directory;
+        let more = more.inspect_err(|_| {
+            let flags = if file.is_directory() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+            // Nobody knows the file yet; what cannot be removed stays as an empty file.
+            let _ = unlinkat(&parent.fd, name, flags);
+            self.pool.cache.remove(self.number, file.id);
+        })?;
+        let found = {
+            let mut state = locked(&file.state);
+            let found = stat(&file.fd)?;
+            state.blocks = found.stx_blocks;
+            self.usage.made(found.stx_blocks);
+            found
+        };
+        let directory = place.leave(op)?;
+        drop(names);
+        if more {
+            self.make_durable(file)?;
+        }
+        self.make_durable(parent)?;
+        Ok(Made { attributes: attributes(file.id, &found), is_new: true, directory })
+    }
+
+    /// A creation found its name taken.
+    fn found(
+        &self,
+        op: &Op<'_>,
+        caller: &Caller,
+        (id, found): (FileId, Statx),
+        how: &Creation,
+    ) -> FileResult<Attributes> {
+        match how {
+            Creation::Unchecked(set) => {
+                let file = op.file(id)?;
+                file.regular()?;
+                if set.size_bytes != Some(0) {
+                    return Ok(attributes(id, &found));
+                }
+                let size = SetAttributes { size_bytes: Some(0), ..SetAttributes::default() };
+                Ok(self.set_found(op, caller, &file, &size)?.after)
+            }
+            Creation::Exclusive(verifier, _) if kind_of(&found) == FileKind::Regular => {
+                let file = op.file(id)?;
+                let mut held = [0; VERIFIER_BYTES];
+                let read = fgetxattr(&file.fd, VERIFIER, &mut held[..]);
+                let same = read == Ok(VERIFIER_BYTES) && held == stamp(verifier, &stat(&file.fd)?);
+                if same { Ok(attributes(id, &found)) } else { Err(FileError::Exists) }
+            }
+            _ => Err(FileError::Exists),
+        }
+    }
+
+    pub(super) fn make(
+        &self,
+        caller: &Caller,
+        directory: FileId,
+        name: &[u8],
+        new: &New,
+        set: &SetAttributes,
+    ) -> FileResult<Made> {
+        let op = self.changing(directory)?;
+        let parent = op.file(directory)?;
+        parent.directory()?;
+        let names = locked(&self.names);
+        let place = Place::enter(&parent)?;
+        let name = {
+            if op.is_reserved(directory, name) {
+                return Err(FileError::Exists);
+            }
+            path(name)?
+        };
+        let room = self.usage.reserve(FILE_BYTES);
+        if let Err(full) = room {
+            let taken = op.find(caller, &parent, name.to_bytes());
+            return Err(if taken.is_ok() { FileError::Exists } else { full });
+        }
+        {
+            let _acting = op.act(caller)?;
+            place_new(&parent.fd, &name, new, set)?;
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(&parent.fd, &name, flags, Mode::empty()).map_err(refused)?;
+        let file = op.file(op.id_of(directory.tree, &fd)?)?;
+        let default = if *new == New::Directory { DIRECTORY_MODE } else { FILE_MODE };
+        let wanted = SetAttributes { mode: set.mode.or(Some(default)), ..set.clone() };
+        let more = op.finish(caller, &file, &wanted);
+        self.made(&op, place, names, &file, &name, more)
+    }
+
+    pub(super) fn remove(
+        &self,
+        caller: &Caller,
+        directory: FileId,
+        name: &[u8],
+        what: Removal,
+    ) -> FileResult<Changed> {
+        let op = self.changing(directory)?;
+        let parent = op.file(directory)?;
+        let changed = {
+            let _names = locked(&self.names);
+            let place = Place::enter(&parent)?;
+            if op.is_reserved(directory, name) {
+                return Err(FileError::ReadOnly);
+            }
+            let (id, found) = op.find(caller, &parent, name)?;
+            let is_directory = kind_of(&found) == FileKind::Directory;
+            match what {
+                Removal::File if is_directory => return Err(FileError::IsDirectory),
+                Removal::Directory if !is_directory => return Err(FileError::NotDirectory),
+                _ => {}
+            }
+            let victim = op.file(id)?;
+            let name = path(name)?;
+            op.take_away(&victim, || {
+                let _acting = op.act(caller)?;
+                let flags = if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+                unlinkat(&parent.fd, &name, flags).map_err(not_empty)
+            })?;
+            place.leave(&op)?
+        };
+        self.make_durable(&parent)?;
+        Ok(changed)
+    }
+
+    pub(super) fn rename(
+        &self,
+        caller: &Caller,
+        (from, from_name): (FileId, &[u8]),
+        (to, to_name): (FileId, &[u8]),
+    ) -> FileResult<(Changed, Changed)> {
+        let op = self.changing(from)?;
+        self.key.named(to)?;
+        if to.tree != LIVING {
+            return Err(FileError::ReadOnly);
+        }
+        let (source, target) = (op.file(from)?, op.file(to)?);
+        source.directory()?;
+        target.directory()?;
+        let changed = {
+            let _names = locked(&self.names);
+            if op.is_reserved(from, from_name) || op.is_reserved(to, to_name) {
+                return Err(FileError::ReadOnly);
+            }
+            let left = Place::enter(&source)?;
+            let gained = if from == to { None } else { Some(Place::enter(&target)?) };
+            let (moved, moved_stat) = op.find(caller, &source, from_name)?;
+            let replaced = match op.find(caller, &target, to_name) {
+                Ok(found) => Some(found),
+                Err(FileError::NotFound) => None,
+                Err(error) => return Err(error),
+            };
+            let (old, new) = (path(from_name)?, path(to_name)?);
+            let rename = || {
+                let _acting = op.act(caller)?;
+                renameat(&source.fd, &old, &target.fd, &new).map_err(not_empty)
+            };
+            if replaced.is_some_and(|(replaced, _)| replaced == moved) {
+                let left = left.unchanged();
+                return Ok((left.clone(), gained.map_or(left, Place::unchanged)));
+            }
+            match replaced {
+                None => rename()?,
+                Some((_, found)) if is_directory(&found) != is_directory(&moved_stat) => {
+                    return Err(FileError::Exists);
+                }
+                Some((replaced, _)) => op.take_away(&*op.file(replaced)?, rename)?,
+            }
+            let left = left.leave(&op)?;
+            let gained = gained.map_or(Ok(left.clone()), |gained| gained.leave(&op))?;
+            (left, gained)
+        };
+        // First where it is now, so that no crash can lose both names.
+        self.make_durable(&target)?;
+        if from != to {
+            self.make_durable(&source)?;
+        }
+        Ok(changed)
+    }
+
+    pub(super) fn link(
+        &self,
+        caller: &Caller,
+        id: FileId,
+        directory: FileId,
+        name: &[u8],
+    ) -> FileResult<(Attributes, Changed)> {
+        let op = self.changing(directory)?;
+        self.key.named(id)?;
+        if id.tree != LIVING {
+            return Err(FileError::CrossDevice);
+        }
+        let (file, parent) = (op.file(id)?, op.file(directory)?);
+        if file.is_directory() {
+            return Err(FileError::IsDirectory);
+        }
+        let (linked, changed) = {
+            let _names = locked(&self.names);
+            let place = Place::enter(&parent)?;
+            if op.is_reserved(directory, name) {
+                return Err(FileError::Exists);
+            }
+            let state = locked(&file.state);
+            if state.gone {
+                return Err(FileError::Stale);
+            }
+            let before = stat(&file.fd)?;
+            {
+                let _acting = op.act(caller)?;
+                // Of the ways to link an open file this one asks for no capability.
+                let source = format!("/proc/self/fd/{}", file.fd.as_raw_fd());
+                let follow = AtFlags::SYMLINK_FOLLOW;
+                linkat(CWD, source, &parent.fd, path(name)?, follow).map_err(refused)?;
+            }
+            (attributes(id, &op.stat_changed(&file, &before)?), place.leave(&op)?)
+        };
+        self.make_durable(&parent)?;
+        if file.is_open() {
+            self.make_durable(&file)?;
+        }
+        Ok((linked, changed))
+    }
+}
+
+fn is_directory(found: &Statx) -> bool {
+    kind_of(found) == FileKind::Directory
+}
+
+/// Some file systems say of a directory that is not empty that the name is taken.
+fn not_empty(errno: Errno) -> FileError {
+    if errno == Errno::EXIST { FileError::NotEmpty } else { refused(errno) }
+}
+
+fn place_new(parent: &OwnedFd, name: &CStr, new: &New, set: &SetAttributes) -> FileResult<()> {
+    let mode = |default| Mode::from_raw_mode(set.mode.unwrap_or(default) & 0o7777);
+    let special = |kind, device| mknodat(parent, name, kind, mode(FILE_MODE), device);
+    let placed = match new {
+        New::Directory => mkdirat(parent, name, mode(DIRECTORY_MODE)),
+        New::Symlink(target) => {
+            if target.is_empty() {
+                return Err(FileError::Invalid);
+            }
+            symlinkat(&target[..], parent, name)
+        }
+        New::Special(FileKind::BlockDevice(major, minor)) => {
+            special(FileType::BlockDevice, makedev(*major, *minor))
+        }
+        New::Special(FileKind::CharacterDevice(major, minor)) => {
+            special(FileType::CharacterDevice, makedev(*major, *minor))
+        }
+        New::Special(FileKind::Socket) => special(FileType::Socket, 0),
+        New::Special(FileKind::Fifo) => special(FileType::Fifo, 0),
+        New::Special(_) => return Err(FileError::Invalid),
+    };
+    placed.map_err(refused)
+}
+
+/// A verifier, and the time of the file's last write: who writes the file makes them differ.
+fn stamp(verifier: &[u8; 8], found: &Statx) -> [u8; VERIFIER_BYTES] {
+    let mut bytes = [0; VERIFIER_BYTES];
+    bytes[..8].copy_from_slice(verifier);
+    bytes[8..16].copy_from_slice(&found.stx_mtime.tv_sec.to_be_bytes());
+    bytes[16..].copy_from_slice(&found.stx_mtime.tv_nsec.to_be_bytes());
+    bytes
+}
+
+fn put_verifier(fd: &OwnedFd, verifier: &[u8; 8]) -> FileResult<()> {
+    let value = stamp(verifier, &stat(fd)?);
+    fsetxattr(fd, VERIFIER, &value, XattrFlags::empty()).map_err(refused)
+}

@@ -1,0 +1,273 @@
+//! The two records of a file pool: what the pool is, and what a volume is.
+//!
+//! A record is replaced as a whole: written beside, synced, renamed, and the directory synced. So
+//! each change of a volume's structure happens at one moment or not at all.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use model::id::{PoolId, SnapshotId};
+use model::pool::Driver;
+use rustix::fs::{Mode, OFlags, fsync, openat, renameat};
+use rustix::io::Errno;
+use uuid::Uuid;
+
+use super::ids::IdKey;
+use crate::error::StoreError;
+use crate::fields::Fields;
+
+const MAGIC: &[u8; 8] = b"CMHDFIL\n";
+const VERSION: u16 = 1;
+const HEADER_BYTES: usize = 20;
+/// A volume with ten thousand snapshots of long names fits.
+const RECORD_BYTES_MAX: usize = 4 << 20;
+pub(super) const RECORD: &str = "record";
+const RECORD_NEW: &str = "record.tmp";
+
+/// A snapshot of a file volume.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct SnapshotRecord {
+    pub(super) id: SnapshotId,
+    pub(super) name: String,
+    pub(super) tree: u32,
+    /// Blocks that were written for it when it was made.
+    pub(super) copied_bytes: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct VolumeRecord {
+    pub(super) size_bytes: u64,
+    pub(super) relaxed: bool,
+    pub(super) key: [u8; 16],
+    /// The directory of the living tree.
+    pub(super) living: u32,
+    /// No tree had this number or a higher one.
+    pub(super) next_tree: u32,
+    /// Oldest first.
+    pub(super) snapshots: Vec<SnapshotRecord>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct PoolRecord {
+    pub(super) id: PoolId,
+    pub(super) driver: Driver,
+}
+
+/// A record's kind is in its bytes, so that none is taken for the other.
+pub(super) trait Record: Sized {
+    const KIND: u16;
+    fn put(&self, out: &mut Vec<u8>);
+    fn get(fields: &mut Fields<'_>) -> Option<Self>;
+}
+
+impl Record for PoolRecord {
+    const KIND: u16 = 1;
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.id.0.as_bytes());
+        let driver: u16 = match self.driver {
+            Driver::Local => 0,
+            Driver::Dir => 1,
+            Driver::Btrfs => 2,
+        };
+        out.extend_from_slice(&driver.to_be_bytes());
+    }
+    fn get(fields: &mut Fields<'_>) -> Option<Self> {
+        let id = PoolId(fields.uuid()?);
+        let driver = match fields.u16()? {
+            1 => Driver::Dir,
+            2 => Driver::Btrfs,
+            _ => return None,
+        };
+        Some(Self { id, driver })
+    }
+}
+
+impl Record for VolumeRecord {
+    const KIND: u16 = 2;
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.size_bytes.to_be_bytes());
+        out.extend_from_slice(&u16::from(self.relaxed).to_be_bytes());
+        out.extend_from_slice(&self.key);
+        out.extend_from_slice(&self.living.to_be_bytes());
+        out.extend_from_slice(&self.next_tree.to_be_bytes());
+        let count = u32::try_from(self.snapshots.len()).unwrap_or(u32::MAX);
+        out.extend_from_slice(&count.to_be_bytes());
+        for snapshot in &self.snapshots {
+            out.extend_from_slice(snapshot.id.0.as_bytes());
+            out.extend_from_slice(&snapshot.tree.to_be_bytes());
+            out.extend_from_slice(&snapshot.copied_bytes.to_be_bytes());
+            let bytes = u16::try_from(snapshot.name.len()).unwrap_or(u16::MAX);
+            out.extend_from_slice(&bytes.to_be_bytes());
+            out.extend_from_slice(snapshot.name.as_bytes());
+        }
+    }
+    fn get(fields: &mut Fields<'_>) -> Option<Self> {
+        let size_bytes = fields.u64()?;
+        let relaxed = fields.u16()? != 0;
+        let key = fields.bytes(16)?.try_into().ok()?;
+        let (living, next_tree) = (fields.u32()?, fields.u32()?);
+        let mut snapshots = Vec::new();
+        for _ in 0..fields.u32()? {
+            let id: Uuid = fields.uuid()?;
+            let (tree, copied_bytes) = (fields.u32()?, fields.u64()?);
+            let bytes = usize::from(fields.u16()?);
+            let name = String::from_utf8(fields.bytes(bytes)?.to_vec()).ok()?;
+            snapshots.push(SnapshotRecord { id: SnapshotId(id), name, tree, copied_bytes });
+        }
+        Some(Self { size_bytes, relaxed, key, living, next_tree, snapshots })
+    }
+}
+
+impl VolumeRecord {
+    pub(super) fn id_key(&self) -> IdKey {
+        IdKey(self.key)
+    }
+    /// Whether the record needs this tree.
+    pub(super) fn names(&self, tree: u32) -> bool {
+        tree == self.living || self.snapshots.iter().any(|snapshot| snapshot.tree == tree)
+    }
+}
+
+/// The record's bytes.
+pub(super) fn encode<R: Record>(record: &R) -> Vec<u8> {
+    let mut out = vec![0; HEADER_BYTES];
+    record.put(&mut out);
+    let bytes = u32::try_from(out.len() - HEADER_BYTES).unwrap_or(u32::MAX);
+    out[..8].copy_from_slice(MAGIC);
+    out[8..10].copy_from_slice(&VERSION.to_be_bytes());
+    out[10..12].copy_from_slice(&R::KIND.to_be_bytes());
+    out[12..16].copy_from_slice(&bytes.to_be_bytes());
+    let crc = crc32c::crc32c(&out);
+    out[16..20].copy_from_slice(&crc.to_be_bytes());
+    out
+}
+
+/// # Errors
+/// `Corrupt`, or `Format` when a newer version wrote it.
+pub(super) fn decode<R: Record>(what: &str, bytes: &[u8]) -> Result<R, StoreError> {
+    let corrupt = |why: &str| StoreError::corrupt(what, why);
+    let (header, payload) =
+        bytes.split_first_chunk::<HEADER_BYTES>().ok_or_else(|| corrupt("it is too short"))?;
+    let mut fields = Fields(&header[8..]);
+    let parse = |fields: &mut Fields<'_>| {
+        Some((fields.u16()?, fields.u16()?, fields.u32()?, fields.u32()?))
+    };
+    let (version, kind, length, crc) =
+        parse(&mut fields).ok_or_else(|| corrupt("it is too short"))?;
+    if &header[..8] != MAGIC || payload.len() as u64 != u64::from(length) {
+        return Err(corrupt("it is none of ours, or cut"));
+    }
+    let mut without = bytes.to_vec();
+    without[16..20].fill(0);
+    if crc32c::crc32c(&without) != crc {
+        return Err(corrupt("its checksum is wrong"));
+    }
+    if version != VERSION || kind != R::KIND {
+        let why = format!("version {version}, kind {kind}");
+        return Err(StoreError::Format { what: what.to_owned(), why });
+    }
+    let mut fields = Fields(payload);
+    let record = R::get(&mut fields).ok_or_else(|| corrupt("a field makes no sense"))?;
+    fields.end().ok_or_else(|| corrupt("something follows it"))?;
+    Ok(record)
+}
+
+/// An error of the kernel at a record or directory of ours.
+pub(super) fn failed(what: &str, errno: Errno) -> StoreError {
+    StoreError::from_io(what, 0, errno.into())
+}
+
+/// Makes a record the directory's, durably.
+///
+/// # Errors
+/// `NoSpace`, `Io`: either the old or the new record is there.
+pub(super) fn write<R: Record>(directory: BorrowedFd<'_>, record: &R) -> Result<(), StoreError> {
+    write_bytes(directory, &encode(record)).map_err(|errno| failed("write a record", errno))
+}
+
+fn write_bytes(directory: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let file = openat(directory, RECORD_NEW, flags, Mode::RUSR | Mode::WUSR)?;
+    while !bytes.is_empty() {
+        let written = rustix::io::write(&file, bytes)?;
+        bytes = &bytes[written..];
+    }
+    fsync(&file)?;
+    renameat(directory, RECORD_NEW, directory, RECORD)?;
+    fsync(directory)
+}
+
+/// The directory's record; `None` when it has none.
+///
+/// # Errors
+/// `Corrupt`, `Format`, `Io`.
+pub(super) fn read<R: Record>(
+    directory: BorrowedFd<'_>,
+    what: &str,
+) -> Result<Option<R>, StoreError> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = match openat(directory, RECORD, flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(failed(what, errno)),
+    };
+    // After a killed process the newest record may be in the page cache only.
+    fsync(&file).map_err(|errno| failed(what, errno))?;
+    let mut bytes = Vec::new();
+    loop {
+        let at = bytes.len() as u64;
+        bytes.reserve(4096);
+        let spare = rustix::buffer::spare_capacity(&mut bytes);
+        let read = rustix::io::pread(file.as_fd(), spare, at).map_err(|e| failed(what, e))?;
+        if read == 0 {
+            return decode(what, &bytes).map(Some);
+        }
+        if bytes.len() > RECORD_BYTES_MAX {
+            return Err(StoreError::corrupt(what, "it is too long"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> VolumeRecord {
+        let snapshot = |n: u8| SnapshotRecord {
+            id: SnapshotId(Uuid::from_bytes([n; 16])),
+            name: format!("before-{n}"),
+            tree: n.into(),
+            copied_bytes: 4096,
+        };
+        VolumeRecord {
+            size_bytes: 1 << 30,
+            relaxed: true,
+            key: [9; 16],
+            living: 1,
+            next_tree: 7,
+            snapshots: vec![snapshot(2), snapshot(3)],
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back_as_it_was_written() {
+        let bytes = encode(&record());
+        assert_eq!(decode::<VolumeRecord>("it", &bytes).unwrap(), record());
+        let pool = PoolRecord { id: PoolId(Uuid::from_bytes([4; 16])), driver: Driver::Btrfs };
+        assert_eq!(decode::<PoolRecord>("it", &encode(&pool)).unwrap(), pool);
+        let confused = decode::<PoolRecord>("it", &bytes);
+        assert!(matches!(confused, Err(StoreError::Format { .. })));
+    }
+
+    #[test]
+    fn any_flipped_bit_and_any_cut_is_noticed() {
+        let bytes = encode(&record());
+        for bit in 0..bytes.len() * 8 {
+            let mut wrong = bytes.clone();
+            wrong[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode::<VolumeRecord>("it", &wrong).is_err(), "bit {bit}");
+        }
+        for length in 0..bytes.len() {
+            assert!(decode::<VolumeRecord>("it", &bytes[..length]).is_err(), "cut at {length}");
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Changes of a volume's structure: its size, its durability, its snapshots.
+//!
+//! Each is one write of the volume's record. A tree that the record needs is made and durable
+//! before; one that it does not need any more is removed after, or when the volume is next opened.
+
+use std::os::fd::OwnedFd;
+use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
+
+use env::posix::btrfs;
+use model::id::{SnapshotId, VolumeId};
+use model::pool::Driver;
+use model::size::ByteSize;
+use rustix::io::Errno;
+use std::os::fd::AsFd;
+
+use super::ids::LIVING;
+use super::pool::TREES;
+use super::record::{self, SnapshotRecord, VolumeRecord, failed};
+use super::trees::name;
+use super::usage::{BLOCK_BYTES, FILE_BYTES};
+use super::volume::{Inner, Tree, alone, path, shared};
+use super::walk::{self, open_ours};
+use super::{CopyMethod, Durability, FileSnapshot, FileUsage, FileVolume};
+use crate::error::StoreError;
+use crate::pool::locked;
+
+impl FileVolume {
+    #[must_use]
+    pub fn id(&self) -> VolumeId {
+        self.0.id
+    }
+
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        let relaxed = self.0.relaxed.load(Ordering::Relaxed);
+        if relaxed { Durability::Relaxed } else { Durability::Strict }
+    }
+
+    /// # Errors
+    /// `Io`.
+    pub fn set_durability(&self, durability: Durability) -> Result<(), StoreError> {
+        let relaxed = durability == Durability::Relaxed;
+        let mut record = locked(&self.0.record);
+        self.0.replace(&mut record, |record| record.relaxed = relaxed)?;
+        self.0.relaxed.store(relaxed, Ordering::Relaxed);
+        if relaxed {
+            return Ok(());
+        }
+        // From now on everything is durable, so what was not must become it.
+        rustix::fs::syncfs(&self.0.home).map_err(|errno| failed("sync the volume", errno))
+    }
+
+    /// # Errors
+    /// `Io`.
+    pub fn usage(&self) -> Result<FileUsage, StoreError> {
+        let usage = &self.0.usage;
+        let below = rustix::fs::fstatvfs(&self.0.home).map_err(|e| failed("ask for space", e))?;
+        let below = below.f_bavail.saturating_mul(below.f_frsize);
+        let available = usage.free().min(below);
+        Ok(FileUsage {
+            size: ByteSize(usage.limit()),
+            used: ByteSize(usage.used()),
+            available: ByteSize(available),
+            inodes_used: usage.files(),
+            inodes_available: available / FILE_BYTES,
+        })
+    }
+
+    /// Gives the volume this size, larger or smaller, while it is in use.
+    ///
+    /// # Errors
+    /// `Refused` when it holds more than that. `NoSpace`, `Io`.
+    pub fn resize(&self, size: ByteSize) -> Result<(), StoreError> {
+        let mut record = locked(&self.0.record);
+        // Nobody writes between the comparison and the new limit.
+        let _changes = alone(&self.0.changes);
+        let used = self.0.usage.used();
+        if size.0 < used && size.0 < record.size_bytes {
+            let why = format!(
+                "the volume holds {} and cannot be made {size}: delete files first",
+                ByteSize(used)
+            );
+            return Err(StoreError::refused(why));
+        }
+        self.0.replace(&mut record, |record| record.size_bytes = size.0)?;
+        self.0.usage.set_limit(size.0);
+        Ok(())
+    }
+
+    /// How snapshots are made here.
+    #[must_use]
+    pub fn copy_method(&self) -> CopyMethod {
+        self.0.pool.method()
+    }
+
+    /// Takes a snapshot: the tree as it is at one moment. Unless it takes constant time
+    /// ([`CopyMethod::Subvolume`]), changes of the volume wait meanwhile. There already: nothing
+    /// to do. It is browsed under `name`, or its id.
+    ///
+    /// # Errors
+    /// `Refused` when the name is taken or cannot be one, `NoSpace`, `Io`.
+    pub fn create_snapshot(
+        &self,
+        snapshot: SnapshotId,
+        name: Option<&str>,
+    ) -> Result<CopyMethod, StoreError> {
+        let inner = &*self.0;
+        let mut record = locked(&inner.record);
+        if record.snapshots.iter().any(|known| known.id == snapshot) {
+            return Ok(inner.pool.method());
+        }
+        let name = name.map_or_else(|| snapshot.to_string(), str::to_owned);
+        if path(name.as_bytes()).is_err() {
+            return Err(StoreError::refused(format!("{name:?} cannot be a file's name")));
+        }
+        if record.snapshots.iter().any(|known| known.name == name) {
+            return Err(StoreError::refused(format!("another snapshot has the name {name}")));
+        }
+        let changes = alone(&inner.changes);
+        let (number, copy, method, copied_bytes) = {
+            let trees = shared(&inner.trees);
+            let living = trees.get(&LIVING).ok_or_else(|| missing(inner))?;
+            inner.add_tree(&mut record, living, true)?
+        };
+        drop(changes);
+        let made = SnapshotRecord { id: snapshot, name, tree: number, copied_bytes };
+        inner.replace(&mut record, |record| record.snapshots.push(made))?;
+        alone(&inner.trees).insert(number, copy);
+        *locked(&inner.browsed) = record.snapshots.clone();
+        Ok(method)
+    }
+
+    /// Oldest first.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn snapshots(&self) -> Result<Vec<FileSnapshot>, StoreError> {
+        let trees = shared(&self.0.trees);
+        let snapshots = locked(&self.0.browsed).clone();
+        let held = |snapshot: &SnapshotRecord| match trees.get(&snapshot.tree) {
+            Some(tree) if self.0.pool.driver == Driver::Btrfs => {
+                let held = btrfs::held(tree.root.as_fd(), tree.inode.subvolume);
+                held.map(|held| held.map_or(0, |held| held.exclusive))
+            }
+            _ => Ok(snapshot.copied_bytes),
+        };
+        snapshots
+            .into_iter()
+            .map(|snapshot| {
+                let held = held(&snapshot)
+                    .map_err(|why| StoreError::from_io("ask what a snapshot holds", 0, why))?;
+                let SnapshotRecord { id, name, .. } = snapshot;
+                Ok(FileSnapshot { id, name, held: ByteSize(held) })
+            })
+            .collect()
+    }
+
+    /// Deletes a snapshot; its room comes back a little later ([`super::FilePool::sweep`]). Not
+    /// there: nothing to do.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn delete_snapshot(&self, snapshot: SnapshotId) -> Result<(), StoreError> {
+        let inner = &*self.0;
+        let mut record = locked(&inner.record);
+        let Some(found) = record.snapshots.iter().find(|known| known.id == snapshot) else {
+            return Ok(());
+        };
+        let tree = found.tree;
+        inner.replace(&mut record, |record| record.snapshots.retain(|known| known.tree != tree))?;
+        *locked(&inner.browsed) = record.snapshots.clone();
+        {
+            let mut trees = alone(&inner.trees);
+            trees.remove(&tree);
+            inner.pool.cache.purge(inner.number, Some(tree));
+        }
+        inner.drop_tree(tree)
+    }
+
+    /// Makes the volume's content the snapshot's. Later snapshots stay; ids of files stay good
+    /// where the snapshot has the file and the copy is a subvolume, else only the root's does.
+    ///
+    /// # Errors
+    /// `Missing`; `Refused` when the snapshot holds more than the volume's size; `NoSpace`, `Io`.
+    pub fn roll_back(&self, snapshot: SnapshotId) -> Result<(), StoreError> {
+        let inner = &*self.0;
+        let mut record = locked(&inner.record);
+        let source = record.snapshots.iter().find(|known| known.id == snapshot);
+        let source = source.ok_or_else(|| StoreError::missing(format!("snapshot {snapshot}")))?;
+        let source = source.tree;
+        let _changes = alone(&inner.changes);
+        let (number, copy, (files, blocks)) = {
+            let trees = shared(&inner.trees);
+            let tree = trees.get(&source).ok_or_else(|| missing(inner))?;
+            let held = fits(tree, ByteSize(record.size_bytes))?;
+            let (number, copy, ..) = inner.add_tree(&mut record, tree, false)?;
+            (number, copy, held)
+        };
+        let old = record.living;
+        inner.replace(&mut record, |record| record.living = number)?;
+        {
+            let mut trees = alone(&inner.trees);
+            trees.insert(LIVING, copy);
+            inner.pool.cache.purge(inner.number, Some(LIVING));
+            inner.usage.reset(files, blocks);
+            // What was written and not committed is gone.
+            inner.verifier.fetch_add(1, Ordering::Relaxed);
+        }
+        inner.drop_tree(old)
+    }
+}
+
+fn missing(volume: &Inner) -> StoreError {
+    StoreError::missing(format!("file volume {}", volume.id))
+}
+
+/// What a tree holds, when a volume of this size can hold it.
+fn fits(tree: &Tree, size: ByteSize) -> Result<(u64, u64), StoreError> {
+    let (files, blocks) = walk::count(&tree.root).map_err(|errno| failed("count a tree", errno))?;
+    let held = ByteSize(blocks * BLOCK_BYTES + files * FILE_BYTES);
+    if held.0 > size.0 {
+        let why =
+            format!("the snapshot holds {held}, the volume's size is {size}: it must be larger");
+        return Err(StoreError::refused(why));
+    }
+    Ok((files, blocks))
+}
+
+impl Inner {
+    /// Changes the record on disk, then in memory.
+    fn replace(
+        &self,
+        record: &mut MutexGuard<'_, VolumeRecord>,
+        change: impl FnOnce(&mut VolumeRecord),
+    ) -> Result<(), StoreError> {
+        let mut new = record.clone();
+        change(&mut new);
+        record::write(self.home.as_fd(), &new)?;
+        **record = new;
+        Ok(())
+    }
+
+    fn trees_home(&self) -> Result<OwnedFd, StoreError> {
+        open_ours(&self.home, TREES).map_err(|errno| failed("open the trees", errno))
+    }
+
+    /// A durable copy of a tree under a number that none had, not yet in the record.
+    fn add_tree(
+        &self,
+        record: &mut MutexGuard<'_, VolumeRecord>,
+        source: &Tree,
+        read_only: bool,
+    ) -> Result<(u32, Tree, CopyMethod, u64), StoreError> {
+        let number = record.next_tree;
+        record.next_tree = number + 1;
+        let trees = self.trees_home()?;
+        let copied = self.pool.copy_tree(source, &trees, number, read_only);
+        let (tree, method, bytes) = copied.map_err(|errno| {
+            // What there is of it counts for nothing, and takes room.
+            let removed = self.pool.remove_tree(&trees, &name(number));
+            if removed.is_ok() {
+                let _ = self.pool.sweep();
+            }
+            failed("copy the tree", errno)
+        })?;
+        Ok((number, tree, method, bytes))
+    }
+
+    /// For another volume of the pool.
+    pub(super) fn copy_snapshot(
+        &self,
+        snapshot: SnapshotId,
+        to: &OwnedFd,
+        tree: u32,
+        size: ByteSize,
+    ) -> Result<(), StoreError> {
+        // Nobody deletes it meanwhile.
+        let record = locked(&self.record);
+        let source = record.snapshots.iter().find(|known| known.id == snapshot);
+        let source = source.ok_or_else(|| StoreError::missing(format!("snapshot {snapshot}")))?;
+        let trees = shared(&self.trees);
+        let source = trees.get(&source.tree).ok_or_else(|| missing(self))?;
+        fits(source, size)?;
+        self.pool.copy_tree(source, to, tree, false).map_err(|e| failed("copy the tree", e))?;
+        Ok(())
+    }
+
+    fn drop_tree(&self, tree: u32) -> Result<(), StoreError> {
+        let removed = self.pool.remove_tree(&self.trees_home()?, &name(tree));
+        match removed {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(failed("remove a tree", errno)),
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! One file volume: its trees, and how an operation reaches a file in them.
+//!
+//! ```text
+//!  FileId --key--> inode --cache or open_by_handle_at--> OpenFile --the caller's identity--> kernel
+//! ```
+//!
+//! Locks, in this order: `record` (changes of structure), `changes` (shared by operations that
+//! change the living tree, alone for who copies it), `trees` (shared by every operation), `names`
+//! (changes of directories, one at a time), the locks of files. Only who holds `names` holds more
+//! than one file's lock. No lock is held while a flush runs, so that flushes are shared.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use env::posix::access::{EXECUTE, READ, may};
+use env::posix::handle::{Inode, inode_of};
+use env::posix::identity::{Acting, act_as};
+use model::file::{Attributes, Caller, FileError, FileId, FileKind, FileResult, Time};
+use model::id::VolumeId;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, fchmod, openat, statx};
+
+use super::cache::OpenFile;
+use super::errno::{refused, refused_io};
+use super::ids::{self, IdKey, LIVING, Named};
+use super::pool::PoolShared;
+use super::record::{SnapshotRecord, VolumeRecord};
+use super::usage::Usage;
+
+pub(super) const NAME_BYTES_MAX: usize = 255;
+/// The directory of snapshots, in the root.
+pub(super) const SNAPSHOTS: &[u8] = b".snapshots";
+/// A tick of the coarsest clock is ten milliseconds.
+const TICK_MS_MAX: u32 = 20;
+const WANTED: StatxFlags = StatxFlags::BASIC_STATS;
+
+/// A tree that is there: living or a snapshot.
+pub(super) struct Tree {
+    pub(super) root: OwnedFd,
+    pub(super) inode: Inode,
+}
+
+pub(super) struct Inner {
+    pub(super) pool: Arc<PoolShared>,
+    pub(super) id: VolumeId,
+    /// Among the volumes of this pool, since it was opened.
+    pub(super) number: u64,
+    pub(super) key: IdKey,
+    /// `<pool>/volumes/<id>`.
+    pub(super) home: OwnedFd,
+    pub(super) record: Mutex<VolumeRecord>,
+    /// The record's snapshots, for who browses them and may not wait for the record.
+    pub(super) browsed: Mutex<Vec<SnapshotRecord>>,
+    pub(super) changes: RwLock<()>,
+    pub(super) trees: RwLock<BTreeMap<u32, Tree>>,
+    pub(super) names: Mutex<()>,
+    pub(super) usage: Usage,
+    pub(super) relaxed: AtomicBool,
+    pub(super) verifier: AtomicU64,
+    pub(super) deleted: AtomicBool,
+}
+
+/// What an operation holds on to from its start to its end.
+pub(super) struct Op<'a> {
+    pub(super) volume: &'a Inner,
+    pub(super) trees: RwLockReadGuard<'a, BTreeMap<u32, Tree>>,
+    _changes: Option<RwLockReadGuard<'a, ()>>,
+}
+
+pub(super) fn shared<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+pub(super) fn alone<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inner {
+    /// Begins an operation that changes nothing.
+    pub(super) fn reading(&self) -> FileResult<Op<'_>> {
+        if self.deleted.load(Ordering::Relaxed) {
+            return Err(FileError::Stale);
+        }
+        Ok(Op { volume: self, trees: shared(&self.trees), _changes: None })
+    }
+    /// Begins an operation that changes this file, or what is in this directory.
+    pub(super) fn changing(&self, file: FileId) -> FileResult<Op<'_>> {
+        self.key.named(file)?;
+        if file.tree != LIVING {
+            return Err(FileError::ReadOnly);
+        }
+        let changes = Some(shared(&self.changes));
+        Ok(Op { _changes: changes, ..self.reading()? })
+    }
+
+    /// What was done to the file is durable, unless the volume's durability is relaxed.
+    pub(super) fn make_durable(&self, file: &OpenFile) -> FileResult<()> {
+        if self.relaxed.load(Ordering::Relaxed) { Ok(()) } else { self.flush(file) }
+    }
+
+    /// Callers that wait for the same file share a flush; the file system puts flushes of
+    /// different files that run at once into one commit of its journal.
+    pub(super) fn flush(&self, file: &OpenFile) -> FileResult<()> {
+        let work = async || {
+            if file.is_open() {
+                rustix::fs::fsync(&file.fd)
+            } else {
+                // There is no descriptor that a special file could be synced by.
+                rustix::fs::syncfs(&self.home)
+            }
+        };
+        let flushed = futures::executor::block_on(file.flushes.run(work));
+        flushed.map_err(|errno| {
+            // The kernel forgets what it could not write: clients have to send it again.
+            self.verifier.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(volume = %self.id, %errno, "a flush failed");
+            refused(errno)
+        })
+    }
+}
+
+impl Op<'_> {
+    pub(super) fn tree(&self, tree: u32) -> FileResult<&Tree> {
+        self.trees.get(&tree).ok_or(FileError::Stale)
+    }
+
+    pub(super) fn is_snapshots(&self, file: FileId) -> FileResult<bool> {
+        Ok(self.volume.key.named(file)? == Named::Snapshots)
+    }
+    pub(super) fn is_root(&self, file: FileId) -> bool {
+        file == self.volume.key.root(file.tree)
+    }
+
+    /// The file behind an id. The directory of snapshots has none.
+    pub(super) fn file(&self, id: FileId) -> FileResult<Arc<OpenFile>> {
+        let named = self.volume.key.named(id)?;
+        let tree = self.tree(id.tree)?;
+        if let Some(found) = self.volume.pool.cache.get(self.volume.number, id) {
+            return Ok(found);
+        }
+        let inode = match named {
+            Named::Root => tree.inode,
+            Named::Inode { number, generation } => ids::inode(&tree.inode, number, generation),
+            Named::Snapshots => return Err(FileError::ReadOnly),
+        };
+        let open = |flags| inode.open(tree.root.as_fd(), flags);
+        let name = open(OFlags::PATH | OFlags::NOFOLLOW).map_err(refused_io)?;
+        let found = stat(&name)?;
+        if found.stx_nlink == 0 {
+            return Err(FileError::Stale);
+        }
+        let kind = kind_of(&found);
+        let fd = match kind {
+            FileKind::Directory => open(OFlags::RDONLY | OFlags::DIRECTORY).map_err(refused_io)?,
+            // Of an immutable file, or one in a snapshot, there is only reading.
+            FileKind::Regular => open(OFlags::RDWR | OFlags::NOFOLLOW)
+                .or_else(|_| open(OFlags::RDONLY | OFlags::NOFOLLOW))
+                .map_err(refused_io)?,
+            _ => name,
+        };
+        Ok(self.keep(OpenFile::new(id, kind, fd, found.stx_blocks)))
+    }
+
+    pub(super) fn keep(&self, file: OpenFile) -> Arc<OpenFile> {
+        self.volume.pool.cache.insert(self.volume.number, file)
+    }
+
+    /// Takes the caller's identity for the calls to the kernel that follow.
+    pub(super) fn act(&self, caller: &Caller) -> FileResult<Acting> {
+        act_as(caller.uid, caller.gid, &caller.gids).map_err(refused_io)
+    }
+
+    /// The inode behind a descriptor in a tree, and its id there.
+    pub(super) fn id_of(&self, tree: u32, fd: &OwnedFd) -> FileResult<FileId> {
+        let (inode, mount) = inode_of(fd.as_fd(), c"").map_err(refused_io)?;
+        let root = &self.tree(tree)?.inode;
+        // What is mounted in a tree is none of ours.
+        let ours = mount == self.volume.pool.mount && inode.subvolume == root.subvolume;
+        if !ours {
+            return Err(FileError::CrossDevice);
+        }
+        Ok(self.volume.key.of(tree, root, &inode))
+    }
+
+    /// What a name stands for, as the caller may see it.
+    pub(super) fn find(
+        &self,
+        caller: &Caller,
+        directory: &OpenFile,
+        name: &[u8],
+    ) -> FileResult<(FileId, Statx)> {
+        let name = path(name)?;
+        let fd = {
+            let _acting = self.act(caller)?;
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            openat(&directory.fd, &name, flags, Mode::empty()).map_err(refused)?
+        };
+        Ok((self.id_of(directory.id.tree, &fd)?, stat(&fd)?))
+    }
+
+    /// May the caller have the file's data? The owner may whatever the mode says, and who may
+    /// execute a file may read it: see [`model::file::FileStore`].
+    pub(super) fn check_data(
+        &self,
+        caller: &Caller,
+        file: &OpenFile,
+        found: &Statx,
+        wanted: i32,
+    ) -> FileResult<()> {
+        if caller.uid == found.stx_uid || caller.uid == 0 {
+            return Ok(());
+        }
+        let _acting = self.act(caller)?;
+        let fd = file.fd.as_fd();
+        let executes = || wanted == READ && may(fd, EXECUTE).is_ok();
+        may(fd, wanted)
+            .or_else(|why| if executes() { Ok(()) } else { Err(why) })
+            .map_err(refused_io)
+    }
+
+    /// A change must show in the change attribute, which is the time of change. Kernels since 6.13
+    /// give every change that was looked at a time of its own; older ones have a clock that
+    /// ticks every few milliseconds, and there the second change within a tick waits for the next.
+    pub(super) fn stat_changed(&self, file: &OpenFile, before: &Statx) -> FileResult<Statx> {
+        let mut after = stat(&file.fd)?;
+        let ticks = |found: &Statx| (found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec);
+        for _ in 0..TICK_MS_MAX {
+            if ticks(&after) != ticks(before) || !file.is_open() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            fchmod(&file.fd, Mode::from_raw_mode(u32::from(after.stx_mode) & 0o7777))
+                .map_err(refused)?;
+            after = stat(&file.fd)?;
+        }
+        Ok(after)
+    }
+}
+
+pub(super) fn stat(fd: &OwnedFd) -> FileResult<Statx> {
+    statx(fd, c"", AtFlags::EMPTY_PATH, WANTED).map_err(refused)
+}
+
+pub(super) fn kind_of(found: &Statx) -> FileKind {
+    let device = (found.stx_rdev_major, found.stx_rdev_minor);
+    match FileType::from_raw_mode(found.stx_mode.into()) {
+        FileType::Directory => FileKind::Directory,
+        FileType::Symlink => FileKind::Symlink,
+        FileType::BlockDevice => FileKind::BlockDevice(device.0, device.1),
+        FileType::CharacterDevice => FileKind::CharacterDevice(device.0, device.1),
+        FileType::Socket => FileKind::Socket,
+        FileType::Fifo => FileKind::Fifo,
+        _ => FileKind::Regular,
+    }
+}
+
+pub(super) fn attributes(file: FileId, found: &Statx) -> Attributes {
+    let time = |at: rustix::fs::StatxTimestamp| Time { seconds: at.tv_sec, nanos: at.tv_nsec };
+    let changed = time(found.stx_ctime);
+    Attributes {
+        file,
+        kind: kind_of(found),
+        mode: u32::from(found.stx_mode) & 0o7777,
+        links: found.stx_nlink,
+        uid: found.stx_uid,
+        gid: found.stx_gid,
+        size_bytes: found.stx_size,
+        used_bytes: found.stx_blocks * super::usage::BLOCK_BYTES,
+        accessed: time(found.stx_atime),
+        modified: time(found.stx_mtime),
+        changed,
+        change: nanos(changed),
+    }
+}
+
+/// Nanoseconds since 1970: enough for five centuries, and never less than before.
+fn nanos(time: Time) -> u64 {
+    time.seconds.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(time.nanos.into())
+}
+
+/// A name of one directory entry, for the kernel.
+pub(super) fn path(name: &[u8]) -> FileResult<CString> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(FileError::NameTooLong);
+    }
+    if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') {
+        return Err(FileError::Invalid);
+    }
+    CString::new(name).map_err(|_| FileError::Invalid)
+}

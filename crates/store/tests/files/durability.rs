@@ -1,0 +1,63 @@
+//! What outlives the daemon: ids, content, settings.
+
+use model::file::{FileError, FileStore, Removal};
+use model::size::ByteSize;
+use store::files::Durability;
+
+use crate::homes::{Home, MIB, create, make_directory, names, text, user, volume_id, write};
+
+#[test]
+fn ids_and_content_outlive_a_restart_and_a_rename() {
+    for mut home in Home::all() {
+        let who = user(1000);
+        let (root, file, directory, gone, verifier) = {
+            let volume = home.volume(1, 64 * MIB);
+            let root = volume.root();
+            let file = create(&volume, &who, root, "a").attributes.file;
+            write(&volume, &who, file, 0, b"text");
+            let directory = make_directory(&volume, &who, root, "d");
+            let to = (directory, &b"b"[..]);
+            volume.rename(&who, (root, b"a"), to).unwrap();
+            let gone = create(&volume, &who, root, "gone").attributes.file;
+            volume.remove(&who, root, b"gone", Removal::File).unwrap();
+            volume.set_durability(Durability::Relaxed).unwrap();
+            volume.resize(ByteSize(32 * MIB)).unwrap();
+            (root, file, directory, gone, volume.write_verifier())
+        };
+        home.reopen();
+        assert_eq!(home.pool().volumes().unwrap(), [volume_id(1)]);
+        let volume = home.pool().volume(volume_id(1)).unwrap();
+        assert_eq!(volume.root(), root);
+        assert_eq!(text(&volume, &who, file), b"text");
+        assert_eq!(volume.parent(&who, directory), Ok(root));
+        assert_eq!(names(&volume, &who, directory), ["b"]);
+        assert_eq!(volume.attributes(gone), Err(FileError::Stale));
+        assert_ne!(volume.write_verifier(), verifier);
+        assert_eq!(volume.durability(), Durability::Relaxed);
+        assert_eq!(volume.usage().unwrap().size, ByteSize(32 * MIB));
+    }
+}
+
+#[test]
+fn a_deleted_volume_is_gone_for_who_still_has_it() {
+    for mut home in Home::all() {
+        let who = user(1000);
+        {
+            let volume = home.volume(1, 64 * MIB);
+            let mut at = volume.root();
+            for depth in 0..50 {
+                create(&volume, &who, at, "file");
+                at = make_directory(&volume, &who, at, &format!("deep-{depth}"));
+            }
+            home.pool().delete_volume(volume_id(1)).unwrap();
+            home.pool().delete_volume(volume_id(1)).unwrap();
+            assert_eq!(volume.attributes(at), Err(FileError::Stale));
+            assert_eq!(volume.attributes(volume.root()), Err(FileError::Stale));
+        }
+        home.reopen();
+        assert_eq!(home.pool().volumes().unwrap(), []);
+        home.pool().sweep().unwrap();
+        let left = std::fs::read_dir(home.path().join("deleted")).unwrap().count();
+        assert_eq!(left, 0);
+    }
+}

@@ -1,0 +1,191 @@
+//! Where volumes lie in these tests.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::file::{Caller, Creation, FileId, FileStore, Made, SetAttributes};
+use model::id::{PoolId, VolumeId};
+use model::pool::Driver;
+use model::size::ByteSize;
+use store::StoreError;
+use store::files::{Durability, FilePool, FileVolume};
+use uuid::Uuid;
+
+pub(crate) const MIB: u64 = 1 << 20;
+
+/// A pool in a directory of its own, which ends with it.
+pub(crate) struct Home {
+    pub(crate) driver: Driver,
+    path: PathBuf,
+    mounted: bool,
+    pool: Option<FilePool>,
+    _directory: tempfile::TempDir,
+}
+
+static MOUNTING: Mutex<()> = Mutex::new(());
+
+fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let done = Command::new(program).args(arguments).output();
+    let done = done.map_err(|why| format!("{program}: {why}"))?;
+    let text = String::from_utf8_lossy(&done.stderr).into_owned();
+    if done.status.success() { Ok(()) } else { Err(format!("{program}: {text}")) }
+}
+
+impl Home {
+    /// On the file system of the directory for temporary files.
+    pub(crate) fn dir() -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pool");
+        Self::at(directory, path, Driver::Dir, false)
+    }
+
+    /// On a btrfs in a sparse file.
+    pub(crate) fn btrfs() -> Option<Self> {
+        Self::image("mkfs.btrfs", Driver::Btrfs)
+    }
+
+    /// The driver `dir` on XFS, in a sparse file.
+    pub(crate) fn xfs() -> Option<Self> {
+        Self::image("mkfs.xfs", Driver::Dir)
+    }
+
+    fn image(mkfs: &str, driver: Driver) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let (image, path) = (directory.path().join("image"), directory.path().join("mounted"));
+        std::fs::File::create(&image).unwrap().set_len(1024 * MIB).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let (image, mount) = (image.to_str().unwrap(), path.to_str().unwrap());
+        // Two that look for a free loop device at once may find the same one.
+        let one_at_a_time = MOUNTING.lock();
+        let done =
+            run(mkfs, &["-q", image]).and_then(|()| run("mount", &["-o", "loop", image, mount]));
+        drop(one_at_a_time);
+        if let Err(why) = done {
+            eprintln!("skipped: no file system in a loop device: {why}");
+            return None;
+        }
+        Self::at(directory, path, driver, true)
+    }
+
+    fn at(
+        directory: tempfile::TempDir,
+        path: PathBuf,
+        driver: Driver,
+        mounted: bool,
+    ) -> Option<Self> {
+        let mut home = Self { driver, path, mounted, pool: None, _directory: directory };
+        match home.open() {
+            Ok(()) => Some(home),
+            Err(StoreError::Refused { why }) => {
+                eprintln!("skipped: {why}");
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// All that work here.
+    pub(crate) fn all() -> Vec<Self> {
+        [Self::dir(), Self::btrfs(), Self::xfs()].into_iter().flatten().collect()
+    }
+
+    fn open(&mut self) -> Result<(), StoreError> {
+        let id = PoolId(Uuid::from_bytes([7; 16]));
+        let random = Arc::new(env::OsRandom);
+        self.pool = Some(FilePool::open(&self.path, id, self.driver, random)?);
+        Ok(())
+    }
+    pub(crate) fn pool(&self) -> &FilePool {
+        self.pool.as_ref().unwrap()
+    }
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+    /// As after a restart of the daemon. Volumes that are held stop this.
+    pub(crate) fn reopen(&mut self) {
+        self.pool = None;
+        self.open().unwrap();
+    }
+    pub(crate) fn volume(&self, number: u8, size: u64) -> FileVolume {
+        let pool = self.pool();
+        pool.create_volume(volume_id(number), ByteSize(size), Durability::Strict).unwrap()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.pool = None;
+        if self.mounted {
+            // A process that another test has just forked holds our descriptors until it runs.
+            let path = self.path.to_str().unwrap();
+            let ended = (0..100).any(|_| {
+                let ended = run("umount", &[path]).is_ok();
+                if !ended {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                ended
+            });
+            assert!(ended || std::thread::panicking(), "{path} is in use");
+        }
+    }
+}
+
+pub(crate) fn volume_id(number: u8) -> VolumeId {
+    VolumeId(Uuid::from_bytes([number; 16]))
+}
+
+pub(crate) fn user(uid: u32) -> Caller {
+    Caller { uid, gid: uid, gids: Vec::new() }
+}
+
+pub(crate) fn mode(mode: u32) -> SetAttributes {
+    SetAttributes { mode: Some(mode), ..SetAttributes::default() }
+}
+
+pub(crate) fn size(size: u64) -> SetAttributes {
+    SetAttributes { size_bytes: Some(size), ..SetAttributes::default() }
+}
+
+pub(crate) fn create(store: &dyn FileStore, who: &Caller, at: FileId, name: &str) -> Made {
+    store.create(who, at, name.as_bytes(), &Creation::Guarded(mode(0o644))).unwrap()
+}
+
+pub(crate) fn make_directory(
+    store: &dyn FileStore,
+    who: &Caller,
+    at: FileId,
+    name: &str,
+) -> FileId {
+    let new = model::file::New::Directory;
+    store.make(who, at, name.as_bytes(), &new, &mode(0o755)).unwrap().attributes.file
+}
+
+pub(crate) fn write(store: &dyn FileStore, who: &Caller, file: FileId, at: u64, text: &[u8]) {
+    let data = Bytes::copy_from_slice(text);
+    let written = store.write(who, file, at, &data, model::file::Stability::File).unwrap();
+    assert_eq!(written.bytes as usize, text.len());
+}
+
+pub(crate) fn text(store: &dyn FileStore, who: &Caller, file: FileId) -> Vec<u8> {
+    store.read(who, file, 0, 1 << 20).unwrap().data.to_vec()
+}
+
+/// All names of a directory, by small pieces.
+pub(crate) fn names(store: &dyn FileStore, who: &Caller, directory: FileId) -> Vec<String> {
+    let (mut names, mut after) = (Vec::new(), 0);
+    loop {
+        let listing = store.read_directory(who, directory, after, 3, false).unwrap();
+        for entry in &listing.entries {
+            assert!(entry.cookie > 2);
+            after = entry.cookie;
+            names.push(String::from_utf8(entry.name.to_vec()).unwrap());
+        }
+        if listing.end {
+            names.sort();
+            return names;
+        }
+    }
+}

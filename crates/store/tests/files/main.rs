@@ -1,0 +1,8 @@
+//! File volumes on real file systems, as root; without root everything here is skipped, and says
+//! so. The suite of [`conformance`] is passed by the file system in memory too.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod conformance;
+mod durability;
+mod homes;

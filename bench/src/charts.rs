@@ -1,7 +1,7 @@
 //! The pictures of a report: bars for the patterns, lines for the connections.
 
 use crate::goals::CONNECTIONS;
-use crate::pattern::Pattern;
+use crate::pattern::{Cores, Pattern};
 use crate::report::{Backing, NBDKIT, OURS, Report, Sample, TGT};
 use crate::statistics::Spread;
 use crate::svg::{Anchor, Drawing, Style, step};
@@ -182,6 +182,7 @@ pub(crate) fn draw(report: &Report) -> Vec<Picture> {
             .iter()
             .filter_map(|name| name.parse().ok())
             .filter(|pattern: &Pattern| matches!(pattern.connections, 1 | 4))
+            .filter(|pattern| pattern.cores == Cores::Any)
             .collect();
         let (large, small): (Vec<Pattern>, Vec<Pattern>) =
             patterns.into_iter().partition(|pattern| pattern.access.is_sequential());

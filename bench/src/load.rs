@@ -3,11 +3,13 @@
 mod fio;
 mod qemu;
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use tokio::process::Command;
 
-use crate::pattern::Pattern;
+use crate::pattern::{Cores, Pattern};
 use crate::process::has_program;
 use crate::servers::Address;
 
@@ -75,6 +77,18 @@ impl Generator {
         match self {
             Self::Fio(program) => fio::run(program, address, pattern, seconds, volume_bytes).await,
             Self::Qemu => qemu::run(address, pattern, seconds, volume_bytes).await,
+        }
+    }
+}
+
+/// A run of a program on the load's core.
+fn on_core(cores: Cores, program: &OsStr) -> Command {
+    match cores.bound() {
+        None => Command::new(program),
+        Some((_, core)) => {
+            let mut command = Command::new("taskset");
+            command.args(["-c", &core.to_string()]).arg(program);
+            command
         }
     }
 }

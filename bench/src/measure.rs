@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use crate::goals::CONNECTIONS;
 use crate::load::{Generator, INITIATORS};
 use crate::machine;
-use crate::pattern::Pattern;
-use crate::process::{cpu_us, has_program, threads_cpu_us};
+use crate::pattern::{Cores, Pattern};
+use crate::process::{bind, cpu_us, has_program, threads_cpu_us};
 use crate::report::{Backing, Idle, NBDKIT, OURS, Report, Row, Sample, TGT};
 use crate::servers::{self, Hosts, Places, Running};
 use crate::{safety, sessions};
@@ -40,8 +40,10 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// What is measured with this backing: the patterns, and in memory the further connections.
+    /// Where server and load run is told apart in memory alone: what it costs is the same on disk.
     fn patterns(&self, backing: Backing) -> Vec<Pattern> {
         let mut patterns = self.patterns.clone();
+        patterns.retain(|one| backing == Backing::Memory || one.cores == Cores::Any);
         if self.whole && backing == Backing::Memory {
             let scaled = SCALED.iter().filter_map(|name| name.parse::<Pattern>().ok());
             for pattern in scaled.flat_map(|base| CONNECTIONS.map(|count| base.over(count))) {
@@ -200,9 +202,16 @@ impl Run<'_> {
 
     async fn once(&self, pattern: Pattern, running: &Running) -> Result<Sample> {
         let (seconds, bytes) = (self.plan.seconds, self.plan.volume_bytes);
+        if let Some((core, _)) = pattern.cores.bound() {
+            bind(running.pid, &core.to_string())?;
+        }
         let before = cpu_us(running.pid)?;
-        let moved = self.generator.run(&running.address, pattern, seconds, bytes).await?;
+        let moved = self.generator.run(&running.address, pattern, seconds, bytes).await;
         let spent_us = cpu_us(running.pid)? - before;
+        if pattern.cores.bound().is_some() {
+            bind(running.pid, &format!("0-{}", machine::look().cores.saturating_sub(1)))?;
+        }
+        let moved = moved?;
         let iops = moved.ios / moved.seconds;
         Ok(Sample {
             iops,

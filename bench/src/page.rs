@@ -52,7 +52,8 @@ fn introduction(report: &Report) -> String {
          speaks NBD, a simpler protocol without reservations, and stands for what a thread pool \
          over plain files can do.\n\nPatterns: `rr` and `rw` are random reads and writes, `sr` and \
          `sw` sequential ones; then the size, the commands in flight, `f` for a flush after each \
-         write, and `xN` for N connections.\n",
+         write, and `xN` for N connections. `@1` binds server and load to one core, `@2` each to a \
+         core of its own.\n",
         report.command, report.machine.date, report.rounds, report.seconds
     )
 }

@@ -1,5 +1,5 @@
 //! A pattern of load and its short name: `rr4k-32x4` is random reads of 4 KiB, 32 at a time over
-//! each of 4 connections.
+//! each of 4 connections; `rr4k-1@2` is one read at a time between two cores.
 
 use std::fmt;
 use std::str::FromStr;
@@ -34,6 +34,31 @@ impl Access {
     }
 }
 
+/// Which cores server and load run on. What one command takes that is alone is mostly the waking
+/// of the other side, and that depends on where the scheduler has put it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Cores {
+    /// The scheduler's choice.
+    Any,
+    /// Both on the first.
+    One,
+    /// The server on the first, the load on the second.
+    Two,
+}
+
+impl Cores {
+    const NAMES: [(&'static str, Self); 2] = [("@1", Self::One), ("@2", Self::Two)];
+
+    /// The server's core and the load's; `None` where they are not bound.
+    pub(crate) fn bound(self) -> Option<(u32, u32)> {
+        match self {
+            Self::Any => None,
+            Self::One => Some((0, 0)),
+            Self::Two => Some((0, 1)),
+        }
+    }
+}
+
 /// A pattern of load.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Pattern {
@@ -45,13 +70,20 @@ pub(crate) struct Pattern {
     /// A flush after each write.
     pub(crate) flush: bool,
     pub(crate) connections: u32,
+    pub(crate) cores: Cores,
 }
 
 /// What `cargo xtask bench` measures when it is not told otherwise.
-pub(crate) const DEFAULT: [&str; 11] = [
+pub(crate) const DEFAULT: [&str; 17] = [
     "rr4k-1",
     "rw4k-1",
     "rw4k-1f",
+    "rr4k-1@1",
+    "rw4k-1@1",
+    "rw4k-1f@1",
+    "rr4k-1@2",
+    "rw4k-1@2",
+    "rw4k-1f@2",
     "rr4k-32",
     "rw4k-32",
     "rr4k-32x4",
@@ -77,9 +109,11 @@ impl Pattern {
             (false, true) => format!("{verb} + flush"),
             (false, false) => verb.to_owned(),
         };
-        let second = match self.connections {
-            1 => format!("depth {}", self.depth),
-            many => format!("{many} × depth {}", self.depth),
+        let second = match (self.connections, self.cores) {
+            (1, Cores::Any) => format!("depth {}", self.depth),
+            (1, Cores::One) => format!("depth {}, 1 core", self.depth),
+            (1, Cores::Two) => format!("depth {}, 2 cores", self.depth),
+            (many, _) => format!("{many} × depth {}", self.depth),
         };
         [first, second]
     }
@@ -100,7 +134,11 @@ impl fmt::Display for Pattern {
         if self.flush {
             f.write_str("f")?;
         }
-        if self.connections > 1 { write!(f, "x{}", self.connections) } else { Ok(()) }
+        if self.connections > 1 {
+            write!(f, "x{}", self.connections)?;
+        }
+        let name = Cores::NAMES.iter().find(|(_, cores)| *cores == self.cores);
+        f.write_str(name.map_or("", |(name, _)| name))
     }
 }
 
@@ -109,12 +147,15 @@ impl FromStr for Pattern {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         parse(text).ok_or_else(|| {
-            format!("'{text}' is no pattern: write such as rr4k-1, rw4k-1f, rr4k-32x4 or sw1m-4")
+            format!("'{text}' is no pattern: write such as rr4k-1, rw4k-1f, rr4k-1@2, rr4k-32x4 or sw1m-4")
         })
     }
 }
 
 fn parse(text: &str) -> Option<Pattern> {
+    let bound =
+        Cores::NAMES.iter().find_map(|(name, cores)| Some((text.strip_suffix(name)?, *cores)));
+    let (text, cores) = bound.unwrap_or((text, Cores::Any));
     let (name, access) = Access::NAMES.iter().find(|(name, _)| text.starts_with(name))?;
     let (size, rest) = text.strip_prefix(name)?.split_once('-')?;
     let (rest, connections) = match rest.split_once('x') {
@@ -132,7 +173,7 @@ fn parse(text: &str) -> Option<Pattern> {
     };
     let depth = depth.parse().ok()?;
     let sound = block_bytes > 0 && depth > 0 && connections > 0 && (!flush || access.is_write());
-    sound.then_some(Pattern { access: *access, block_bytes, depth, flush, connections })
+    sound.then_some(Pattern { access: *access, block_bytes, depth, flush, connections, cores })
 }
 
 #[cfg(test)]
@@ -151,6 +192,7 @@ mod tests {
             depth: 32,
             flush: false,
             connections: 4,
+            cores: Cores::Any,
         };
         assert_eq!(pattern, wanted);
         assert_eq!(pattern.over(16).to_string(), "rr4k-32x16");
@@ -158,7 +200,8 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_is_refused() {
-        for name in ["", "rr", "rr4k", "rr4k-", "rr0k-1", "rr4k-0", "rr4k-1x0", "xx4k-1", "rr4k-1f"]
+        for name in
+            ["", "rr", "rr4k", "rr4k-", "rr0k-1", "rr4k-0", "rr4k-1x0", "xx4k-1", "rr4k-1f", "@1"]
         {
             assert!(name.parse::<Pattern>().is_err(), "{name}");
         }
@@ -169,6 +212,7 @@ mod tests {
     fn labels_say_what_the_bars_are() {
         let label = |name: &str| name.parse::<Pattern>().unwrap().label().join(", ");
         assert_eq!(label("rw4k-1f"), "write + flush, depth 1");
+        assert_eq!(label("rr4k-1@2"), "read, depth 1, 2 cores");
         assert_eq!(label("rr4k-32x4"), "read, 4 × depth 32");
         assert_eq!(label("sw1m-4"), "write 1 MiB, depth 4");
         assert_eq!(label("sr128k-8"), "read 128 KiB, depth 8");

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// Clock ticks of `/proc` in a second: the same on every Linux that Rust runs on.
 const TICKS_PER_S: f64 = 100.0;
@@ -39,6 +39,18 @@ pub(crate) fn threads_cpu_us(pid: u32) -> Result<f64> {
         }
     }
     Ok(sum_ns / 1e3)
+}
+
+/// Binds all threads of a process, and those that they start, to some cores: a list as taskset
+/// takes it.
+pub(crate) fn bind(pid: u32, cores: &str) -> Result<()> {
+    let output = std::process::Command::new("taskset")
+        .args(["-a", "-c", "-p", cores, &pid.to_string()])
+        .output()
+        .context("cannot run taskset (Debian: util-linux)")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "cannot bind the server to core {cores}: {said}");
+    Ok(())
 }
 
 /// A server that ends when this is dropped.
@@ -113,6 +125,17 @@ mod tests {
         }
         assert!(threads_cpu_us(own).unwrap() > before);
         assert!(cpu_us(own).unwrap() >= 0.0);
+    }
+
+    #[test]
+    fn a_bound_process_may_use_no_other_core() {
+        let child = std::process::Command::new("sleep").arg("9").spawn().unwrap();
+        let guard = Guard::new(child);
+        bind(guard.child.id(), "0").unwrap();
+        let status = format!("/proc/{}/status", guard.child.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        assert!(status.contains("Cpus_allowed_list:\t0\n"), "{status}");
+        assert!(bind(guard.child.id(), "no-core").is_err());
     }
 
     #[test]

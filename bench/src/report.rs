@@ -162,7 +162,7 @@ pub(crate) mod tests {
                 .map(|share| Sample {
                     iops: iops * share,
                     bytes_per_s: iops * share * 4096.0,
-                    p50_us: Some(1e6 / iops),
+                    p50_us: Some((1e6 / iops / share).round()),
                     p99_us: None,
                     server_us: *server_us,
                     server_cores: 1.0,

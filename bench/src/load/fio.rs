@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tokio::process::Command;
 
 use super::Moved;
 use crate::pattern::{Access, Pattern};
@@ -70,7 +69,7 @@ pub(super) async fn run(
     seconds: f64,
     volume_bytes: u64,
 ) -> Result<Moved> {
-    let output = Command::new(program)
+    let output = super::on_core(pattern.cores, program.as_os_str())
         .args(arguments(address, pattern, seconds, volume_bytes))
         .stdin(Stdio::null())
         .kill_on_drop(true)

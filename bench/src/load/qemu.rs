@@ -75,7 +75,7 @@ async fn round(
     let mut running = tokio::task::JoinSet::new();
     for _ in 0..pattern.connections {
         let arguments = arguments(address, pattern, requests, volume_bytes);
-        running.spawn(one(arguments));
+        running.spawn(one(super::on_core(pattern.cores, "qemu-img".as_ref()), arguments));
     }
     let mut slowest = 0.0_f64;
     while let Some(ended) = running.join_next().await {
@@ -84,9 +84,8 @@ async fn round(
     Ok(slowest)
 }
 
-async fn one(arguments: Vec<String>) -> Result<f64> {
-    let output =
-        Command::new("qemu-img").args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
+async fn one(mut command: Command, arguments: Vec<String>) -> Result<f64> {
+    let output = command.args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
     let output = tokio::time::timeout(Duration::from_secs(120), output);
     let output = output.await.context("qemu-img does not end")??;
     let said = String::from_utf8_lossy(&output.stdout);

@@ -27,6 +27,11 @@ use commands::Context;
 use failure::Failure;
 use settings::ServeSettings;
 
+// Large receive buffers come and go with every write. glibc gives each back to the kernel, which
+// fills it with zeros, page by page, for the next one; this allocator keeps them for a while.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let line = CommandLine::parse();
     match run(line) {

@@ -36,7 +36,52 @@ impl From<model::order::IoMode> for IoMode {
     }
 }
 
-/// Make a pool of the driver `local`.
+/// Who keeps a pool's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Driver {
+    /// Block volumes, in a directory of the node.
+    #[default]
+    Local,
+    /// File volumes, a directory each, on any file system.
+    Dir,
+    /// File volumes, a subvolume each, on btrfs.
+    Btrfs,
+}
+
+impl Driver {
+    /// The word of the contract.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Dir => "dir",
+            Self::Btrfs => "btrfs",
+        }
+    }
+}
+
+impl From<Driver> for model::pool::Driver {
+    fn from(driver: Driver) -> Self {
+        match driver {
+            Driver::Local => Self::Local,
+            Driver::Dir => Self::Dir,
+            Driver::Btrfs => Self::Btrfs,
+        }
+    }
+}
+
+impl From<model::pool::Driver> for Driver {
+    fn from(driver: model::pool::Driver) -> Self {
+        match driver {
+            model::pool::Driver::Local => Self::Local,
+            model::pool::Driver::Dir => Self::Dir,
+            model::pool::Driver::Btrfs => Self::Btrfs,
+        }
+    }
+}
+
+/// Make a pool.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreatePool {
@@ -45,6 +90,9 @@ pub struct CreatePool {
     pub class: String,
     /// Absolute path of the pool's directory on the node.
     pub path: String,
+    #[serde(default)]
+    pub driver: Driver,
+    /// Of block volumes.
     #[serde(default)]
     pub io: IoMode,
     /// What it may hold at most; all that the file system has when absent.
@@ -101,8 +149,7 @@ pub struct Pool {
     #[schema(value_type = Uuid)]
     pub id: PoolId,
     pub name: String,
-    /// `local`.
-    pub driver: String,
+    pub driver: Driver,
     pub class: String,
     #[schema(value_type = Uuid)]
     pub node_id: NodeId,
@@ -127,7 +174,7 @@ impl From<model::pool::Pool> for Pool {
         Self {
             id: pool.id,
             name: pool.name,
-            driver: pool.driver.word().to_owned(),
+            driver: pool.driver.into(),
             class: pool.class,
             node_id: pool.node,
             path: pool.path,

@@ -7,7 +7,48 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::Size;
+use crate::export::{AccessRule, ConnectedClient, Durability};
 use crate::page::list_query;
+
+/// Block device or file tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeKind {
+    /// Reached over iSCSI.
+    #[default]
+    Block,
+    /// Reached over NFS.
+    File,
+}
+
+impl VolumeKind {
+    /// The word of the contract.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::File => "file",
+        }
+    }
+}
+
+impl From<VolumeKind> for model::volume::VolumeKind {
+    fn from(kind: VolumeKind) -> Self {
+        match kind {
+            VolumeKind::Block => Self::Block,
+            VolumeKind::File => Self::File,
+        }
+    }
+}
+
+impl From<model::volume::VolumeKind> for VolumeKind {
+    fn from(kind: model::volume::VolumeKind) -> Self {
+        match kind {
+            model::volume::VolumeKind::Block => Self::Block,
+            model::volume::VolumeKind::File => Self::File,
+        }
+    }
+}
 
 /// An image file's format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
@@ -61,7 +102,11 @@ pub struct ImageFile {
 #[serde(deny_unknown_fields)]
 pub struct CreateVolume {
     pub name: String,
-    /// May be left out with a snapshot, a volume or an image as source: then as large as that.
+    /// What the type is, when absent; without a type, `block`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<VolumeKind>,
+    /// May be left out with a snapshot, a volume or an image as source: then as large as that. A
+    /// type with a list of sizes gives its smallest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Size>,
     /// Name or id of the volume type; the service's default, or the source's, when absent.
@@ -74,6 +119,16 @@ pub struct CreateVolume {
     /// Zeros when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<VolumeSource>,
+    /// Name or id of a file volume's network; `default` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// Who may mount a file volume; when absent, every client of its network reads and writes,
+    /// with root squashed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Vec<AccessRule>>,
+    /// Of a file volume; `strict` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
 }
 
 /// Change what is given; leave the rest.
@@ -89,11 +144,11 @@ pub struct UpdateVolume {
     pub metadata: Option<BTreeMap<String, String>>,
 }
 
-/// Make a volume larger, attached or not.
+/// Give a volume another size, while it is used. Only a file volume becomes smaller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct GrowVolume {
-    /// The new size; not smaller than the present one.
+pub struct ResizeVolume {
+    /// The new size; not less than a file volume holds.
     pub size: Size,
 }
 
@@ -105,6 +160,9 @@ pub struct DeleteVolume {
     /// Delete its snapshots too; otherwise a volume that has some is refused.
     #[serde(default)]
     pub cascade: bool,
+    /// Cut off the clients that have a file volume mounted; otherwise it is refused.
+    #[serde(default)]
+    pub force: bool,
     /// Name or id of another project than the token's own; for admins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
@@ -125,6 +183,9 @@ pub struct RetypeVolume {
 pub struct RevertVolume {
     /// Name or id of the snapshot.
     pub snapshot: String,
+    /// Cut off the clients that have a file volume mounted; otherwise it is refused.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// Write a volume's content to a new image file on the node.
@@ -146,6 +207,7 @@ pub enum VolumeStatus {
     InUse,
     Detaching,
     Extending,
+    Shrinking,
     Reverting,
     Exporting,
     Deleting,
@@ -194,6 +256,7 @@ pub struct Volume {
     #[schema(value_type = Uuid)]
     pub id: VolumeId,
     pub name: String,
+    pub kind: VolumeKind,
     pub description: String,
     #[schema(value_type = Uuid)]
     pub project_id: ProjectId,
@@ -207,9 +270,9 @@ pub struct Volume {
     pub pool_id: PoolId,
     #[schema(value_type = VolumeStatus)]
     pub status: String,
-    /// The size that it is growing to.
+    /// The size that it is getting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub growing_to_bytes: Option<u64>,
+    pub resizing_to_bytes: Option<u64>,
     /// Why the last piece of work on it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
@@ -220,6 +283,28 @@ pub struct Volume {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Uuid>)]
     pub operation_id: Option<OperationId>,
+    /// Of a file volume, as all that follows down to `clients`: its network's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// `nfs://host[:port]/path`; absent until the node serves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
+    /// What the tree holds. As all figures of the node: not in lists, and absent while the node
+    /// cannot be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_inodes: Option<u64>,
+    /// Absent, too, where the file system below has no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available_inodes: Option<u64>,
+    /// Who has it mounted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<ConnectedClient>,
     pub metadata: BTreeMap<String, String>,
     pub created_at: jiff::Timestamp,
 }
@@ -231,15 +316,24 @@ pub struct Beside {
     pub multiattach: bool,
     pub attachments: Vec<AttachmentId>,
     pub operation: Option<OperationId>,
+    /// Of a file volume.
+    pub network: Option<String>,
+    pub resource: Option<String>,
+    pub usage: Option<model::export::FileUsage>,
+    pub clients: Vec<model::export::ConnectedClient>,
 }
 
 impl Volume {
     /// The view of a volume.
     #[must_use]
     pub fn new(volume: model::volume::Volume, beside: Beside) -> Self {
+        let kind = volume.kind().into();
+        let durability = volume.export.as_ref().map(|export| export.durability.into());
+        let usage = beside.usage;
         Self {
             id: volume.id,
             name: volume.name,
+            kind,
             description: volume.description,
             project_id: volume.project,
             size_bytes: volume.size.bytes(),
@@ -248,14 +342,23 @@ impl Volume {
             multiattach: beside.multiattach,
             pool_id: volume.pool,
             status: volume.status.word().to_owned(),
-            growing_to_bytes: match volume.status {
-                model::volume::VolumeStatus::Extending { to } => Some(to.bytes()),
+            resizing_to_bytes: match volume.status {
+                model::volume::VolumeStatus::Extending { to }
+                | model::volume::VolumeStatus::Shrinking { to } => Some(to.bytes()),
                 _ => None,
             },
             fault: volume.fault,
             attachments: beside.attachments,
             origin: volume.origin.into(),
             operation_id: beside.operation,
+            network: beside.network,
+            resource: beside.resource,
+            durability,
+            used_bytes: usage.map(|usage| usage.used_bytes),
+            available_bytes: usage.map(|usage| usage.available_bytes),
+            used_inodes: usage.map(|usage| usage.used_inodes),
+            available_inodes: usage.and_then(|usage| usage.available_inodes),
+            clients: beside.clients.into_iter().map(Into::into).collect(),
             metadata: volume.metadata,
             created_at: crate::timestamp_ms(volume.created_ms),
         }
@@ -267,6 +370,8 @@ list_query! {
     VolumeQuery -> Volume, "v1/volumes", {
         /// Only those with this name.
         name: String,
+        /// Only those of this kind.
+        kind: VolumeKind,
         /// Only those with this status.
         status: String,
         /// Only those of this type, by name or id.

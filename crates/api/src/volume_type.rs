@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::page::list_query;
+use crate::volume::VolumeKind;
 use crate::{ListQuery, Size};
 
 /// Make a volume type.
@@ -14,6 +15,8 @@ pub struct CreateVolumeType {
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    #[serde(default)]
+    pub kind: VolumeKind,
     /// `ssd`, `hdd`, or a word of your own; volumes go to pools of this class.
     pub class: String,
     /// May several hosts write to a volume of this type at once?
@@ -25,6 +28,9 @@ pub struct CreateVolumeType {
     /// The largest volume of this type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_size: Option<Size>,
+    /// The only sizes that there are; any size when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sizes: Option<Vec<Size>>,
     /// Names or ids of the only pools that serve it; every pool of the class when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pools: Option<Vec<String>>,
@@ -47,6 +53,8 @@ pub struct UpdateVolumeType {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_size: Option<Size>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sizes: Option<Vec<Size>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pools: Option<Vec<String>>,
 }
 
@@ -57,12 +65,16 @@ pub struct VolumeType {
     pub id: VolumeTypeId,
     pub name: String,
     pub description: String,
+    pub kind: VolumeKind,
     pub class: String,
     pub multiattach: bool,
     pub public: bool,
     /// The largest volume of this type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_size_bytes: Option<u64>,
+    /// The only sizes that there are, ascending; any size when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sizes_bytes: Vec<u64>,
     /// The only pools that serve it; every pool of the class when empty.
     #[schema(value_type = Vec<Uuid>)]
     pub pools: Vec<PoolId>,
@@ -75,10 +87,12 @@ impl From<model::volume_type::VolumeType> for VolumeType {
             id: volume_type.id,
             name: volume_type.name,
             description: volume_type.description,
+            kind: volume_type.kind.into(),
             class: volume_type.class,
             multiattach: volume_type.multiattach,
             public: volume_type.public,
             max_size_bytes: volume_type.max_size.map(model::size::ByteSize::bytes),
+            sizes_bytes: volume_type.sizes.into_iter().map(model::size::ByteSize::bytes).collect(),
             pools: volume_type.pools,
             created_at: crate::timestamp_ms(volume_type.created_ms),
         }

@@ -6,7 +6,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::attachment::AttachmentCommand;
 use crate::commands::event::EventCommand;
+use crate::commands::export::ExportCommand;
 use crate::commands::host::HostCommand;
+use crate::commands::network::NetworkCommand;
 use crate::commands::operation::OperationCommand;
 use crate::commands::pool::PoolCommand;
 use crate::commands::project::ProjectCommand;
@@ -77,6 +79,12 @@ pub(crate) enum Command {
     /// Snapshots of volumes
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Networks: who may be a client of file volumes, and where they are served
+    #[command(subcommand)]
+    Network(NetworkCommand),
+    /// Exports: who may mount a file volume, and as whom
+    #[command(subcommand)]
+    Export(ExportCommand),
     /// Hosts: the machines that use volumes
     #[command(subcommand)]
     Host(HostCommand),
@@ -142,10 +150,12 @@ mod tests {
     #[test]
     fn every_resource_has_its_verbs() {
         let verbs = [
-            ("volume", "create list show update rename grow retype revert export delete"),
+            ("volume", "create list show update rename resize retype revert export delete"),
             ("volume", "reservations clear-reservations"),
             ("attachment", "create list show update delete fence"),
             ("snapshot", "create list show update rename delete"),
+            ("network", "create list show update delete"),
+            ("export", "show update"),
             ("host", "create list show update delete"),
             ("volume-type", "create list show update delete grant revoke grants"),
             ("pool", "create list show update delete"),
@@ -193,7 +203,7 @@ mod tests {
         for (line, kind) in [
             ("commonhold volume create", ErrorKind::MissingRequiredArgument),
             ("commonhold volume create v --size ten", ErrorKind::ValueValidation),
-            ("commonhold volume grow v 18446744073709551616", ErrorKind::ValueValidation),
+            ("commonhold volume resize v 18446744073709551616", ErrorKind::ValueValidation),
             ("commonhold volume create v --metadata a", ErrorKind::ValueValidation),
             ("commonhold volume create v --image a --from-volume b", ErrorKind::ArgumentConflict),
             ("commonhold volume create v --image-format raw", ErrorKind::MissingRequiredArgument),

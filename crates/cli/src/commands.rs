@@ -4,7 +4,9 @@
 
 pub(crate) mod attachment;
 pub(crate) mod event;
+pub(crate) mod export;
 pub(crate) mod host;
+pub(crate) mod network;
 pub(crate) mod operation;
 pub(crate) mod pool;
 pub(crate) mod project;
@@ -48,7 +50,7 @@ impl Context {
 #[derive(clap::Args, Debug, Default)]
 pub(crate) struct MetadataArguments {
     /// A free pair kept with it; may be given several times
-    #[arg(long = "metadata", value_name = "KEY=VALUE", value_parser = pair)]
+    #[arg(long = "metadata", visible_alias = "label", value_name = "KEY=VALUE", value_parser = pair)]
     pairs: Vec<(String, String)>,
 }
 

@@ -93,6 +93,8 @@ async fn speak(global: &GlobalArguments, verb: Command) -> Result<(), Failure> {
         Command::Volume(verb) => verb.run(&context).await,
         Command::Attachment(verb) => verb.run(&context).await,
         Command::Snapshot(verb) => verb.run(&context).await,
+        Command::Network(verb) => verb.run(&context).await,
+        Command::Export(verb) => verb.run(&context).await,
         Command::Host(verb) => verb.run(&context).await,
         Command::VolumeType(verb) => verb.run(&context).await,
         Command::Pool(verb) => verb.run(&context).await,

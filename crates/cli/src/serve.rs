@@ -18,7 +18,7 @@ use std::time::Duration;
 use control::{Caller, Control, PoolCreate};
 use env::{OsRandom, RealClock, RealFiles};
 use model::order::Notice;
-use model::pool::PoolState;
+use model::pool::{Driver, PoolState};
 use node::{Node, World};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
@@ -132,6 +132,7 @@ impl Daemon {
                 name: format!("local-{class}"),
                 class: class.to_owned(),
                 path: path.display().to_string(),
+                driver: Driver::Local,
                 io: settings.io,
                 capacity: settings.capacity,
             };

@@ -20,7 +20,7 @@ fn a_volumes_life_from_create_to_delete() {
     assert_eq!(volume["size_bytes"], 64 << 20);
     service.json(&["volume", "rename", "v", "w"]);
     service.json(&["volume", "update", "w", "--description", "mine"]);
-    assert_eq!(service.json(&["volume", "grow", "w", "128m"])["size_bytes"], 128 << 20);
+    assert_eq!(service.json(&["volume", "resize", "w", "128m"])["size_bytes"], 128 << 20);
     service.json(&["snapshot", "create", "w", "s"]);
     let clone = service.json(&["volume", "create", "c", "--from-snapshot", "s"]);
     assert_eq!(clone["size_bytes"], 128 << 20);

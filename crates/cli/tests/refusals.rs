@@ -64,10 +64,10 @@ fn state(service: &Service) -> Vec<Value> {
 const TWO_TO_64: &str = "18446744073709551616";
 
 /// Command lines, the exit code, and a word of the sentence.
-const LINES: [(&str, i32, &str); 35] = [
+const LINES: [(&str, i32, &str); 41] = [
     ("volume show nope", 3, "'nope'"),
     ("volume delete nope", 3, "'nope'"),
-    ("volume grow nope 1g", 3, "'nope'"),
+    ("volume resize nope 1g", 3, "'nope'"),
     ("volume create x --size 0", 2, "0"),
     ("volume create x --size 18446744073709551615", 2, "size"),
     ("volume create x --size 1m --type nope", 3, "'nope'"),
@@ -80,7 +80,7 @@ const LINES: [(&str, i32, &str); 35] = [
     ("volume create .. --size 1m", 2, "'..'"),
     ("host create .", 2, "'.'"),
     ("volume create x --size 60t", 1, "free"),
-    ("volume grow v 1m", 2, "only grow"),
+    ("volume resize v 1m", 2, "only grow"),
     ("volume retype v nope", 3, "'nope'"),
     ("volume retype v hdd", 4, "class"),
     ("volume revert v s", 4, "'mine'"),
@@ -98,6 +98,12 @@ const LINES: [(&str, i32, &str); 35] = [
     ("attachment create clone --host theirs", 3, "'theirs'"),
     ("attachment delete nope", 3, "'nope'"),
     ("attachment fence nope", 3, "'nope'"),
+    ("network show nope", 3, "'nope'"),
+    ("network create n --client 10.0.0.1/8", 2, "10.0.0.0/8"),
+    ("network create n --portal nonsense", 2, "ADDRESS:PORT"),
+    ("export show v", 4, "block volume"),
+    ("volume create files --size 15g --type file-packages", 2, "10 GiB, 20 GiB"),
+    ("volume create a --kind file --size 1g", 2, "2 to 256"),
     ("project delete default", 4, "'default'"),
     ("token delete nope", 3, "'nope'"),
 ];
@@ -118,7 +124,7 @@ fn the_command_line_refuses_and_nothing_changes() {
     // Sizes that do not fit are refused before anything is sent.
     for line in [
         ["volume", "create", "x", "--size", TWO_TO_64],
-        ["volume", "grow", "v", TWO_TO_64, "--wait"],
+        ["volume", "resize", "v", TWO_TO_64, "--wait"],
     ] {
         let output = service.run(&line);
         assert_eq!(output.status.code(), Some(2), "{line:?}");

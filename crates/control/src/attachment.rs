@@ -11,13 +11,14 @@ use model::host::Host;
 use model::id::{AttachmentId, HostId, VolumeId};
 use model::order::{Chap, Found, Mode, OrderError, Report};
 use model::user::Role;
-use model::volume::{Volume, VolumeStatus};
+use model::volume::{Volume, VolumeKind, VolumeStatus};
 use model::volume_type::VolumeType;
 
 use crate::board::Step;
 use crate::caller::Caller;
 use crate::catalog::{self, AttachmentRecord, Connection, Query, Transaction};
 use crate::error::{ControlError, Result};
+use crate::export::must_be;
 use crate::facade::{Control, Inner, listed_project, not_found, resolve};
 use crate::page::Page;
 use crate::params::{
@@ -172,6 +173,7 @@ impl Control {
         probe: Option<&Probe>,
     ) -> Result<Verdict> {
         let volume: Volume = resolve(tx, caller, &new.volume).await?;
+        must_be(&volume, VolumeKind::Block, "attach")?;
         if !volume.status.takes_attachments() {
             return Err(busy(&volume, "attach"));
         }

@@ -24,6 +24,8 @@ pub(crate) enum Step {
     ResizeVolume(VolumeId),
     RevertVolume(VolumeId),
     ExportVolume(VolumeId),
+    /// Serve a file volume on the terms of the catalog.
+    Export(VolumeId),
     CreateSnapshot(SnapshotId),
     DeleteSnapshot(SnapshotId),
     Attach(AttachmentId),
@@ -41,7 +43,8 @@ impl Step {
             | Self::DeleteVolume(id)
             | Self::ResizeVolume(id)
             | Self::RevertVolume(id)
-            | Self::ExportVolume(id) => id.0,
+            | Self::ExportVolume(id)
+            | Self::Export(id) => id.0,
             Self::CreateSnapshot(id) | Self::DeleteSnapshot(id) => id.0,
             Self::Attach(id) | Self::Detach(id) | Self::Fence(id) => id.0,
             Self::CancelWork(id) | Self::WatchMerge(id) => id.0,
@@ -70,9 +73,9 @@ struct State {
     waiting: HashMap<Step, Waiting>,
     /// Steps that somebody sends himself, to hear what comes of them: not begun by the plan.
     asked: Vec<Step>,
-    /// Pools and attachments that the node has confirmed since it started.
+    /// Pools, attachments and exported volumes that the node has confirmed since it started.
     confirmed: HashSet<Uuid>,
-    /// All attached attachments are among them.
+    /// All attached attachments and all exported volumes are among them.
     all_confirmed: bool,
     /// No new step is begun.
     stopped: bool,
@@ -151,6 +154,12 @@ impl Board {
     }
     pub(crate) fn forget(&self, id: Uuid) {
         self.lock().confirmed.remove(&id);
+    }
+    /// What was confirmed is not what is wanted any more.
+    pub(crate) fn renew(&self, id: Uuid) {
+        let mut state = self.lock();
+        state.confirmed.remove(&id);
+        state.all_confirmed = false;
     }
     pub(crate) fn forget_all(&self) {
         let mut state = self.lock();

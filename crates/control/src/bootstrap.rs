@@ -1,11 +1,16 @@
 //! The first start: a project, an operator with a token, and the types that we ship.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use model::event::EventResult;
-use model::id::{ProjectId, UserId, VolumeTypeId};
+use model::id::{NetworkId, ProjectId, UserId, VolumeTypeId};
+use model::network::{Cidr, Network};
 use model::project::{Project, Quotas};
 use model::user::{Role, User};
 use model::volume::VolumeKind;
-use model::volume_type::VolumeType;
+use model::volume_type::{VolumeType, package_sizes};
+
+use sqlx::Executor;
 
 use crate::caller::Caller;
 use crate::catalog::{self, Query, Transaction};
@@ -16,6 +21,19 @@ use crate::params::TokenCreated;
 /// The project and the user of the first start.
 const PROJECT: &str = "default";
 const OPERATOR: &str = "admin";
+
+/// The type and the network of file volumes that name none.
+pub(crate) const FILE_TYPE: &str = "file";
+pub(crate) const DEFAULT_NETWORK: &str = "default";
+/// A type of file volumes that come in packages.
+const PACKAGES_TYPE: &str = "file-packages";
+/// The class of the pools of these types.
+const FILE_CLASS: &str = "file";
+/// In the catalog's facts, once types and network of file volumes have been made: whoever deletes
+/// them does not get them back.
+const FILES_SHIPPED: &str = "files_shipped";
+
+const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// Name, class, multi-attach. Multi-attach is private: granted, on the record.
 const SHIPPED_TYPES: &[(&str, &str, bool)] = &[
@@ -56,6 +74,54 @@ impl Control {
         let token = self.new_token(&mut tx, &caller, &user, "first start".to_owned(), None).await?;
         self.inner.commit(tx).await?;
         Ok(Some(token.secret))
+    }
+
+    /// What file volumes need, once: catalogs from before there were any have it too. Names that
+    /// are taken stay what they are.
+    pub(crate) async fn ship_files(&self) -> Result<()> {
+        let mut tx = self.inner.catalog.begin().await?;
+        let shipped = sqlx::query("SELECT value FROM facts WHERE name = $1").bind(FILES_SHIPPED);
+        if tx.fetch_optional(shipped).await?.is_some() {
+            return Ok(());
+        }
+        let note = sqlx::query("INSERT INTO facts (name, value) VALUES ($1, 'yes')");
+        tx.execute(note.bind(FILES_SHIPPED)).await?;
+        let caller = Caller::system();
+        let taken = Query::<Network>::all().eq("name", DEFAULT_NETWORK);
+        if catalog::count(&mut tx, taken).await? == 0 {
+            let network = Network {
+                id: NetworkId(self.inner.new_id()),
+                name: DEFAULT_NETWORK.to_owned(),
+                description: "This machine alone, until its clients are changed.".to_owned(),
+                clients: LOOPBACK.iter().map(|address| Cidr::host(*address)).collect(),
+                portals: Vec::new(),
+                created_ms: self.inner.now_ms(),
+            };
+            catalog::insert(&mut tx, &network).await?;
+            self.inner.done(&mut tx, &caller, &network, "network.create").await?;
+        }
+        for (name, sizes) in [(FILE_TYPE, Vec::new()), (PACKAGES_TYPE, package_sizes())] {
+            let taken = Query::<VolumeType>::all().eq("name", name);
+            if catalog::count(&mut tx, taken).await? > 0 {
+                continue;
+            }
+            let kind = VolumeType {
+                id: VolumeTypeId(self.inner.new_id()),
+                name: name.to_owned(),
+                description: String::new(),
+                kind: VolumeKind::File,
+                class: FILE_CLASS.to_owned(),
+                multiattach: false,
+                public: true,
+                max_size: None,
+                sizes,
+                pools: Vec::new(),
+                created_ms: self.inner.now_ms(),
+            };
+            catalog::insert(&mut tx, &kind).await?;
+            self.inner.done(&mut tx, &caller, &kind, "volume_type.create").await?;
+        }
+        self.inner.commit(tx).await
     }
 
     async fn ship_types(&self, tx: &mut Transaction, caller: &Caller) -> Result<()> {

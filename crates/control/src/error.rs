@@ -60,12 +60,22 @@ pub enum ControlError {
     QuotaExceeded { what: &'static str, limit: String, used: String, asked: String },
     #[error("no pool of class '{class}' has {needed} free; the most that one has is {free}")]
     NoSpace { class: String, needed: ByteSize, free: ByteSize },
-    #[error("there is no pool of class '{class}'")]
-    NoPool { class: String },
-    #[error("no pool of class '{class}' is online")]
-    PoolUnavailable { class: String },
+    #[error("there is no pool of class '{class}' for {kind} volumes")]
+    NoPool { class: String, kind: &'static str },
+    #[error("no pool of class '{class}' for {kind} volumes is online")]
+    PoolUnavailable { class: String, kind: &'static str },
     #[error("volume '{volume}' is attached to {}, so it cannot be {action} now", list(.hosts))]
     VolumeInUse { volume: String, hosts: Vec<String>, action: &'static str },
+    #[error("volume '{volume}' is a {is} volume, and one cannot {action} such a one")]
+    WrongKind { volume: String, is: &'static str, action: &'static str },
+    #[error("volume '{volume}' is used by {}, so it cannot be {action} now", each(.references))]
+    VolumeReferenced { volume: String, references: Vec<String>, action: &'static str },
+    #[error("{} has volume '{volume}' mounted, so it cannot be {action} now", list(.clients))]
+    ClientsConnected { volume: String, clients: Vec<String>, action: &'static str },
+    #[error("type '{kind}' has no size {size}; it has {}", sizes(.available))]
+    SizeNotAvailable { kind: String, size: ByteSize, available: Vec<ByteSize> },
+    #[error("volume '{volume}' holds {used}, which is more than {asked}")]
+    BelowUsed { volume: String, used: ByteSize, asked: ByteSize },
     #[error("volume '{volume}' is depended on by {}", dependents(.snapshots, .clones))]
     VolumeHasDependents { volume: String, snapshots: Vec<String>, clones: Vec<String> },
     #[error("snapshot '{snapshot}' is depended on by {}", dependents(&[], .clones))]
@@ -91,7 +101,7 @@ pub enum ControlError {
         "the attachment of volume '{volume}' to host '{host}' is {state}; its mode cannot be changed now"
     )]
     AttachmentBusy { volume: String, host: String, state: &'static str },
-    #[error("volume '{volume}' is {size}; {asked} would be smaller, and volumes only grow")]
+    #[error("volume '{volume}' is {size}; {asked} would be smaller, and block volumes only grow")]
     VolumeShrink { volume: String, size: ByteSize, asked: ByteSize },
     #[error(
         "a volume of class '{from}' cannot become class '{to}', because its bytes cannot be moved \
@@ -150,6 +160,11 @@ impl ControlError {
             Self::NoPool { .. } => "no_pool",
             Self::PoolUnavailable { .. } => "pool_unavailable",
             Self::VolumeInUse { .. } => "volume_in_use",
+            Self::WrongKind { .. } => "wrong_kind",
+            Self::VolumeReferenced { .. } => "volume_referenced",
+            Self::ClientsConnected { .. } => "clients_connected",
+            Self::SizeNotAvailable { .. } => "size_not_available",
+            Self::BelowUsed { .. } => "below_used",
             Self::VolumeHasDependents { .. } => "volume_has_dependents",
             Self::SnapshotHasClones { .. } => "snapshot_has_clones",
             Self::VolumeBusy { .. } => "volume_busy",
@@ -184,7 +199,9 @@ impl ControlError {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::Invalid { .. } | Self::VolumeShrink { .. } => ErrorKind::Invalid,
+            Self::Invalid { .. } | Self::VolumeShrink { .. } | Self::SizeNotAvailable { .. } => {
+                ErrorKind::Invalid
+            }
             Self::TokenMissing | Self::TokenUnknown | Self::TokenExpired => ErrorKind::Unauthorized,
             Self::Forbidden { .. } | Self::ImagePathForbidden { .. } => ErrorKind::Forbidden,
             Self::QuotaExceeded { .. } => ErrorKind::OverQuota,
@@ -211,7 +228,6 @@ impl ControlError {
             }
             Self::Ambiguous { .. } => "Use one of the ids.",
             Self::NameTaken { .. } => "Choose another name, or use the one that is there.",
-            Self::Invalid { .. } => "Correct the value and send the request again.",
             Self::TokenMissing => "Send a token: `Authorization: Bearer ch_...`.",
             Self::TokenUnknown | Self::TokenExpired => {
                 "Ask for a new token, or have an admin make one."
@@ -224,7 +240,9 @@ impl ControlError {
             Self::NoSpace { .. } | Self::Node(OrderError::NoSpace { .. }) => {
                 "Delete volumes or snapshots of this class, or have the operator add a pool."
             }
-            Self::NoPool { .. } => "Have the operator create a pool of this class.",
+            Self::NoPool { .. } => {
+                "Have the operator create a pool of this class, with a driver for this kind."
+            }
             Self::PoolUnavailable { .. } => "Wait a moment; if it lasts, `pool show` says why.",
             Self::VolumeInUse { .. } => {
                 "Detach it from them first: `attachment list --volume` shows the attachments."
@@ -266,12 +284,35 @@ impl ControlError {
             Self::OperationFinished { .. } | Self::OperationNotCancellable { .. } => {
                 "Show the operation to see how it ended."
             }
+            other => other.hint_of_files_and_failures(),
+        }
+    }
+}
+
+impl ControlError {
+    /// What to do next: about file volumes, and where something of ours failed.
+    const fn hint_of_files_and_failures(&self) -> &'static str {
+        match self {
+            Self::WrongKind { .. } => {
+                "A block volume is attached to hosts; a file volume is mounted over NFS, and \
+                 `export` shows and changes who may."
+            }
+            Self::VolumeReferenced { .. } => {
+                "Have them let go of it; `reference list --volume` shows them, and `reference \
+                 delete` removes one whose holder is gone."
+            }
+            Self::ClientsConnected { .. } => {
+                "Unmount it there, or cut the clients off with --force."
+            }
+            Self::SizeNotAvailable { .. } => "Choose one of these sizes, or another type.",
+            Self::BelowUsed { .. } => "Delete files first, or give a larger size.",
             Self::Node(OrderError::BadImage { .. }) => "Check the file with `qemu-img check`.",
             Self::Node(_) => "Try again; if it lasts, look at the node's log.",
             Self::Catalog(_) => "Try again; if it lasts, look at the daemon's log and its disk.",
             Self::Migration(_) => "Use the release that wrote the catalog, or a newer one.",
             Self::CorruptRecord { .. } => "Restore the catalog from a backup.",
             Self::IllegalMove { .. } => "This is a defect; report it with the daemon's log.",
+            _ => "Correct the value and send the request again.",
         }
     }
 }
@@ -287,6 +328,8 @@ const fn not_found_code(kind: ResourceKind) -> &'static str {
         ResourceKind::Snapshot => "snapshot_not_found",
         ResourceKind::Host => "host_not_found",
         ResourceKind::Attachment => "attachment_not_found",
+        ResourceKind::Network => "network_not_found",
+        ResourceKind::Reference => "reference_not_found",
         ResourceKind::Operation => "operation_not_found",
         ResourceKind::Event => "event_not_found",
         ResourceKind::Target => "target_not_found",
@@ -297,8 +340,17 @@ fn ids(candidates: &[Candidate]) -> String {
     candidates.iter().map(|c| c.id.as_str()).collect::<Vec<_>>().join(", ")
 }
 
+/// `mount 'a' and container 'b'`: each of them, because each must be found.
+fn each(references: &[String]) -> String {
+    references.join(", ")
+}
+
+fn sizes(available: &[ByteSize]) -> String {
+    available.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// `'a', 'b' and 3 more`.
-fn list(names: &[String]) -> String {
+pub(crate) fn list(names: &[String]) -> String {
     const SHOWN: usize = 8;
     if names.is_empty() {
         return "none".to_owned();

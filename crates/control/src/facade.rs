@@ -118,6 +118,7 @@ impl Control {
         };
         let control = Self { inner: Arc::new(inner) };
         let first_token = control.bootstrap().await?;
+        control.ship_files().await?;
         Ok((control, first_token))
     }
 }

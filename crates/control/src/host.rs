@@ -12,6 +12,7 @@ use sqlx::Executor;
 use crate::caller::Caller;
 use crate::catalog::{self, AttachmentRecord, Connection, Query, Transaction};
 use crate::error::{ControlError, Result};
+use crate::export::naming_host;
 use crate::facade::{
     Control, invalid, listed_project, name_is_free, project_for, resolve, valid_metadata,
     valid_name,
@@ -159,7 +160,9 @@ impl Control {
         }
         catalog::update(&mut tx, &host).await?;
         self.inner.done(&mut tx, caller, &host, "host.update").await?;
+        let touched = naming_host(&mut tx, &host).await?;
         self.inner.commit(tx).await?;
+        self.renew(touched).await?;
         Ok(host)
     }
 
@@ -172,6 +175,8 @@ impl Control {
         has_no_attachment(&mut tx, &host).await?;
         catalog::delete::<Host>(&mut tx, host.id.0).await?;
         self.inner.done(&mut tx, caller, &host, "host.delete").await?;
-        self.inner.commit(tx).await
+        let touched = naming_host(&mut tx, &host).await?;
+        self.inner.commit(tx).await?;
+        self.renew(touched).await
     }
 }

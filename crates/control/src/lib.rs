@@ -10,11 +10,13 @@
 //! volume_type_create/list/get/update/delete
 //! volume_type_grant(&str, GrantCreate) volume_type_grants(&str, Paging) volume_type_revoke(&str, &str)
 //! pool_create/ensure/list/get/update/delete
-//! volume_create/list/get/update/delete(&str, cascade)                    -> VolumeView
-//! volume_grow(&str, ByteSize) volume_retype(&str, &str) volume_revert(&str, snapshot)
+//! volume_create/list/get/update/delete(&str, VolumeDelete)               -> VolumeView
+//! volume_resize(&str, ByteSize) volume_retype(&str, &str) volume_revert(&str, VolumeRevert)
 //! volume_export(&str, VolumeExport)                                      -> Operation
 //! volume_reservations(&str) volume_reservations_clear(&str)
 //! snapshot_create/list/get/update/delete                                 -> SnapshotView
+//! network_create/list/get/update/delete                                  -> Network
+//! export_get(&str) export_update(&str, ExportChange)                     -> ExportView
 //! host_create/list/get/update/delete                                     -> Host
 //! attachment_create(AttachmentCreate)                                    -> Vec<AttachmentCreated>
 //! attachment_list/get/delete attachment_update(&str, AttachmentUpdate)   -> AttachmentView
@@ -35,8 +37,10 @@ mod caller;
 mod catalog;
 mod error;
 mod event;
+mod export;
 mod facade;
 mod host;
+mod network;
 mod node_link;
 mod operation;
 mod page;

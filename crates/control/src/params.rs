@@ -4,14 +4,16 @@
 //! "leave it". `project` in a create is for the operator; everybody else has one project.
 
 use model::attachment::Attachment;
-use model::id::{AttachmentId, OperationId};
+use model::export::{ConnectedClient, Durability, FileUsage, Squash};
+use model::id::{AttachmentId, NetworkId, OperationId, VolumeId};
 use model::order::{Chap, ImageFormat, IoMode, Mode};
+use model::pool::Driver;
 use model::project::{Project, ProjectUsage};
 use model::size::ByteSize;
 use model::snapshot::Snapshot;
 use model::text::Metadata;
 use model::user::{Role, Token};
-use model::volume::Volume;
+use model::volume::{Volume, VolumeKind};
 use model::volume_type::Grant;
 
 use crate::page::Paging;
@@ -122,10 +124,13 @@ impl std::fmt::Debug for TokenCreated {
 pub struct VolumeTypeCreate {
     pub name: String,
     pub description: String,
+    pub kind: VolumeKind,
     pub class: String,
     pub multiattach: bool,
     pub public: bool,
     pub max_size: Option<ByteSize>,
+    /// The only sizes that there are; empty is any size.
+    pub sizes: Vec<ByteSize>,
     /// The only pools that serve it; empty is every pool of the class.
     pub pools: Vec<String>,
 }
@@ -134,11 +139,13 @@ pub struct VolumeTypeCreate {
 pub struct VolumeTypeUpdate {
     pub name: Option<String>,
     pub description: Option<String>,
-    /// Promises: class, multi-attach, largest size and pools do not change while a volume has it.
+    /// Promises: class, multi-attach, largest size, sizes and pools do not change while a volume
+    /// has it. The kind never does.
     pub class: Option<String>,
     pub multiattach: Option<bool>,
     pub public: Option<bool>,
     pub max_size: Option<ByteSize>,
+    pub sizes: Option<Vec<ByteSize>>,
     pub pools: Option<Vec<String>>,
 }
 
@@ -170,6 +177,7 @@ pub struct PoolCreate {
     pub class: String,
     /// Absolute path on the node.
     pub path: String,
+    pub driver: Driver,
     pub io: IoMode,
     /// `None` is all that the file system has.
     pub capacity: Option<ByteSize>,
@@ -212,11 +220,15 @@ pub struct VolumeCreate {
     pub name: String,
     pub description: String,
     pub metadata: Metadata,
-    /// Rounded up to 1 MiB. `None` takes the source's.
+    /// `None` is what the type is; without a type, block.
+    pub kind: Option<VolumeKind>,
+    /// Rounded up to 1 MiB. `None` takes the source's, or the smallest of a type with sizes.
     pub size: Option<ByteSize>,
     /// `None` takes the source's, or the default type.
     pub volume_type: Option<String>,
     pub source: VolumeSource,
+    /// How a file volume is handed out; nothing of it may be given for a block volume.
+    pub export: ExportChange,
     pub project: Option<String>,
 }
 
@@ -230,10 +242,28 @@ pub struct VolumeUpdate {
 #[derive(Clone, Debug, Default)]
 pub struct VolumeFilter {
     pub name: Option<String>,
+    pub kind: Option<VolumeKind>,
     pub status: Option<String>,
     pub volume_type: Option<String>,
     pub project: Option<String>,
     pub paging: Paging,
+}
+
+/// How to delete a volume.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VolumeDelete {
+    /// Its snapshots go along.
+    pub cascade: bool,
+    /// Clients that have it mounted are cut off.
+    pub force: bool,
+}
+
+/// What to make of a volume's content.
+#[derive(Clone, Debug, Default)]
+pub struct VolumeRevert {
+    pub snapshot: String,
+    /// Clients that have it mounted are cut off.
+    pub force: bool,
 }
 
 /// Where to write a volume's content.
@@ -253,6 +283,82 @@ pub struct VolumeView {
     pub attachments: Vec<AttachmentId>,
     /// The long work that goes on with it.
     pub operation: Option<OperationId>,
+    /// Of a file volume.
+    pub file: Option<FileView>,
+}
+
+/// What people want to see of a file volume.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FileView {
+    pub network_name: String,
+    /// `nfs://host[:port]/path` of each portal; empty until the node serves it.
+    pub resources: Vec<String>,
+    /// In lists, and while the node cannot be reached, `None`.
+    pub usage: Option<FileUsage>,
+    /// In lists, and while the node cannot be reached, empty.
+    pub clients: Vec<ConnectedClient>,
+}
+
+// Networks and exports
+
+#[derive(Clone, Debug, Default)]
+pub struct NetworkCreate {
+    pub name: String,
+    pub description: String,
+    /// Addresses and CIDRs.
+    pub clients: Vec<String>,
+    /// `address:port`; empty is every NFS portal of the node.
+    pub portals: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct NetworkUpdate {
+    pub name: Option<String>,
+    pub description: Option<String>,
+    pub clients: Option<Vec<String>>,
+    pub portals: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct NetworkFilter {
+    pub name: Option<String>,
+    pub paging: Paging,
+}
+
+/// An access rule as it is given and shown.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AccessRuleGiven {
+    /// `*`, an address, a CIDR, or the name of a host of the project or of a network.
+    pub client: String,
+    pub mode: Mode,
+    pub squash: Squash,
+    pub anonymous_uid: u32,
+    pub anonymous_gid: u32,
+}
+
+/// How a file volume is to be handed out.
+#[derive(Clone, Debug, Default)]
+pub struct ExportChange {
+    /// A new volume without one is on the network `default`.
+    pub network: Option<String>,
+    /// Takes the place of all rules. A new volume without any lets every client of its network
+    /// read and write, with root squashed.
+    pub access: Option<Vec<AccessRuleGiven>>,
+    pub durability: Option<Durability>,
+}
+
+/// How a file volume is handed out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExportView {
+    pub volume: VolumeId,
+    pub volume_name: String,
+    pub network: NetworkId,
+    pub network_name: String,
+    pub access: Vec<AccessRuleGiven>,
+    pub path: String,
+    pub durability: Durability,
+    pub resources: Vec<String>,
+    pub fault: Option<String>,
 }
 
 // Snapshots

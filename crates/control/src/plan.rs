@@ -24,6 +24,8 @@ pub(crate) struct Desired {
     pub(crate) snapshots: Vec<Snapshot>,
     /// In a transient state; and the attached ones that the node may not know.
     pub(crate) attachments: Vec<Attachment>,
+    /// File volumes that clients are to have, and that the node may not know.
+    pub(crate) exports: Vec<(VolumeId, PoolId)>,
     /// Not over.
     pub(crate) operations: Vec<Operation>,
     /// Where the volumes of those snapshots and attachments lie.
@@ -46,6 +48,11 @@ pub(crate) fn plan(desired: &Desired, is_confirmed: impl Fn(Uuid) -> bool) -> Ve
         desired.snapshots.iter().map(|snapshot| (snapshot.id, snapshot.state)).collect();
     for volume in desired.volumes.iter().filter(|volume| is_open(&volume.pool)) {
         steps.extend(volume_step(volume, desired, &moving));
+    }
+    for (volume, pool) in &desired.exports {
+        if is_open(pool) && !is_confirmed(volume.0) {
+            steps.push(Step::Export(*volume));
+        }
     }
     for snapshot in desired.snapshots.iter().filter(|snapshot| lies_open(&snapshot.volume)) {
         match snapshot.state {
@@ -99,7 +106,9 @@ fn volume_step(
             let busy = desired.snapshots.iter().any(|snapshot| snapshot.volume == volume.id);
             (!busy).then_some(Step::DeleteVolume(volume.id))
         }
-        VolumeStatus::Extending { .. } => Some(Step::ResizeVolume(volume.id)),
+        VolumeStatus::Extending { .. } | VolumeStatus::Shrinking { .. } => {
+            Some(Step::ResizeVolume(volume.id))
+        }
         VolumeStatus::Reverting { .. } => Some(Step::RevertVolume(volume.id)),
         VolumeStatus::Exporting { .. } => Some(Step::ExportVolume(volume.id)),
         _ => None,

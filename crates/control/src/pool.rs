@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 
 use model::event::{EventResult, ResourceKind};
 use model::id::{NodeId, PoolId};
-use model::pool::{Driver, Pool, PoolState, Usage};
+use model::pool::{Pool, PoolState, Usage};
 use model::size::ByteSize;
 use model::text;
 use model::user::Role;
@@ -42,16 +42,19 @@ fn holds_something(capacity: Option<ByteSize>) -> Result<()> {
 pub(crate) async fn choose(on: &mut Connection, kind: &VolumeType, size: ByteSize) -> Result<Pool> {
     let class = || kind.class.clone();
     let mut pools = catalog::select(on, Query::<Pool>::all().eq("class", class().as_str())).await?;
+    let word = kind.kind.word();
     pools.retain(|pool| {
-        pool.state != PoolState::Closing && (kind.pools.is_empty() || kind.pools.contains(&pool.id))
+        pool.state != PoolState::Closing
+            && pool.driver.kind() == kind.kind
+            && (kind.pools.is_empty() || kind.pools.contains(&pool.id))
     });
     if pools.is_empty() {
-        return Err(ControlError::NoPool { class: class() });
+        return Err(ControlError::NoPool { class: class(), kind: word });
     }
     pools.retain(|pool| pool.state == PoolState::Online);
     let free = |pool: &Pool| pool.usage.map_or(ByteSize(0), |usage| usage.free());
     let Some(best) = pools.into_iter().max_by_key(free) else {
-        return Err(ControlError::PoolUnavailable { class: class() });
+        return Err(ControlError::PoolUnavailable { class: class(), kind: word });
     };
     has_room(&best, size)?;
     Ok(best)
@@ -86,7 +89,7 @@ impl Control {
         let pool = Pool {
             id: PoolId(self.inner.new_id()),
             name,
-            driver: Driver::Local,
+            driver: new.driver,
             node: self.local_node(&mut tx).await?,
             class,
             path,

@@ -9,6 +9,7 @@ use model::volume::Volume;
 use crate::caller::Caller;
 use crate::catalog::{self, Connection, GrantRecord, Query};
 use crate::error::{ControlError, Result};
+use crate::export::move_paths;
 use crate::facade::{Control, name_is_free, resolve, valid_description, valid_name};
 use crate::page::Page;
 use crate::params::{ProjectCreate, ProjectFilter, ProjectUpdate, ProjectView, QuotaChange};
@@ -108,7 +109,9 @@ impl Control {
         catalog::update(&mut tx, &project).await?;
         self.inner.done(&mut tx, caller, &project, "project.update").await?;
         let usage = usage(&mut tx, project.id).await?;
+        let moved = move_paths(&mut tx, &project).await?;
         self.inner.commit(tx).await?;
+        self.renew(moved).await?;
         Ok(ProjectView { project, usage })
     }
 

@@ -13,6 +13,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use model::attachment::AttachmentState;
+use model::id::{PoolId, VolumeId};
 use model::operation::Operation;
 use model::snapshot::Snapshot;
 use model::volume::Volume;
@@ -20,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::board::{Claim, Step};
-use crate::catalog::{self, AttachmentRecord, Query};
+use crate::catalog::{self, AttachmentRecord, Connection, Query};
 use crate::error::Result;
 use crate::facade::{Control, Inner};
 use crate::plan::{Desired, plan};
@@ -36,7 +37,8 @@ const FORGET_PAUSE: Duration = Duration::from_secs(60 * 60);
 /// How soon a pass that could not read the catalog is tried again.
 const CATALOG_PAUSE: Duration = Duration::from_secs(1);
 
-const TRANSIENT_VOLUMES: &[&str] = &["creating", "extending", "reverting", "exporting", "deleting"];
+const TRANSIENT_VOLUMES: &[&str] =
+    &["creating", "extending", "shrinking", "reverting", "exporting", "deleting"];
 
 impl Control {
     /// Begin the work in the background: everything that a crash left half done, then whatever
@@ -167,6 +169,15 @@ impl Inner {
         outcome
     }
 
+    /// The file volumes that clients are to have.
+    async fn exports(&self, on: &mut Connection) -> Result<Vec<(VolumeId, PoolId)>> {
+        let statuses = ["available", "extending", "shrinking"];
+        let query = Query::<Volume>::all().eq("kind", "file").one_of("status", statuses);
+        let id = |text: &str| catalog::parse_id::<Volume>(text);
+        let pairs = catalog::pairs(on, query, "id, pool").await?;
+        pairs.iter().map(|(volume, pool)| Ok((VolumeId(id(volume)?), PoolId(id(pool)?)))).collect()
+    }
+
     async fn desired(&self) -> Result<Desired> {
         let mut on = self.catalog.read().await?;
         let volumes = Query::<Volume>::all().one_of("status", TRANSIENT_VOLUMES.iter().copied());
@@ -189,10 +200,14 @@ impl Inner {
         for record in catalog::select(&mut on, attachments).await? {
             desired.attachments.push(record.attachment);
         }
+        if all {
+            desired.exports = self.exports(&mut on).await?;
+        }
         let is_news = |a: &model::attachment::Attachment| {
             a.state == AttachmentState::Attached && !self.board.is_confirmed(a.id.0)
         };
-        if all && !desired.attachments.iter().any(is_news) {
+        let all_served = desired.exports.iter().all(|(id, _)| self.board.is_confirmed(id.0));
+        if all && all_served && !desired.attachments.iter().any(is_news) {
             self.board.set_all_confirmed();
         }
         let volumes = desired.attachments.iter().map(|attachment| attachment.volume);

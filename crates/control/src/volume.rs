@@ -11,9 +11,10 @@ use model::project::Project;
 use model::size::ByteSize;
 use model::snapshot::{Snapshot, SnapshotState};
 use model::user::Role;
-use model::volume::{self, Origin, Volume, VolumeStatus};
+use model::volume::{self, Origin, Volume, VolumeKind, VolumeStatus};
 use model::volume_type::VolumeType;
 
+use crate::bootstrap::FILE_TYPE;
 use crate::caller::Caller;
 use crate::catalog::{self, AttachmentRecord, Connection, Query, Transaction};
 use crate::error::{ControlError, Result};
@@ -22,9 +23,11 @@ use crate::facade::{
     valid_metadata, valid_name,
 };
 use crate::page::Page;
-use crate::params::{VolumeCreate, VolumeFilter, VolumeSource, VolumeUpdate, VolumeView};
+use crate::params::{
+    VolumeCreate, VolumeDelete, VolumeFilter, VolumeSource, VolumeUpdate, VolumeView,
+};
 use crate::volume_type::{fitting_types, usable_type};
-use crate::{pool, project};
+use crate::{export, pool, project};
 
 /// What a source settles for the new volume.
 #[derive(Default)]
@@ -67,8 +70,12 @@ pub(crate) async fn within_quota(
     Ok(())
 }
 
-/// Refuse what is larger than the type allows.
+/// Refuse a size that the type does not have.
 pub(crate) fn within_type(kind: &VolumeType, size: ByteSize) -> Result<()> {
+    if !kind.sizes.is_empty() && !kind.sizes.contains(&size) {
+        let (kind, available) = (kind.name.clone(), kind.sizes.clone());
+        return Err(ControlError::SizeNotAvailable { kind, size, available });
+    }
     match kind.max_size {
         Some(max) if size > max => Err(ControlError::Invalid {
             field: "size",
@@ -85,7 +92,8 @@ pub(crate) async fn pool_serves(
     pool: &Pool,
     kind: &VolumeType,
 ) -> Result<()> {
-    if pool.class == kind.class && (kind.pools.is_empty() || kind.pools.contains(&pool.id)) {
+    let same = pool.class == kind.class && pool.driver.kind() == kind.kind;
+    if same && (kind.pools.is_empty() || kind.pools.contains(&pool.id)) {
         return Ok(());
     }
     Err(ControlError::RetypeNeedsMove {
@@ -143,8 +151,9 @@ impl Control {
         let mut tx = inner.catalog.begin().await?;
         let project = project_for(&mut tx, caller, new.project.as_deref()).await?;
         let start = start_from(&mut tx, caller, project.id, &new.source).await?;
-        let size = size_of(asked, start.size)?;
         let kind = self.type_of(&mut tx, caller, &project, &new, &start).await?;
+        let size = size_of(asked, start.size, &kind)?;
+        let export = export::for_new(&mut tx, caller, (&project, &kind), &new).await?;
         within_type(&kind, size)?;
         let pool = pool_of(&mut tx, &project, &kind, &start, size).await?;
         within_quota(&mut tx, &project, 1, size).await?;
@@ -160,7 +169,7 @@ impl Control {
             pool: pool.id,
             size,
             origin: Origin::Blank,
-            export: None,
+            export,
             status: VolumeStatus::Creating { import: None },
             fault: None,
             created_ms: inner.now_ms(),
@@ -170,10 +179,9 @@ impl Control {
         let detail = format!("{size} of type '{}'", kind.name);
         let (action, result) = ("volume.create", EventResult::Accepted);
         inner.record(&mut tx, caller, &volume, action, result, detail).await?;
+        let view = view(&mut tx, volume).await?;
         inner.commit(tx).await?;
-        let (type_name, multiattach) = (kind.name, kind.multiattach);
-        let operation = operation_of(&volume);
-        Ok(VolumeView { volume, type_name, multiattach, attachments: Vec::new(), operation })
+        Ok(view)
     }
 
     async fn type_of(
@@ -186,8 +194,18 @@ impl Control {
     ) -> Result<VolumeType> {
         let inherited = start.volume_type.map(|id| id.to_string());
         let name = new.volume_type.as_deref().or(inherited.as_deref());
-        let name = name.unwrap_or(&self.inner.settings.default_type);
-        usable_type(on, caller, project.id, name).await
+        let name = name.unwrap_or(match new.kind {
+            Some(VolumeKind::File) => FILE_TYPE,
+            Some(VolumeKind::Block) | None => &self.inner.settings.default_type,
+        });
+        let kind = usable_type(on, caller, project.id, name).await?;
+        match new.kind {
+            Some(asked) if asked != kind.kind => Err(ControlError::Invalid {
+                field: "kind",
+                why: format!("type '{}' is one of {} volumes", kind.name, kind.kind.word()),
+            }),
+            _ => Ok(kind),
+        }
     }
 
     /// # Errors
@@ -206,18 +224,27 @@ impl Control {
         let query = Query::<Volume>::all()
             .maybe("project", project)
             .maybe("name", filter.name.as_deref())
+            .maybe("kind", filter.kind.map(VolumeKind::word))
             .maybe("status", filter.status.as_deref())
             .maybe("volume_type", kind);
         let page = self.inner.page(&mut on, query, &filter.paging).await?;
         Ok(Page { items: views(&mut on, page.items).await?, next: page.next })
     }
 
+    /// A file volume comes with what it holds and who has it mounted, if the node can say.
+    ///
     /// # Errors
     /// No such volume, or ambiguous.
     pub async fn volume_get(&self, caller: &Caller, volume: &str) -> Result<VolumeView> {
         let mut on = self.inner.catalog.read().await?;
         let volume: Volume = resolve(&mut on, caller, volume).await?;
-        view(&mut on, volume).await
+        let mut view = view(&mut on, volume).await?;
+        drop(on);
+        if let Some(file) = view.file.as_mut().filter(|_| view.volume.status.is_exported()) {
+            file.usage = self.inner.node.file_usage(view.volume.id).await.ok();
+            file.clients = self.inner.node.file_clients(view.volume.id).await.unwrap_or_default();
+        }
+        Ok(view)
     }
 
     /// Rename, describe, label.
@@ -233,8 +260,12 @@ impl Control {
         caller.must_be(Role::Member, "change volumes")?;
         let mut tx = self.inner.catalog.begin().await?;
         let mut volume: Volume = resolve(&mut tx, caller, volume).await?;
+        let mut moved = false;
         if let Some(name) = &change.name {
-            volume.name = valid_name(name)?;
+            match volume.export {
+                None => volume.name = valid_name(name)?,
+                Some(_) => moved = rename(&mut tx, &mut volume, name).await?,
+            }
         }
         if let Some(description) = &change.description {
             volume.description = valid_description(description)?;
@@ -246,21 +277,25 @@ impl Control {
         self.inner.done(&mut tx, caller, &volume, "volume.update").await?;
         let view = view(&mut tx, volume).await?;
         self.inner.commit(tx).await?;
+        if moved {
+            self.renew([view.volume.id]).await?;
+        }
         Ok(view)
     }
 
-    /// The volume goes to `deleting`, and is gone when the node has let go of it. `cascade` takes
-    /// its snapshots along.
+    /// The volume goes to `deleting`, and is gone when the node has let go of it.
     ///
     /// # Errors
-    /// A reader; attached; clones depend on it; snapshots without `cascade`; other work goes on.
+    /// A reader; attached; clients have it mounted, without `force`; clones depend on it; snapshots
+    /// without `cascade`; other work goes on.
     pub async fn volume_delete(
         &self,
         caller: &Caller,
         volume: &str,
-        cascade: bool,
+        how: VolumeDelete,
     ) -> Result<VolumeView> {
         caller.must_be(Role::Member, "delete volumes")?;
+        self.nobody_is_connected(caller, volume, how.force, "deleted").await?;
         let inner = &self.inner;
         let mut tx = inner.catalog.begin().await?;
         let mut volume: Volume = resolve(&mut tx, caller, volume).await?;
@@ -275,7 +310,7 @@ impl Control {
         if !volume.status.may_become(&VolumeStatus::Deleting) {
             return Err(busy(&volume, "delete"));
         }
-        let snapshots = nothing_depends(&mut tx, &volume, cascade).await?;
+        let snapshots = nothing_depends(&mut tx, &volume, how.cascade).await?;
         for mut snapshot in snapshots {
             snapshot.state = SnapshotState::Deleting;
             catalog::update(&mut tx, &snapshot).await?;
@@ -284,6 +319,9 @@ impl Control {
         }
         volume.status = VolumeStatus::Deleting;
         volume.fault = None;
+        if let Some(export) = &mut volume.export {
+            export.evict = how.force;
+        }
         catalog::update(&mut tx, &volume).await?;
         let (action, result) = ("volume.delete", EventResult::Accepted);
         inner.record(&mut tx, caller, &volume, action, result, "").await?;
@@ -327,7 +365,8 @@ async fn nothing_depends(
     Ok(snapshots.into_iter().filter(|s| s.state != SnapshotState::Deleting).collect())
 }
 
-fn size_of(asked: Option<ByteSize>, least: ByteSize) -> Result<ByteSize> {
+/// The size asked for, else the source's, else the smallest that the type has.
+fn size_of(asked: Option<ByteSize>, least: ByteSize, kind: &VolumeType) -> Result<ByteSize> {
     let missing = || "it is needed where no source gives it".to_owned();
     match asked {
         Some(size) if size < least => Err(ControlError::Invalid {
@@ -336,7 +375,11 @@ fn size_of(asked: Option<ByteSize>, least: ByteSize) -> Result<ByteSize> {
         }),
         Some(size) => Ok(size),
         None if least > ByteSize(0) => Ok(least),
-        None => Err(ControlError::Invalid { field: "size", why: missing() }),
+        None => kind
+            .sizes
+            .first()
+            .copied()
+            .ok_or_else(|| ControlError::Invalid { field: "size", why: missing() }),
     }
 }
 
@@ -461,7 +504,9 @@ fn operation_of(volume: &Volume) -> Option<OperationId> {
 pub(crate) async fn view(on: &mut Connection, volume: Volume) -> Result<VolumeView> {
     let kind: VolumeType = expected(on, volume.volume_type.0).await?;
     let attachments = attachments_of(on, [volume.id]).await?.remove(&volume.id);
+    let names = export::Names::of(on, std::slice::from_ref(&volume)).await?;
     Ok(VolumeView {
+        file: names.file(&volume),
         type_name: kind.name,
         multiattach: kind.multiattach,
         attachments: attachments.unwrap_or_default(),
@@ -485,12 +530,27 @@ async fn attachments_of(
     Ok(all)
 }
 
-/// The same for many, with two look-ups for all of them.
+/// Give a file volume another name, and so another path; `false` when it has it already.
+async fn rename(on: &mut Connection, volume: &mut Volume, name: &str) -> Result<bool> {
+    let name = export::free_name(on, volume.project, name, Some(volume.id)).await?;
+    if name == volume.name {
+        return Ok(false);
+    }
+    let project: Project = expected(on, volume.project.0).await?;
+    if let Some(export) = &mut volume.export {
+        export.path = model::export::path(project.id, &project.name, &name);
+    }
+    volume.name = name;
+    Ok(true)
+}
+
+/// The same for many, with few look-ups for all of them.
 async fn views(on: &mut Connection, volumes: Vec<Volume>) -> Result<Vec<VolumeView>> {
     let kinds = catalog::select(on, Query::<VolumeType>::all()).await?;
     let kinds: HashMap<VolumeTypeId, VolumeType> =
         kinds.into_iter().map(|kind| (kind.id, kind)).collect();
     let mut attachments = attachments_of(on, volumes.iter().map(|volume| volume.id)).await?;
+    let names = export::Names::of(on, &volumes).await?;
     let view = |volume: Volume| {
         let kind = kinds.get(&volume.volume_type);
         VolumeView {
@@ -498,6 +558,7 @@ async fn views(on: &mut Connection, volumes: Vec<Volume>) -> Result<Vec<VolumeVi
             multiattach: kind.is_some_and(|kind| kind.multiattach),
             attachments: attachments.remove(&volume.id).unwrap_or_default(),
             operation: operation_of(&volume),
+            file: names.file(&volume),
             volume,
         }
     };

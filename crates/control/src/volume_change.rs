@@ -2,42 +2,50 @@
 
 use model::event::EventResult;
 use model::host::Host;
+use model::id::VolumeId;
 use model::operation::{Operation, OperationKind};
-use model::order::{Order, ReservationView};
+use model::order::{Order, OrderError, ReservationView};
 use model::pool::Pool;
 use model::project::Project;
 use model::size::ByteSize;
 use model::snapshot::{Snapshot, SnapshotState};
 use model::user::Role;
-use model::volume::{self, Volume, VolumeStatus};
+use model::volume::{self, Volume, VolumeKind, VolumeStatus};
 use model::volume_type::VolumeType;
 
 use crate::caller::Caller;
 use crate::catalog::{self, AttachmentRecord, Query, Transaction};
 use crate::error::{ControlError, Result};
+use crate::export::must_be;
 use crate::facade::{Control, invalid, resolve};
-use crate::params::{VolumeExport, VolumeView};
+use crate::params::{VolumeExport, VolumeRevert, VolumeView};
 use crate::pool::has_room;
 use crate::volume::{busy, expected, host_names, pool_serves, view, within_quota, within_type};
 use crate::volume_type::usable_type;
 
 impl Control {
-    /// Make the volume larger, attached or not; initiators see the new size. Growing to the size
-    /// that it has, or is growing to, changes nothing.
+    /// Make the volume larger, attached or not: initiators see the new size. A file volume may
+    /// become smaller too, while it is mounted. Asking for the size that it has, or is getting,
+    /// changes nothing.
     ///
     /// # Errors
-    /// A reader; smaller; past the type, a quota or the pool; other work goes on.
-    pub async fn volume_grow(
+    /// A reader; a smaller block volume; a file volume that holds more; past the type, a quota or
+    /// the pool; other work goes on.
+    pub async fn volume_resize(
         &self,
         caller: &Caller,
         volume: &str,
         size: ByteSize,
     ) -> Result<VolumeView> {
-        caller.must_be(Role::Member, "grow volumes")?;
+        caller.must_be(Role::Member, "resize volumes")?;
         let to = volume::size(size).map_err(invalid("size"))?;
         self.refresh_usage().await;
         let mut tx = self.inner.catalog.begin().await?;
         let mut volume: Volume = resolve(&mut tx, caller, volume).await?;
+        if to < volume.size && volume.kind() == VolumeKind::File {
+            drop(tx);
+            return self.shrink(caller, volume.id, to).await;
+        }
         if to < volume.size {
             let (volume, size) = (volume.name, volume.size);
             return Err(ControlError::VolumeShrink { volume, size, asked: to });
@@ -48,7 +56,7 @@ impl Control {
             return view(&mut tx, volume).await;
         }
         if !volume.status.may_become(&extending) {
-            return Err(busy(&volume, "grow"));
+            return Err(busy(&volume, "resize"));
         }
         let kind: VolumeType = expected(&mut tx, volume.volume_type.0).await?;
         within_type(&kind, to)?;
@@ -60,7 +68,61 @@ impl Control {
         let detail = format!("from {} to {to}", volume.size);
         volume.status = extending;
         volume.fault = None;
-        self.accept(tx, caller, volume, "volume.grow", detail).await
+        self.accept(tx, caller, volume, "volume.resize", detail).await
+    }
+
+    /// Whether it holds more is asked before, to say so at once; the node looks again.
+    async fn shrink(&self, caller: &Caller, id: VolumeId, to: ByteSize) -> Result<VolumeView> {
+        let used = self.inner.node.file_usage(id).await.map(|usage| ByteSize(usage.used_bytes));
+        let mut tx = self.inner.catalog.begin().await?;
+        let mut volume: Volume = expected(&mut tx, id.0).await?;
+        let shrinking = VolumeStatus::Shrinking { to };
+        if volume.status == shrinking {
+            return view(&mut tx, volume).await;
+        }
+        if to >= volume.size || !volume.status.may_become(&shrinking) {
+            return Err(busy(&volume, "resize"));
+        }
+        if let Ok(used) = used
+            && used > to
+        {
+            return Err(ControlError::BelowUsed { volume: volume.name, used, asked: to });
+        }
+        let kind: VolumeType = expected(&mut tx, volume.volume_type.0).await?;
+        within_type(&kind, to)?;
+        let detail = format!("from {} to {to}", volume.size);
+        volume.status = shrinking;
+        volume.fault = None;
+        self.accept(tx, caller, volume, "volume.resize", detail).await
+    }
+
+    /// Refuse what clients that have a file volume mounted would notice, unless forced. Asked of
+    /// the node before a transaction begins; the node looks again when it carries the order out.
+    pub(crate) async fn nobody_is_connected(
+        &self,
+        caller: &Caller,
+        volume: &str,
+        force: bool,
+        action: &'static str,
+    ) -> Result<()> {
+        let volume: Volume = {
+            let mut on = self.inner.catalog.read().await?;
+            resolve(&mut on, caller, volume).await?
+        };
+        let is_served = volume.kind() == VolumeKind::File && volume.status.is_exported();
+        if force || !is_served {
+            return Ok(());
+        }
+        let clients = match self.inner.node.file_clients(volume.id).await {
+            // What the node does not have, nobody has mounted.
+            Err(OrderError::Missing { .. }) => return Ok(()),
+            other => other?,
+        };
+        if clients.is_empty() {
+            return Ok(());
+        }
+        let clients = clients.into_iter().map(|client| client.address.to_string()).collect();
+        Err(ControlError::ClientsConnected { volume: volume.name, clients, action })
     }
 
     /// Give the volume another type, at once and whole. Multi-attach changes only while at most
@@ -113,17 +175,18 @@ impl Control {
     /// Make the volume's content that of one of its snapshots.
     ///
     /// # Errors
-    /// A reader; attached; not a snapshot of this volume; other work goes on.
+    /// A reader; attached; clients have it mounted, without `force`; not a snapshot of this volume; other work goes on.
     pub async fn volume_revert(
         &self,
         caller: &Caller,
         volume: &str,
-        snapshot: &str,
+        to: VolumeRevert,
     ) -> Result<VolumeView> {
         caller.must_be(Role::Member, "revert volumes")?;
+        self.nobody_is_connected(caller, volume, to.force, "reverted").await?;
         let mut tx = self.inner.catalog.begin().await?;
         let mut volume = self.idle_volume(&mut tx, caller, volume, "reverted", "revert").await?;
-        let snapshot: Snapshot = resolve(&mut tx, caller, snapshot).await?;
+        let snapshot: Snapshot = resolve(&mut tx, caller, &to.snapshot).await?;
         if snapshot.volume != volume.id {
             let why = format!("'{}' is a snapshot of another volume", snapshot.name);
             return Err(ControlError::Invalid { field: "snapshot", why });
@@ -136,6 +199,9 @@ impl Control {
             });
         }
         volume.status = VolumeStatus::Reverting { to: snapshot.id };
+        if let Some(export) = &mut volume.export {
+            export.evict = to.force;
+        }
         volume.fault = None;
         let detail = format!("to snapshot '{}'", snapshot.name);
         self.accept(tx, caller, volume, "volume.revert", detail).await
@@ -155,6 +221,7 @@ impl Control {
         let path = self.inner.image_path(caller, &export.path)?;
         let mut tx = self.inner.catalog.begin().await?;
         let mut volume = self.idle_volume(&mut tx, caller, volume, "exported", "export").await?;
+        must_be(&volume, VolumeKind::Block, "export to an image file")?;
         let detail = format!("to '{path}'");
         let kind = OperationKind::ExportImage { path, format: export.format };
         let operation = self.inner.new_operation(&mut tx, caller, &volume, kind).await?;

@@ -7,7 +7,7 @@ use model::project::Project;
 use model::size::ByteSize;
 use model::text;
 use model::user::Role;
-use model::volume::{self, Volume, VolumeKind};
+use model::volume::{self, Volume};
 use model::volume_type::{DATA_LOSS_WARNING, Grant, VolumeType};
 
 use crate::caller::Caller;
@@ -51,7 +51,7 @@ pub(crate) async fn fitting_types(
     let mut names = Vec::new();
     for kind in catalog::select(on, same_class).await? {
         let serves = kind.pools.is_empty() || kind.pools.contains(&pool.id);
-        if serves && is_granted(on, &kind, project).await? {
+        if serves && kind.kind == pool.driver.kind() && is_granted(on, &kind, project).await? {
             names.push(kind.name);
         }
     }
@@ -60,6 +60,17 @@ pub(crate) async fn fitting_types(
 
 fn valid_max_size(size: Option<ByteSize>) -> Result<Option<ByteSize>> {
     size.map(volume::size).transpose().map_err(invalid("max_size"))
+}
+
+/// Ascending, each once.
+fn valid_sizes(sizes: &[ByteSize]) -> Result<Vec<ByteSize>> {
+    let mut sizes: Vec<ByteSize> = sizes
+        .iter()
+        .map(|size| volume::size(*size).map_err(invalid("sizes")))
+        .collect::<Result<_>>()?;
+    sizes.sort_unstable();
+    sizes.dedup();
+    Ok(sizes)
 }
 
 async fn pool_ids(on: &mut Connection, caller: &Caller, names: &[String]) -> Result<Vec<PoolId>> {
@@ -88,12 +99,12 @@ impl Control {
             id: VolumeTypeId(self.inner.new_id()),
             name,
             description,
-            kind: VolumeKind::Block,
+            kind: new.kind,
             class,
             multiattach: new.multiattach,
             public: new.public,
             max_size: valid_max_size(new.max_size)?,
-            sizes: Vec::new(),
+            sizes: valid_sizes(&new.sizes)?,
             pools: pool_ids(&mut tx, caller, &new.pools).await?,
             created_ms: self.inner.now_ms(),
         };
@@ -160,11 +171,15 @@ impl Control {
         if let Some(pools) = &change.pools {
             new.pools = pool_ids(&mut tx, caller, pools).await?;
         }
+        if let Some(sizes) = &change.sizes {
+            new.sizes = valid_sizes(sizes)?;
+        }
         new.multiattach = change.multiattach.unwrap_or(old.multiattach);
         new.max_size = valid_max_size(change.max_size)?.or(old.max_size);
         new.public = change.public.unwrap_or(old.public);
         let promises = |kind: &VolumeType| {
-            (kind.class.clone(), kind.multiattach, kind.max_size, kind.pools.clone())
+            let (class, sizes, pools) = (&kind.class, &kind.sizes, &kind.pools);
+            (class.clone(), kind.multiattach, kind.max_size, sizes.clone(), pools.clone())
         };
         if promises(&old) != promises(&new) {
             let volumes = Query::<Volume>::all().eq("volume_type", old.id);

@@ -4,13 +4,13 @@ mod world;
 
 use control::{
     ControlError, ErrorKind, EventFilter, GrantCreate, HostCreate, HostFilter, Paging, PoolCreate,
-    PoolFilter, ProjectCreate, ProjectFilter, TokenCreate, TokenFilter, UserUpdate, VolumeFilter,
-    VolumeTypeCreate, VolumeTypeFilter,
+    PoolFilter, ProjectCreate, ProjectFilter, TokenCreate, TokenFilter, UserUpdate, VolumeDelete,
+    VolumeFilter, VolumeTypeCreate, VolumeTypeFilter,
 };
 use model::order::{IoMode, Mode, OrderError};
 use model::size::ByteSize;
 use model::user::Role;
-use world::{attach, code, eventually, race, volume, world};
+use world::{CASCADE, attach, code, eventually, race, volume, world};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn tokens_open_until_they_expire_or_are_revoked() {
@@ -47,7 +47,7 @@ async fn roles_bound_what_one_may_do() {
     w.control.volume_get(&reader, "v").await.expect("readers read");
     for refused in [
         w.control.volume_create(&reader, volume("w", 1, "ssd")).await,
-        w.control.volume_delete(&reader, "v", false).await,
+        w.control.volume_delete(&reader, "v", VolumeDelete::default()).await,
         w.control.volume_retype(&reader, "v", "hdd").await,
     ] {
         assert_eq!(code(refused), "forbidden");
@@ -84,7 +84,7 @@ async fn another_projects_resources_are_invisible() {
     let id = view.volume.id.to_string();
     for name in ["v", id.as_str()] {
         assert_eq!(code(w.control.volume_get(&mine, name).await), "volume_not_found");
-        assert_eq!(code(w.control.volume_delete(&mine, name, true).await), "volume_not_found");
+        assert_eq!(code(w.control.volume_delete(&mine, name, CASCADE).await), "volume_not_found");
         assert_eq!(code(w.control.volume_reservations(&mine, name).await), "volume_not_found");
     }
     assert_eq!(code(w.control.host_get(&mine, &host.id.to_string()).await), "host_not_found");
@@ -114,7 +114,7 @@ async fn private_types_are_granted_on_the_record() {
         let page = w.control.volume_type_list(&member, &VolumeTypeFilter::default()).await;
         page.unwrap().items.into_iter().map(|kind| kind.name).collect::<Vec<_>>()
     };
-    assert_eq!(types().await, ["ssd", "hdd"]);
+    assert_eq!(types().await, ["ssd", "hdd", "file", "file-packages"]);
     let refused = w.control.volume_create(&member, volume("v", 1, "ssd-multiattach")).await;
     assert_eq!(code(refused), "volume_type_not_found");
     let blind = GrantCreate { project: "p".into(), acknowledge_data_loss: false };
@@ -122,7 +122,7 @@ async fn private_types_are_granted_on_the_record() {
     assert_eq!(code(refused), "invalid_value");
     w.grant_multiattach("p").await;
     w.grant_multiattach("p").await;
-    assert_eq!(types().await, ["ssd", "hdd", "ssd-multiattach"]);
+    assert_eq!(types().await, ["ssd", "hdd", "ssd-multiattach", "file", "file-packages"]);
     let all = Paging::default();
     let grants = w.control.volume_type_grants(&w.admin, "ssd-multiattach", &all);
     let grants = grants.await.unwrap().items;
@@ -265,6 +265,7 @@ async fn a_pool_that_cannot_be_opened_says_why_and_is_tried_again() {
         name: "broken".into(),
         class: "nvme".into(),
         path: "/pools/nvme".into(),
+        driver: model::pool::Driver::Local,
         io: IoMode::Direct,
         capacity: None,
     };

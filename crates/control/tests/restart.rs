@@ -4,11 +4,11 @@ mod world;
 
 use std::sync::Arc;
 
-use control::{Caller, SnapshotCreate, VolumeCreate, VolumeSource};
+use control::{Caller, SnapshotCreate, VolumeCreate, VolumeDelete, VolumeSource};
 use model::order::{Mode, OrderError};
 use tempfile::TempDir;
 use world::fake_node::FakeNode;
-use world::{World, attach, eventually, open, volume, world};
+use world::{CASCADE, World, attach, eventually, open, volume, world};
 
 /// Start work that hangs at the node, and take the power away: tasks, connections, all.
 fn crash_while(order: &'static str, prepare: fn(&tokio::runtime::Runtime, &World)) -> Crashed {
@@ -102,7 +102,7 @@ fn detaches_fences_and_deletions_go_on_after_the_crash() {
     });
     after(crashed, async |w| {
         w.volume_is(&w.admin, "v", "available").await;
-        w.control.volume_delete(&w.admin, "v", false).await.unwrap();
+        w.control.volume_delete(&w.admin, "v", VolumeDelete::default()).await.unwrap();
         w.volume_gone(&w.admin, "v").await;
     });
 }
@@ -145,7 +145,7 @@ async fn every_report_lost_once_changes_nothing_but_time() {
     let refused = w.control.attachment_fence(&w.admin, &id).await.unwrap_err();
     assert_eq!(refused.code(), "node_unreachable");
     w.volume_is(&w.admin, "v", "available").await;
-    w.control.volume_delete(&w.admin, "v", true).await.unwrap();
+    w.control.volume_delete(&w.admin, "v", CASCADE).await.unwrap();
     w.volume_gone(&w.admin, "v").await;
     w.node.assert_was_asked_nothing_wrong();
 }
@@ -182,6 +182,6 @@ async fn a_node_that_fails_for_good_puts_the_volume_in_error_and_one_that_is_awa
     w.control.volume_create(&w.admin, volume("w", 1, "ssd")).await.unwrap();
     w.volume_is(&w.admin, "w", "error").await;
     w.node.heal("CreateVolume");
-    w.control.volume_delete(&w.admin, "w", false).await.unwrap();
+    w.control.volume_delete(&w.admin, "w", VolumeDelete::default()).await.unwrap();
     w.volume_gone(&w.admin, "w").await;
 }

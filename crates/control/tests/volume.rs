@@ -4,14 +4,14 @@ mod world;
 
 use control::{
     ControlError, ErrorKind, HostCreate, OperationFilter, ProjectUpdate, QuotaChange,
-    SnapshotCreate, SnapshotFilter, VolumeCreate, VolumeExport, VolumeSource, VolumeTypeUpdate,
-    VolumeUpdate,
+    SnapshotCreate, SnapshotFilter, VolumeCreate, VolumeDelete, VolumeExport, VolumeSource,
+    VolumeTypeUpdate, VolumeUpdate,
 };
 use model::order::{ImageFormat, Mode, OrderError};
 use model::size::ByteSize;
 use model::text::Metadata;
 use model::user::Role;
-use world::{World, attach, code, eventually, race, volume, world};
+use world::{CASCADE, World, attach, code, eventually, race, revert, volume, world};
 
 async fn snapshot(w: &World, volume: &str, name: &str) -> String {
     let new =
@@ -55,7 +55,7 @@ async fn quotas_hold_under_a_race() {
         race(volumes.into_iter().map(|view| {
             let (control, admin) = (w.control.clone(), w.admin.clone());
             async move {
-                control.volume_grow(&admin, &view.volume.id.to_string(), ByteSize::gib(2)).await
+                control.volume_resize(&admin, &view.volume.id.to_string(), ByteSize::gib(2)).await
             }
         }))
         .await;
@@ -165,22 +165,22 @@ async fn volumes_grow_while_attached_and_never_shrink() {
     let call = attach("v", &["host-1"], Mode::ReadWrite);
     w.control.attachment_create(&w.admin, call).await.unwrap();
     w.attached(&w.admin, &id, 1).await;
-    let growing = w.control.volume_grow(&w.admin, &id, ByteSize::gib(3)).await.unwrap();
+    let growing = w.control.volume_resize(&w.admin, &id, ByteSize::gib(3)).await.unwrap();
     assert_eq!(growing.volume.status.word(), "extending");
-    w.control.volume_grow(&w.admin, &id, ByteSize::gib(3)).await.expect("the same again");
+    w.control.volume_resize(&w.admin, &id, ByteSize::gib(3)).await.expect("the same again");
     let grown = w.volume_is(&w.admin, &id, "in-use").await;
     assert_eq!(grown.volume.size, ByteSize::gib(3));
     assert_eq!(w.node.size_of(view.volume.id), Some(ByteSize::gib(3)));
-    let smaller = w.control.volume_grow(&w.admin, &id, ByteSize::gib(2)).await;
+    let smaller = w.control.volume_resize(&w.admin, &id, ByteSize::gib(2)).await;
     assert_eq!(code(smaller), "volume_shrink");
     w.node.fail("ResizeVolume", OrderError::Refused { why: "because".into() });
-    w.control.volume_grow(&w.admin, &id, ByteSize::gib(9)).await.unwrap();
+    w.control.volume_resize(&w.admin, &id, ByteSize::gib(9)).await.unwrap();
     let kept = w.volume_is(&w.admin, &id, "in-use").await;
     assert_eq!(kept.volume.size, ByteSize::gib(3));
     assert_eq!(kept.volume.fault.as_deref(), Some("the node refuses: because"));
     for refused in [
-        w.control.volume_delete(&w.admin, &id, true).await,
-        w.control.volume_revert(&w.admin, &id, "none").await,
+        w.control.volume_delete(&w.admin, &id, CASCADE).await,
+        w.control.volume_revert(&w.admin, &id, revert("none")).await,
     ] {
         let error = refused.unwrap_err();
         assert_eq!(error.code(), "volume_in_use");
@@ -213,21 +213,24 @@ async fn what_clones_depend_on_stays_and_they_are_named() {
     let kept = w.control.snapshot_delete(&w.admin, &snap).await.unwrap_err();
     assert_eq!(kept.code(), "snapshot_has_clones");
     assert!(kept.to_string().contains("clone of Snapshot('monday')"), "{kept}");
-    let kept = w.control.volume_delete(&w.admin, &base, false).await.unwrap_err();
+    let kept = w.control.volume_delete(&w.admin, &base, VolumeDelete::default()).await.unwrap_err();
     assert_eq!(kept.code(), "volume_has_dependents");
     let sentence = kept.to_string();
     assert!(sentence.contains("'monday'") && sentence.contains("clone of Volume('base')"));
-    assert_eq!(code(w.control.volume_delete(&w.admin, &base, true).await), "volume_has_dependents");
+    assert_eq!(
+        code(w.control.volume_delete(&w.admin, &base, CASCADE).await),
+        "volume_has_dependents"
+    );
 
     for clone in [&one, &two] {
-        w.control.volume_delete(&w.admin, clone, false).await.unwrap();
+        w.control.volume_delete(&w.admin, clone, VolumeDelete::default()).await.unwrap();
         w.volume_gone(&w.admin, clone).await;
     }
     eventually("the hidden snapshot went along", async || (w.node.snapshots() == 1).then_some(()))
         .await;
-    let snapshots_left = w.control.volume_delete(&w.admin, &base, false).await;
+    let snapshots_left = w.control.volume_delete(&w.admin, &base, VolumeDelete::default()).await;
     assert_eq!(code(snapshots_left), "volume_has_dependents");
-    w.control.volume_delete(&w.admin, &base, true).await.unwrap();
+    w.control.volume_delete(&w.admin, &base, CASCADE).await.unwrap();
     w.volume_gone(&w.admin, &base).await;
     assert_eq!((w.node.volumes(), w.node.snapshots()), (0, 0));
     w.node.assert_was_asked_nothing_wrong();
@@ -242,15 +245,15 @@ async fn a_hidden_snapshot_that_the_node_kept_goes_with_the_source() {
     let clone = w.control.volume_create(&w.admin, new).await.unwrap().volume.id.to_string();
     w.volume_is(&w.admin, &clone, "available").await;
     w.node.fail("DeleteSnapshot", OrderError::Refused { why: "not now".into() });
-    w.control.volume_delete(&w.admin, &clone, false).await.unwrap();
+    w.control.volume_delete(&w.admin, &clone, VolumeDelete::default()).await.unwrap();
     w.volume_gone(&w.admin, &clone).await;
     eventually("the node refused", async || (w.node.sent("DeleteSnapshot") > 0).then_some(()))
         .await;
-    w.control.volume_delete(&w.admin, &base, false).await.unwrap();
+    w.control.volume_delete(&w.admin, &base, VolumeDelete::default()).await.unwrap();
     let kept = w.volume_is(&w.admin, &base, "error").await;
     assert!(kept.volume.fault.unwrap().contains("could not be deleted"));
     w.node.heal("DeleteSnapshot");
-    w.control.volume_delete(&w.admin, &base, false).await.expect("again");
+    w.control.volume_delete(&w.admin, &base, VolumeDelete::default()).await.expect("again");
     w.volume_gone(&w.admin, &base).await;
     assert_eq!((w.node.volumes(), w.node.snapshots()), (0, 0));
 }
@@ -261,7 +264,7 @@ async fn clone_and_delete_of_the_source_raced_never_leave_an_orphan() {
     for round in 0..6 {
         let base = w.volume(&w.admin, &format!("b{round}"), "ssd").await.volume.id.to_string();
         let (control, admin, id) = (w.control.clone(), w.admin.clone(), base.clone());
-        let delete = tokio::spawn(async move { control.volume_delete(&admin, &id, true).await });
+        let delete = tokio::spawn(async move { control.volume_delete(&admin, &id, CASCADE).await });
         let new = VolumeCreate {
             name: format!("c{round}"),
             source: VolumeSource::Volume(base.clone()),
@@ -287,8 +290,8 @@ async fn a_volume_reverts_to_its_own_snapshots_only() {
     let one = w.volume(&w.admin, "one", "ssd").await.volume.id.to_string();
     let two = w.volume(&w.admin, "two", "ssd").await.volume.id.to_string();
     let snap = snapshot(&w, &one, "s").await;
-    assert_eq!(code(w.control.volume_revert(&w.admin, &two, &snap).await), "invalid_value");
-    let view = w.control.volume_revert(&w.admin, &one, &snap).await.unwrap();
+    assert_eq!(code(w.control.volume_revert(&w.admin, &two, revert(&snap)).await), "invalid_value");
+    let view = w.control.volume_revert(&w.admin, &one, revert(&snap)).await.unwrap();
     assert_eq!(view.volume.status.word(), "reverting");
     w.volume_is(&w.admin, &one, "available").await;
     assert_eq!(w.node.sent("RevertVolume"), 1);
@@ -346,7 +349,10 @@ async fn images_come_and_go_with_progress_cancel_and_a_final_state() {
     assert_eq!(failed.volume.fault.as_deref(), Some("the work was cancelled"));
     let ended = w.control.operation_get(&member, &operation).await.unwrap();
     assert_eq!((ended.state.word(), ended.finished_ms.is_some()), ("cancelled", true));
-    w.control.volume_delete(&member, &id, false).await.expect("what failed can be deleted");
+    w.control
+        .volume_delete(&member, &id, VolumeDelete::default())
+        .await
+        .expect("what failed can be deleted");
     w.volume_gone(&member, &id).await;
 
     w.node.release("work");

@@ -18,6 +18,8 @@ pub enum ResourceKind {
     Snapshot,
     Host,
     Attachment,
+    Network,
+    Reference,
     Operation,
     Event,
     /// A login that no attachment answers for.
@@ -38,6 +40,8 @@ impl ResourceKind {
             Self::Snapshot => "snapshot",
             Self::Host => "host",
             Self::Attachment => "attachment",
+            Self::Network => "network",
+            Self::Reference => "reference",
             Self::Operation => "operation",
             Self::Event => "event",
             Self::Target => "target",

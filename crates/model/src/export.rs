@@ -37,6 +37,29 @@ pub enum Durability {
     Relaxed,
 }
 
+impl Squash {
+    /// The word of the API.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Root => "root",
+            Self::All => "all",
+        }
+    }
+}
+
+impl Durability {
+    /// The word of the API.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Relaxed => "relaxed",
+        }
+    }
+}
+
 /// Whom a rule speaks of.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -79,10 +102,15 @@ impl AccessRule {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Export {
     pub network: NetworkId,
+    /// Where clients mount it; see [`path`].
+    pub path: String,
     pub access: Vec<AccessRule>,
     pub durability: Durability,
     /// `address:port` of the portals that serve it; empty until the node has said.
     pub portals: Vec<String>,
+    /// Connected clients do not hold up the deletion or rollback that was asked for.
+    #[serde(default)]
+    pub evict: bool,
 }
 
 /// A rule as the node enforces it.

@@ -12,10 +12,12 @@
 //!                  |          |  +--- reverting, exporting   (only from available)
 //!                  |          |
 //!                  |          +------ extending              (from any of the four upper words;
-//!                  v                                          back to what the attachments say)
+//!                  |          |                               back to what the attachments say)
+//!                  v          +------ shrinking              (a file volume)
 //!               deleting <--- available, error
 //!                  |
-//!                  +--> (gone), or error when the node cannot
+//!                  +--> (gone); error when the node cannot; available when clients of a file
+//!                       volume hold it
 //! ```
 //!
 //! `available`, `attaching`, `in-use` and `detaching` are never chosen: they say what the
@@ -95,6 +97,8 @@ pub enum VolumeStatus {
     Detaching,
     /// Growing, attached or not.
     Extending { to: ByteSize },
+    /// Becoming smaller, exported or not: a file volume.
+    Shrinking { to: ByteSize },
     /// Its content is becoming a snapshot's.
     Reverting { to: SnapshotId },
     /// Its content is being written to an image file.
@@ -130,8 +134,11 @@ pub const MOVES: &[(&str, &str)] = &[
     ("extending", "attaching"),
     ("extending", "in-use"),
     ("extending", "detaching"),
+    ("available", "shrinking"),
+    ("shrinking", "available"),
     ("reverting", "available"),
     ("exporting", "available"),
+    ("deleting", "available"),
     ("deleting", "error"),
     ("error", "deleting"),
 ];
@@ -147,6 +154,7 @@ impl VolumeStatus {
             Self::InUse => "in-use",
             Self::Detaching => "detaching",
             Self::Extending { .. } => "extending",
+            Self::Shrinking { .. } => "shrinking",
             Self::Reverting { .. } => "reverting",
             Self::Exporting { .. } => "exporting",
             Self::Deleting => "deleting",
@@ -176,6 +184,12 @@ impl VolumeStatus {
     #[must_use]
     pub const fn takes_snapshots(&self) -> bool {
         self.takes_attachments()
+    }
+
+    /// Do clients have it, where it is a file volume?
+    #[must_use]
+    pub const fn is_exported(&self) -> bool {
+        self.is_settled() || matches!(self, Self::Extending { .. } | Self::Shrinking { .. })
     }
 
     /// What the states of all attachments of a volume make of it.

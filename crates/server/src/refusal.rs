@@ -125,9 +125,21 @@ fn details(error: &ControlError) -> Option<Value> {
         ControlError::NoSpace { class, needed, free } => json!({
             "class": class, "needed_bytes": needed.bytes(), "free_bytes": free.bytes(),
         }),
-        ControlError::NoPool { class } | ControlError::PoolUnavailable { class } => {
-            json!({ "class": class })
+        ControlError::NoPool { class, kind } | ControlError::PoolUnavailable { class, kind } => {
+            json!({ "class": class, "kind": kind })
         }
+        ControlError::WrongKind { volume, is, .. } => json!({ "volume": volume, "kind": is }),
+        ControlError::VolumeReferenced { volume, references, .. } => {
+            json!({ "volume": volume, "references": references })
+        }
+        ControlError::ClientsConnected { volume, clients, .. } => {
+            json!({ "volume": volume, "clients": clients })
+        }
+        ControlError::SizeNotAvailable { available, .. } => {
+            let sizes: Vec<u64> = available.iter().map(|size| size.bytes()).collect();
+            json!({ "available_sizes_bytes": sizes })
+        }
+        ControlError::BelowUsed { used, .. } => json!({ "used_bytes": used.bytes() }),
         ControlError::VolumeInUse { volume, hosts, .. }
         | ControlError::NotMultiattach { volume, hosts }
         | ControlError::RetypeWhileShared { volume, hosts } => {

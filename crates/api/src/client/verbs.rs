@@ -9,7 +9,9 @@ use crate::attachment::{
 };
 use crate::error::ApiError;
 use crate::event::Event;
+use crate::export::{Export, UpdateExport};
 use crate::host::{CreateHost, Host, UpdateHost};
+use crate::network::{CreateNetwork, Network, UpdateNetwork};
 use crate::node::Health;
 use crate::operation::Operation;
 use crate::pool::{CreatePool, Pool, UpdatePool};
@@ -19,8 +21,8 @@ use crate::snapshot::{CreateSnapshot, Snapshot, UpdateSnapshot};
 use crate::token::{CreateToken, CreatedToken, Token, UpdateToken};
 use crate::user::{CreateUser, UpdateUser, User, WhoAmI};
 use crate::volume::{
-    CreateVolume, DeleteVolume, ExportVolume, GrowVolume, RetypeVolume, RevertVolume, UpdateVolume,
-    Volume,
+    CreateVolume, DeleteVolume, ExportVolume, ResizeVolume, RetypeVolume, RevertVolume,
+    UpdateVolume, Volume,
 };
 use crate::volume_type::{CreateGrant, CreateVolumeType, Grant, UpdateVolumeType, VolumeType};
 
@@ -99,7 +101,7 @@ verbs! {
     volume_create() <- CreateVolume => Volume = post ["v1", "volumes"];
     volume_show(volume) => Volume = get ["v1", "volumes", volume];
     volume_update(volume) <- UpdateVolume => Volume = patch ["v1", "volumes", volume];
-    volume_grow(volume) <- GrowVolume => Volume = post ["v1", "volumes", volume, "grow"];
+    volume_resize(volume) <- ResizeVolume => Volume = post ["v1", "volumes", volume, "resize"];
     volume_retype(volume) <- RetypeVolume => Volume = post ["v1", "volumes", volume, "retype"];
     volume_revert(volume) <- RevertVolume => Volume = post ["v1", "volumes", volume, "revert"];
     volume_export(volume) <- ExportVolume => Operation = post ["v1", "volumes", volume, "export"];
@@ -113,6 +115,16 @@ verbs! {
     snapshot_update(snapshot) <- UpdateSnapshot => Snapshot = patch ["v1", "snapshots", snapshot];
     /// The snapshot is `deleting` until it is gone.
     snapshot_delete(snapshot) => Snapshot = delete ["v1", "snapshots", snapshot];
+
+    network_create() <- CreateNetwork => Network = post ["v1", "networks"];
+    network_show(network) => Network = get ["v1", "networks", network];
+    network_update(network) <- UpdateNetwork => Network = patch ["v1", "networks", network];
+    network_delete(network) => () = delete ["v1", "networks", network];
+
+    /// How a file volume is handed out.
+    export_show(volume) => Export = get ["v1", "exports", volume];
+    /// Returns when the node serves it on the new terms.
+    export_update(volume) <- UpdateExport => Export = patch ["v1", "exports", volume];
 
     host_create() <- CreateHost => Host = post ["v1", "hosts"];
     host_show(host) => Host = get ["v1", "hosts", host];

@@ -1,6 +1,6 @@
 //! Pools: where bytes lie.
 
-use api::pool::{CreatePool, IoMode, Pool, PoolQuery, UpdatePool};
+use api::pool::{CreatePool, Driver, IoMode, Pool, PoolQuery, UpdatePool};
 use clap::{Subcommand, ValueEnum};
 
 use super::{Context, size};
@@ -19,7 +19,10 @@ pub(crate) enum PoolCommand {
         /// Absolute path of the pool's directory on the node
         #[arg(long)]
         path: String,
-        /// How it does its I/O
+        /// What it holds: local for block volumes, dir or btrfs for file volumes
+        #[arg(long, default_value = "local")]
+        driver: DriverName,
+        /// How it does the I/O of block volumes
         #[arg(long, default_value = "cached")]
         io: IoName,
         /// What it may hold at most; all that the file system has when left out
@@ -64,11 +67,31 @@ impl From<IoName> for IoMode {
     }
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum DriverName {
+    /// Block volumes, in a directory of the node
+    Local,
+    /// File volumes, a directory each, on any file system
+    Dir,
+    /// File volumes, a subvolume each, on btrfs
+    Btrfs,
+}
+
+impl From<DriverName> for Driver {
+    fn from(driver: DriverName) -> Self {
+        match driver {
+            DriverName::Local => Self::Local,
+            DriverName::Dir => Self::Dir,
+            DriverName::Btrfs => Self::Btrfs,
+        }
+    }
+}
+
 impl Listed for Pool {
     const WORD: &'static str = "pools";
     const COLUMNS: &'static [Column<Self>] = &[
         ("name", |pool| pool.name.clone()),
-        ("driver", |pool| pool.driver.clone()),
+        ("driver", |pool| pool.driver.word().to_owned()),
         ("class", |pool| pool.class.clone()),
         ("state", |pool| pool.state.clone()),
         ("capacity", |pool| or_dash(pool.usage.map(|usage| bytes(usage.capacity_bytes)))),
@@ -115,8 +138,9 @@ impl PoolCommand {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = &context.client;
         match self {
-            Self::Create { name, class, path, io, capacity } => {
-                let body = CreatePool { name, class, path, io: io.into(), capacity };
+            Self::Create { name, class, path, driver, io, capacity } => {
+                let (driver, io) = (driver.into(), io.into());
+                let body = CreatePool { name, class, path, driver, io, capacity };
                 let pool = client.pool_create(&body).await?;
                 context.show(&settle(context, pool).await?)
             }

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use api::volume::{
-    CreateVolume, DeleteVolume, ExportVolume, GrowVolume, ImageFile, ImageFormat, RetypeVolume,
-    RevertVolume, UpdateVolume, Volume, VolumeQuery, VolumeSource,
+    CreateVolume, DeleteVolume, ExportVolume, ImageFile, ImageFormat, ResizeVolume, RetypeVolume,
+    RevertVolume, UpdateVolume, Volume, VolumeKind, VolumeQuery, VolumeSource,
 };
 use clap::{Subcommand, ValueEnum};
 
+use super::export::{DurabilityName, RuleArguments};
 use super::{Context, MetadataArguments, reservation, size};
 use crate::failure::Failure;
-use crate::output::{Column, Listed, bytes, note};
+use crate::output::{self, Column, Listed, bytes, note, or_dash};
 use crate::progress::{self, Bar};
 
 #[derive(Subcommand, Debug)]
@@ -19,6 +20,9 @@ pub(crate) enum VolumeCommand {
     Create(CreateArguments),
     /// All volumes
     List {
+        /// Only those of this kind; files come with network and resource
+        #[arg(long)]
+        kind: Option<KindName>,
         /// Only those with this status
         #[arg(long)]
         status: Option<String>,
@@ -38,8 +42,8 @@ pub(crate) enum VolumeCommand {
     },
     /// Give a volume another name
     Rename { volume: String, name: String },
-    /// Make a volume larger, attached or not
-    Grow {
+    /// Give a volume another size, while it is used; only file volumes become smaller
+    Resize {
         volume: String,
         /// The new size
         #[arg(value_parser = size)]
@@ -47,8 +51,14 @@ pub(crate) enum VolumeCommand {
     },
     /// Give a volume another type
     Retype { volume: String, volume_type: String },
-    /// Make a volume's content that of one of its snapshots; it must not be attached
-    Revert { volume: String, snapshot: String },
+    /// Make a volume's content that of one of its snapshots; it must not be attached or mounted
+    Revert {
+        volume: String,
+        snapshot: String,
+        /// Cut off the clients that have a file volume mounted
+        #[arg(long)]
+        force: bool,
+    },
     /// Write a volume's content to a new image file on the node
     Export {
         volume: String,
@@ -65,6 +75,9 @@ pub(crate) enum VolumeCommand {
         /// Delete their snapshots too
         #[arg(long)]
         cascade: bool,
+        /// Cut off the clients that have a file volume mounted
+        #[arg(long)]
+        force: bool,
     },
     /// Persistent reservations: registrants, holder, type, history
     Reservations { volume: String },
@@ -75,7 +88,11 @@ pub(crate) enum VolumeCommand {
 #[derive(clap::Args, Debug)]
 pub(crate) struct CreateArguments {
     name: String,
-    /// Such as 10g; the source's when left out: of a snapshot, a volume or an image
+    /// What the type is when left out; without a type, block
+    #[arg(long)]
+    kind: Option<KindName>,
+    /// Such as 10g; the source's when left out (of a snapshot, a volume or an image), or the
+    /// smallest of a type with a list of sizes
     #[arg(long, value_parser = size)]
     size: Option<api::Size>,
     /// The volume type; the service's default, or the source's, when left out
@@ -97,6 +114,31 @@ pub(crate) struct CreateArguments {
     /// The image's format; by the file's name when left out
     #[arg(long, requires = "image", value_name = "FORMAT")]
     image_format: Option<FormatName>,
+    /// The network whose clients may mount a file volume; `default` when left out
+    #[arg(long)]
+    network: Option<String>,
+    #[command(flatten)]
+    rules: RuleArguments,
+    /// What a reply means for the data of a file volume; strict when left out
+    #[arg(long)]
+    durability: Option<DurabilityName>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KindName {
+    /// A block device, attached to hosts over iSCSI
+    Block,
+    /// A file tree, mounted over NFS
+    File,
+}
+
+impl From<KindName> for VolumeKind {
+    fn from(kind: KindName) -> Self {
+        match kind {
+            KindName::Block => Self::Block,
+            KindName::File => Self::File,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -118,11 +160,28 @@ impl Listed for Volume {
     const WORD: &'static str = "volumes";
     const COLUMNS: &'static [Column<Self>] = &[
         ("name", |volume| volume.name.clone()),
+        ("kind", |volume| volume.kind.word().to_owned()),
         ("size", |volume| bytes(volume.size_bytes)),
         ("type", |volume| volume.volume_type.clone()),
         ("status", |volume| volume.status.clone()),
         ("attachments", |volume| volume.attachments.len().to_string()),
         ("id", |volume| volume.id.to_string()),
+    ];
+}
+
+/// A volume in a list of file volumes.
+#[derive(serde::Serialize)]
+#[serde(transparent)]
+struct FileVolume(Volume);
+
+impl Listed for FileVolume {
+    const WORD: &'static str = "file volumes";
+    const COLUMNS: &'static [Column<Self>] = &[
+        ("name", |volume| volume.0.name.clone()),
+        ("size", |volume| bytes(volume.0.size_bytes)),
+        ("network", |volume| or_dash(volume.0.network.as_ref())),
+        ("resource", |volume| or_dash(volume.0.resource.as_ref())),
+        ("state", |volume| volume.0.status.clone()),
     ];
 }
 
@@ -137,7 +196,7 @@ impl CreateArguments {
             })),
             _ => None,
         };
-        if self.size.is_none() && source.is_none() {
+        if self.size.is_none() && source.is_none() && self.volume_type.is_none() {
             return Err(Failure::Usage {
                 message: "an empty volume needs a size".into(),
                 hint: "Give --size, for example --size 10g.".into(),
@@ -150,6 +209,10 @@ impl CreateArguments {
             description: self.description,
             metadata: self.metadata.all(),
             source,
+            kind: self.kind.map(Into::into),
+            network: self.network,
+            access: self.rules.given(),
+            durability: self.durability.map(Into::into),
         })
     }
 }
@@ -203,8 +266,14 @@ impl VolumeCommand {
         let client = &context.client;
         let volume = match self {
             Self::Create(arguments) => client.volume_create(&arguments.body()?).await?,
-            Self::List { status, volume_type } => {
-                let query = VolumeQuery { status, volume_type, ..VolumeQuery::default() };
+            Self::List { kind, status, volume_type } => {
+                let only = kind.map(Into::into);
+                let query = VolumeQuery { kind: only, status, volume_type, ..<_>::default() };
+                if kind == Some(KindName::File) {
+                    let volumes = client.every(&query).await?;
+                    let volumes: Vec<_> = volumes.into_iter().map(FileVolume).collect();
+                    return output::list(context.format, &volumes);
+                }
                 return context.list(&query).await;
             }
             Self::Show { volume } => return context.show(&client.volume_show(&volume).await?),
@@ -218,20 +287,20 @@ impl VolumeCommand {
                 let body = UpdateVolume { name: Some(name), ..UpdateVolume::default() };
                 client.volume_update(&volume, &body).await?
             }
-            Self::Grow { volume, size } => {
-                client.volume_grow(&volume, &GrowVolume { size }).await?
+            Self::Resize { volume, size } => {
+                client.volume_resize(&volume, &ResizeVolume { size }).await?
             }
             Self::Retype { volume, volume_type } => {
                 client.volume_retype(&volume, &RetypeVolume { volume_type }).await?
             }
-            Self::Revert { volume, snapshot } => {
-                client.volume_revert(&volume, &RevertVolume { snapshot }).await?
+            Self::Revert { volume, snapshot, force } => {
+                client.volume_revert(&volume, &RevertVolume { snapshot, force }).await?
             }
             Self::Export { volume, path, format } => {
                 return export(context, &volume, &path, format).await;
             }
-            Self::Delete { volumes, cascade } => {
-                let how = DeleteVolume { cascade, ..DeleteVolume::default() };
+            Self::Delete { volumes, cascade, force } => {
+                let how = DeleteVolume { cascade, force, ..DeleteVolume::default() };
                 for volume in volumes {
                     delete(context, &volume, &how).await?;
                 }

@@ -5,6 +5,7 @@ use api::volume_type::{
 };
 use clap::Subcommand;
 
+use super::volume::KindName;
 use super::{Context, size};
 use crate::failure::Failure;
 use crate::output::{Column, Listed, bytes, moment, note, or_dash};
@@ -12,26 +13,7 @@ use crate::output::{Column, Listed, bytes, moment, note, or_dash};
 #[derive(Subcommand, Debug)]
 pub(crate) enum VolumeTypeCommand {
     /// Make a volume type
-    Create {
-        name: String,
-        /// Volumes go to pools of this class: ssd, hdd, or a word of your own
-        #[arg(long)]
-        class: String,
-        /// Several hosts may write to a volume of this type at once
-        #[arg(long)]
-        multiattach: bool,
-        /// Every project may use it; otherwise it is granted per project
-        #[arg(long)]
-        public: bool,
-        #[arg(long)]
-        description: Option<String>,
-        /// The largest volume of this type
-        #[arg(long, value_name = "SIZE", value_parser = size)]
-        max_size: Option<api::Size>,
-        /// Use only this pool; may be given several times
-        #[arg(long = "pool")]
-        pools: Option<Vec<String>>,
-    },
+    Create(CreateArguments),
     /// All volume types that you may use
     List,
     /// One volume type
@@ -51,6 +33,8 @@ pub(crate) enum VolumeTypeCommand {
         public: Option<bool>,
         #[arg(long, value_name = "SIZE", value_parser = size)]
         max_size: Option<api::Size>,
+        #[arg(long = "size", value_name = "SIZE", value_parser = size)]
+        sizes: Option<Vec<api::Size>>,
         #[arg(long = "pool")]
         pools: Option<Vec<String>>,
     },
@@ -79,6 +63,50 @@ pub(crate) enum VolumeTypeCommand {
     Grants { volume_type: String },
 }
 
+#[derive(clap::Args, Debug)]
+pub(crate) struct CreateArguments {
+    name: String,
+    /// Block devices or file trees
+    #[arg(long, default_value = "block")]
+    kind: KindName,
+    /// Volumes go to pools of this class: ssd, hdd, or a word of your own
+    #[arg(long)]
+    class: String,
+    /// Several hosts may write to a volume of this type at once
+    #[arg(long)]
+    multiattach: bool,
+    /// Every project may use it; otherwise it is granted per project
+    #[arg(long)]
+    public: bool,
+    #[arg(long)]
+    description: Option<String>,
+    /// The largest volume of this type
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_size: Option<api::Size>,
+    /// A size that there is; may be given several times, and then there is no other
+    #[arg(long = "size", value_name = "SIZE", value_parser = size)]
+    sizes: Option<Vec<api::Size>>,
+    /// Use only this pool; may be given several times
+    #[arg(long = "pool")]
+    pools: Option<Vec<String>>,
+}
+
+impl CreateArguments {
+    fn body(self) -> CreateVolumeType {
+        CreateVolumeType {
+            name: self.name,
+            description: self.description,
+            kind: self.kind.into(),
+            class: self.class,
+            multiattach: self.multiattach,
+            public: self.public,
+            max_size: self.max_size,
+            sizes: self.sizes,
+            pools: self.pools,
+        }
+    }
+}
+
 fn yes(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
 }
@@ -87,6 +115,7 @@ impl Listed for VolumeType {
     const WORD: &'static str = "volume types";
     const COLUMNS: &'static [Column<Self>] = &[
         ("name", |volume_type| volume_type.name.clone()),
+        ("kind", |volume_type| volume_type.kind.word().to_owned()),
         ("class", |volume_type| volume_type.class.clone()),
         ("multiattach", |volume_type| yes(volume_type.multiattach)),
         ("public", |volume_type| yes(volume_type.public)),
@@ -109,17 +138,8 @@ impl VolumeTypeCommand {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = &context.client;
         match self {
-            Self::Create { name, class, multiattach, public, description, max_size, pools } => {
-                let body = CreateVolumeType {
-                    name,
-                    description,
-                    class,
-                    multiattach,
-                    public,
-                    max_size,
-                    pools,
-                };
-                context.show(&client.volume_type_create(&body).await?)
+            Self::Create(arguments) => {
+                context.show(&client.volume_type_create(&arguments.body()).await?)
             }
             Self::List => context.list(&VolumeTypeQuery::default()).await,
             Self::Show { volume_type } => {
@@ -133,6 +153,7 @@ impl VolumeTypeCommand {
                 multiattach,
                 public,
                 max_size,
+                sizes,
                 pools,
             } => {
                 let body = UpdateVolumeType {
@@ -142,6 +163,7 @@ impl VolumeTypeCommand {
                     multiattach,
                     public,
                     max_size,
+                    sizes,
                     pools,
                 };
                 context.show(&client.volume_type_update(&volume_type, &body).await?)

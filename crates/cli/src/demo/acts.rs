@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use api::attachment::CreatedAttachment;
 use api::snapshot::CreateSnapshot;
-use api::volume::GrowVolume;
+use api::volume::ResizeVolume;
 use bytes::Bytes;
 use host::{Command, Data, HostError};
 use model::size::ByteSize;
@@ -109,7 +109,7 @@ impl Demo {
         };
         self.client.snapshot_create(&snapshot).await?;
         let size = ByteSize::gib(2);
-        self.client.volume_grow(VOLUME, &GrowVolume { size: size.into() }).await?;
+        self.client.volume_resize(VOLUME, &ResizeVolume { size: size.into() }).await?;
         let grown = size.bytes() / BLOCK_BYTES as u64;
         let end = Instant::now() + std::time::Duration::from_secs(20);
         let mut told = Vec::new();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use api::Size;
 use api::snapshot::CreateSnapshot;
 use api::volume::{
-    CreateVolume, DeleteVolume, ExportVolume, GrowVolume, ImageFile, ImageFormat, RetypeVolume,
+    CreateVolume, DeleteVolume, ExportVolume, ImageFile, ImageFormat, ResizeVolume, RetypeVolume,
     RevertVolume, VolumeSource,
 };
 use bytes::Bytes;
@@ -406,7 +406,7 @@ impl World {
         let at = self.dice.below(self.shelves[index].pictures.len());
         let shelf = &self.shelves[index];
         let name = shelf.name.clone();
-        let body = RevertVolume { snapshot: shelf.pictures[at].name.clone() };
+        let body = RevertVolume { snapshot: shelf.pictures[at].name.clone(), force: false };
         self.client.volume_revert(&name, &body).await.map_err(told)?;
         self.volume_rests(&name).await?;
         let fault = self.client.volume_show(&name).await.map_err(told)?.fault;
@@ -432,8 +432,8 @@ impl World {
         let Some(index) = self.pick(fits) else { return Ok(false) };
         let name = self.shelves[index].name.clone();
         let bytes = self.volume_rests(&name).await? + MIB;
-        let body = GrowVolume { size: Size(ByteSize(bytes)) };
-        self.client.volume_grow(&name, &body).await.map_err(told)?;
+        let body = ResizeVolume { size: Size(ByteSize(bytes)) };
+        self.client.volume_resize(&name, &body).await.map_err(told)?;
         let grown = self.volume_rests(&name).await?;
         if grown != bytes {
             return Err(format!("{name} was to grow to {bytes} and is {grown}"));

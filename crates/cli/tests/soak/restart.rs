@@ -4,7 +4,7 @@
 use api::Size;
 use api::attachment::AttachmentQuery;
 use api::snapshot::{CreateSnapshot, SnapshotQuery};
-use api::volume::GrowVolume;
+use api::volume::ResizeVolume;
 use model::size::ByteSize;
 use tokio::task::JoinHandle;
 
@@ -108,9 +108,9 @@ impl World {
         let shelf = &self.shelves[index];
         let name = shelf.name.clone();
         let bytes = u64::try_from(shelf.blocks() * BLOCK).expect("it is small") + (1 << 20);
-        let body = GrowVolume { size: Size(ByteSize(bytes)) };
+        let body = ResizeVolume { size: Size(ByteSize(bytes)) };
         let client = self.client.clone();
-        let task = async move { drop(client.volume_grow(&name, &body).await) };
+        let task = async move { drop(client.volume_resize(&name, &body).await) };
         Doomed { task: tokio::spawn(task), deletes: None }
     }
 

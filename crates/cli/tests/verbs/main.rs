@@ -14,6 +14,7 @@ fn every_verb_does_what_its_manual_page_says() {
     people(&mut desk);
     types_and_pools(&mut desk);
     volumes(&mut desk);
+    networks(&mut desk);
     images(&mut desk);
     snapshots(&mut desk);
     attachments(&mut desk);
@@ -105,8 +106,8 @@ fn volumes(desk: &mut Desk) {
     let text = desk.table(&["volume", "rename", "v", "data"]);
     assert!(text.contains("data") && text.contains("8 MiB"), "{text}");
     desk.json(&["volume", "update", "data", "--description", "of mine", "--metadata", "c=d"]);
-    desk.json(&["volume", "grow", "data", "16m"]);
-    desk.refused(&["volume", "grow", "data", "8m"], 2, "only grow");
+    desk.json(&["volume", "resize", "data", "16m"]);
+    desk.refused(&["volume", "resize", "data", "8m"], 2, "only grow");
     assert_eq!(desk.json(&["volume", "retype", "data", "ssd-multiattach"])["multiattach"], true);
     desk.refused(&["volume", "retype", "data", "hdd"], 4, "class");
     let shown = desk.shows(&["volume", "show", "data"], &["of mine", "ssd-multiattach"]);
@@ -117,6 +118,24 @@ fn volumes(desk: &mut Desk) {
     let copy = desk.json(&["volume", "create", "copy", "--from-volume", "data"]);
     assert_eq!((&copy["size_bytes"], word(&copy, "/origin/from")), (&(16 << 20).into(), "volume"));
     desk.table(&["volume", "delete", "copy"]);
+}
+
+/// Who may mount file volumes; what that has to do with a block volume is nothing.
+fn networks(desk: &mut Desk) {
+    let create = ["network", "create", "office", "--client", "10.0.0.0/8", "--client", "::1"];
+    let made = desk.json(&[&create[..], &["--portal", "127.0.0.1:12049"]].concat());
+    assert_eq!(made["clients"], serde_json::json!(["10.0.0.0/8", "::1"]));
+    desk.json(&["network", "update", "office", "--client", "10.1.0.0/16", "--name", "home"]);
+    desk.shows(&["network", "show", "home"], &["home", "10.1.0.0/16", "127.0.0.1:12049"]);
+    desk.shows(&["network", "list"], &["default", "home"]);
+    desk.table(&["network", "delete", "home"]);
+    desk.refused(&["network", "show", "home"], 3, "'home'");
+    for verb in [&["export", "show", "data"][..], &["export", "update", "data", "--access", "*,ro"]]
+    {
+        desk.count(verb);
+        desk.refused(verb, 4, "block volume");
+    }
+    assert_eq!(desk.json(&["volume", "list", "--kind", "file"]).as_array().unwrap().len(), 0);
 }
 
 /// Images in and out, and the operations that carry them.

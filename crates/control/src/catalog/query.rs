@@ -65,7 +65,8 @@ value_from_ids!(
     VolumeId,
     SnapshotId,
     HostId,
-    AttachmentId
+    AttachmentId,
+    NetworkId
 );
 
 pub(crate) type Sql<'q> = SqlQuery<'q, sqlx::Sqlite, SqliteArguments>;

@@ -4,13 +4,14 @@ use model::attachment::Attachment;
 use model::event::{Event, ResourceKind};
 use model::host::Host;
 use model::id::ProjectId;
+use model::network::Network;
 use model::operation::Operation;
 use model::order::Chap;
 use model::pool::Pool;
 use model::project::Project;
 use model::snapshot::Snapshot;
 use model::user::{Token, User};
-use model::volume::Volume;
+use model::volume::{Volume, VolumeKind, VolumeStatus};
 use model::volume_type::{Grant, VolumeType};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -40,6 +41,14 @@ pub(crate) struct AttachmentRecord {
     pub(crate) chap: Option<Chap>,
     /// Does the volume's type let several hosts write?
     pub(crate) multiattach: bool,
+}
+
+/// Does the volume need its origin? A block volume shares its layers for ever; a file volume has a
+/// tree of its own as soon as it is made.
+fn depends(volume: &Volume) -> Option<()> {
+    let shares = volume.kind() == VolumeKind::Block
+        || matches!(volume.status, VolumeStatus::Creating { .. });
+    shares.then_some(())
 }
 
 macro_rules! record {
@@ -104,13 +113,19 @@ record!(Pool, Pool, "pools", |pool| {
         "state": pool.state.word(),
     }
 });
+record!(Network, Network, "networks", |network| {
+    id: network.id.0, name: network.name.clone(), project: None,
+    columns: { "name": network.name.as_str() }
+});
 record!(Volume, Volume, "volumes", |volume| {
     id: volume.id.0, name: volume.name.clone(), project: Some(volume.project),
     columns: {
         "project": volume.project, "name": volume.name.as_str(), "status": volume.status.word(),
         "volume_type": volume.volume_type, "pool": volume.pool,
-        "origin_volume": volume.origin.volume(), "origin_snapshot": volume.origin.snapshot(),
-        "promised_bytes": volume.promised().0,
+        "origin_volume": depends(volume).and(volume.origin.volume()),
+        "origin_snapshot": depends(volume).and(volume.origin.snapshot()),
+        "promised_bytes": volume.promised().0, "kind": volume.kind().word(),
+        "network": volume.export.as_ref().map(|export| export.network),
     }
 });
 record!(Snapshot, Snapshot, "snapshots", |snapshot| {

@@ -4,6 +4,7 @@
 //! idempotent, and the note is written only if the resource still waits for exactly this.
 
 mod attachment;
+mod export;
 mod operation;
 mod pool;
 mod snapshot;
@@ -59,6 +60,7 @@ impl Inner {
             Step::ResizeVolume(id) => self.resize_volume(id, claim).await,
             Step::RevertVolume(id) => self.revert_volume(id, claim).await,
             Step::ExportVolume(id) => self.export_volume(id, claim).await,
+            Step::Export(id) => self.export(id).await,
             Step::CreateSnapshot(id) => self.create_snapshot(id, claim).await,
             Step::DeleteSnapshot(id) => self.delete_snapshot(id, claim).await,
             Step::Attach(id) => self.attach(id, claim).await,

@@ -59,7 +59,8 @@ impl Inner {
         // The bytes are merged from here on. Where people see the snapshot, they see that too.
         if snapshot.hidden_for.is_none() {
             self.done(&mut tx, &Caller::system(), &snapshot, "snapshot.deleted").await?;
-            if volume.status != VolumeStatus::Deleting {
+            let merges = volume.kind() == VolumeKind::Block;
+            if merges && volume.status != VolumeStatus::Deleting {
                 let kind = OperationKind::MergeSnapshot { snapshot: id };
                 let mut merge: Operation =
                     self.new_operation(&mut tx, &Caller::system(), &volume, kind).await?;

@@ -5,7 +5,7 @@ use model::id::{OperationId, VolumeId};
 use model::operation::{Operation, OperationKind, OperationState};
 use model::order::{Order, OrderError, Source};
 use model::snapshot::{Snapshot, SnapshotState};
-use model::volume::{Origin, Volume, VolumeStatus};
+use model::volume::{Origin, Volume, VolumeKind, VolumeStatus};
 
 use super::{Outcome, is_final};
 use crate::attachment::settled;
@@ -50,6 +50,9 @@ impl Inner {
         if let (Ok(()), Some(operation)) = (&answer, import) {
             answer = self.run_operation(operation, &volume).await?;
         }
+        if answer.is_ok() && volume.kind() == VolumeKind::File {
+            answer = self.serve(id).await?;
+        }
         match answer {
             Err(error) if !is_final(&error, claim) => self.volume_retry(id, error).await,
             answer => self.end_work(id, end, answer).await,
@@ -91,6 +94,15 @@ impl Inner {
             let why = format!("snapshot '{}' could not be deleted", snapshot.name);
             return self.end_work(id, end, Err(OrderError::Refused { why })).await;
         }
+        match self.unexport(&volume).await {
+            Ok(()) => {}
+            // Somebody mounted it between the request and now: it stays as it was.
+            Err(error @ OrderError::Refused { .. }) => {
+                let end = End { to: Some(VolumeStatus::Available), ..end };
+                return self.end_work(id, end, Err(error)).await;
+            }
+            Err(error) => return self.volume_retry(id, error).await,
+        }
         let order = Order::DeleteVolume { volume: id, pool: volume.pool };
         match self.node.order(order).await {
             Ok(_) | Err(OrderError::Missing { .. }) => self.volume_gone(id).await,
@@ -105,11 +117,8 @@ impl Inner {
             return Ok(Outcome::Nothing);
         };
         catalog::delete::<Volume>(&mut tx, id.0).await?;
-        let hidden = Query::<Snapshot>::all().eq("hidden_for", id);
-        for mut snapshot in catalog::select(&mut tx, hidden).await? {
-            snapshot.state = SnapshotState::Deleting;
-            catalog::update(&mut tx, &snapshot).await?;
-        }
+        drop_hidden(&mut tx, id).await?;
+        self.board.forget(id.0);
         self.done(&mut tx, &Caller::system(), &volume, "volume.deleted").await?;
         tx.commit().await?;
         Ok(Outcome::Done(None))
@@ -119,9 +128,12 @@ impl Inner {
         let Some(volume) = self.read_one::<Volume>(id.0).await? else {
             return Ok(Outcome::Nothing);
         };
-        let VolumeStatus::Extending { to } = volume.status else { return Ok(Outcome::Nothing) };
+        let (VolumeStatus::Extending { to } | VolumeStatus::Shrinking { to }) = volume.status
+        else {
+            return Ok(Outcome::Nothing);
+        };
         let order = Order::ResizeVolume { volume: id, pool: volume.pool, size: to };
-        let end = End { from: volume.status, to: None, action: "volume.grown", operation: None };
+        let end = End { from: volume.status, to: None, action: "volume.resized", operation: None };
         match self.node.order(order).await {
             Err(error) if !is_final(&error, claim) => self.volume_retry(id, error).await,
             answer => self.end_work(id, end, answer.map(drop)).await,
@@ -134,10 +146,22 @@ impl Inner {
         };
         let VolumeStatus::Reverting { to } = volume.status else { return Ok(Outcome::Nothing) };
         let order = Order::RevertVolume { volume: id, pool: volume.pool, snapshot: to };
+        let is_file = volume.kind() == VolumeKind::File;
+        let mut answer = self.unexport(&volume).await;
+        if answer.is_ok() {
+            answer = self.node.order(order).await.map(drop);
+        }
         let end = End { from: volume.status, to: None, action: "volume.reverted", operation: None };
-        match self.node.order(order).await {
+        match answer {
             Err(error) if !is_final(&error, claim) => self.volume_retry(id, error).await,
-            answer => self.end_work(id, end, answer.map(drop)).await,
+            answer => {
+                // Clients have it back before anybody is told that it is through. What fails here
+                // is left to the plan.
+                if is_file && self.serve(id).await?.is_err() {
+                    self.board.renew(id.0);
+                }
+                self.end_work(id, end, answer).await
+            }
         }
     }
 
@@ -223,13 +247,20 @@ impl Inner {
         if volume.status != end.from {
             return Ok(Outcome::Nothing);
         }
-        if let (VolumeStatus::Extending { to }, Ok(())) = (&end.from, &answer) {
+        if let (VolumeStatus::Extending { to } | VolumeStatus::Shrinking { to }, Ok(())) =
+            (&end.from, &answer)
+        {
             volume.size = *to;
+        }
+        if volume.kind() == VolumeKind::File && matches!(end.from, VolumeStatus::Creating { .. }) {
+            // The tree is its own from here on: the snapshot that was taken for it can go.
+            drop_hidden(&mut tx, id).await?;
         }
         volume.fault = answer.as_ref().err().map(ToString::to_string);
         volume.status = match (&answer, &end.from) {
             // What was never made, or is half gone, is no volume to use.
-            (Err(_), VolumeStatus::Creating { .. } | VolumeStatus::Deleting) => VolumeStatus::Error,
+            (Err(_), VolumeStatus::Creating { .. }) => VolumeStatus::Error,
+            (Err(_), VolumeStatus::Deleting) if end.to.is_none() => VolumeStatus::Error,
             _ => match end.to {
                 Some(status) => status,
                 None => settled(&mut tx, id).await?,
@@ -259,4 +290,14 @@ impl Inner {
         }
         Ok(Outcome::Retry(error.into()))
     }
+}
+
+/// The snapshots that only this clone knows go.
+async fn drop_hidden(tx: &mut Transaction, clone: VolumeId) -> Result<()> {
+    let hidden = Query::<Snapshot>::all().eq("hidden_for", clone);
+    for mut snapshot in catalog::select(tx, hidden).await? {
+        snapshot.state = SnapshotState::Deleting;
+        catalog::update(tx, &snapshot).await?;
+    }
+    Ok(())
 }

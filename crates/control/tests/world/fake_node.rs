@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use control::NodeLink;
-use model::export::{ConnectedClient, FileUsage};
+use model::export::{ConnectedClient, FileUsage, Terms};
 use model::id::{AttachmentId, PoolId, SnapshotId, VolumeId};
 use model::order::{
     Access, Found, ImageFormat, Mode, Order, OrderError, PoolUsage, Report, ReservationView,
     SnapshotUsage, Source,
 };
 use model::size::ByteSize;
+use model::volume::VolumeKind;
 
 #[derive(Default)]
 pub(crate) struct FakeNode {
@@ -29,6 +30,12 @@ struct State {
     /// On disk.
     volumes: HashMap<VolumeId, (PoolId, ByteSize)>,
     snapshots: HashMap<SnapshotId, VolumeId>,
+    /// The pools of file volumes.
+    file_pools: HashSet<PoolId>,
+    browsed: HashMap<SnapshotId, Option<String>>,
+    exports: HashMap<VolumeId, Terms>,
+    connected: HashMap<VolumeId, Vec<ConnectedClient>>,
+    held: HashMap<VolumeId, u64>,
     gone: HashSet<uuid::Uuid>,
     content: HashMap<VolumeId, Vec<Found>>,
     used: ByteSize,
@@ -101,6 +108,8 @@ impl FakeNode {
         let mut state = self.lock();
         state.open.clear();
         state.let_in.clear();
+        state.exports.clear();
+        state.connected.clear();
         state.working.clear();
         state.stalled.clear();
     }
@@ -121,6 +130,33 @@ impl FakeNode {
     }
     pub(crate) fn most_writers(&self, volume: VolumeId) -> usize {
         self.lock().most_writers.get(&volume).copied().unwrap_or_default()
+    }
+    /// The terms on which the volume is served.
+    pub(crate) fn terms(&self, volume: VolumeId) -> Option<Terms> {
+        self.lock().exports.get(&volume).cloned()
+    }
+    /// A client mounts the volume.
+    pub(crate) fn connect(&self, volume: VolumeId, address: &str) {
+        let client = ConnectedClient {
+            address: address.parse().expect("an address"),
+            name: None,
+            version: "4.1".to_owned(),
+            opens: 1,
+            locks: 0,
+            last_call_age_ms: 5,
+        };
+        self.lock().connected.entry(volume).or_default().push(client);
+    }
+    pub(crate) fn connected(&self, volume: VolumeId) -> usize {
+        self.lock().connected.get(&volume).map_or(0, Vec::len)
+    }
+    /// The bytes in a file volume's tree.
+    pub(crate) fn hold(&self, volume: VolumeId, bytes: u64) {
+        self.lock().held.insert(volume, bytes);
+    }
+    /// Under which name the snapshot is browsed.
+    pub(crate) fn browsed(&self, snapshot: SnapshotId) -> Option<String> {
+        self.lock().browsed.get(&snapshot).cloned().flatten()
     }
     pub(crate) fn let_in(&self) -> usize {
         self.lock().let_in.len()
@@ -167,8 +203,11 @@ impl State {
 
     fn apply(&mut self, order: &Order) -> Result<Report, OrderError> {
         match order {
-            Order::OpenPool { pool, path, .. } => {
+            Order::OpenPool { pool, path, driver, .. } => {
                 self.must(path.starts_with('/'), format!("pool in {path}"));
+                if driver.kind() == VolumeKind::File {
+                    self.file_pools.insert(*pool);
+                }
                 self.open.insert(*pool);
                 Ok(Report::Done)
             }
@@ -182,17 +221,15 @@ impl State {
             Order::DeleteVolume { volume, .. } => {
                 let kept = self.snapshots.values().any(|of| of == volume);
                 self.must(!kept, format!("delete of {volume} with snapshots"));
+                let served = self.exports.contains_key(volume);
+                self.must(!served, format!("delete of {volume} while it is exported"));
                 self.volumes.remove(volume);
                 self.gone.insert(volume.0);
                 Ok(Report::Done)
             }
-            Order::ResizeVolume { volume, size, .. } => {
-                let missing = || OrderError::Missing { what: format!("volume {volume}") };
-                let known = self.volumes.get_mut(volume).ok_or_else(missing)?;
-                known.1 = known.1.max(*size);
-                Ok(Report::Sized { size: known.1 })
-            }
-            Order::CreateSnapshot { volume, snapshot, .. } => {
+            Order::ResizeVolume { volume, size, .. } => self.resize(*volume, *size),
+            Order::CreateSnapshot { volume, snapshot, name, .. } => {
+                self.browsed.insert(*snapshot, name.clone());
                 let fresh = !self.gone.contains(&snapshot.0);
                 self.must(fresh, format!("snapshot {snapshot} made again after its end"));
                 self.must(self.volumes.contains_key(volume), format!("snapshot of no {volume}"));
@@ -207,6 +244,8 @@ impl State {
             Order::RevertVolume { volume, snapshot, .. } => {
                 let used = self.let_in.values().any(|access| access.volume == *volume);
                 self.must(!used, format!("revert of {volume} while attached"));
+                let served = self.exports.contains_key(volume);
+                self.must(!served, format!("revert of {volume} while it is exported"));
                 self.must(self.snapshots.contains_key(snapshot), "revert to nothing".to_owned());
                 Ok(Report::Done)
             }
@@ -217,8 +256,9 @@ impl State {
                 Ok(Report::CutOff { sessions, registrations: 0 })
             }
             Order::ImportImage { .. } | Order::ExportImage { .. } => Ok(Report::Done),
-            Order::ClearReservations { .. } | Order::Unexport { .. } => Ok(Report::Done),
-            Order::Export { .. } => Ok(Report::Exported { portals: vec!["127.0.0.1:2049".into()] }),
+            Order::ClearReservations { .. } => Ok(Report::Done),
+            Order::Export { terms } => self.export(terms),
+            Order::Unexport { volume, evict } => self.unexport(*volume, *evict),
         }
     }
 
@@ -241,6 +281,42 @@ impl State {
         }
         self.volumes.insert(volume, (pool, size));
         Ok(Report::Done)
+    }
+
+    fn resize(&mut self, volume: VolumeId, size: ByteSize) -> Result<Report, OrderError> {
+        let missing = || OrderError::Missing { what: format!("volume {volume}") };
+        let held = self.held.get(&volume).copied().unwrap_or_default();
+        let known = self.volumes.get_mut(&volume).ok_or_else(missing)?;
+        if !self.file_pools.contains(&known.0) {
+            known.1 = known.1.max(size);
+        } else if held > size.bytes() {
+            return Err(OrderError::Refused { why: "it holds more".to_owned() });
+        } else {
+            known.1 = size;
+        }
+        Ok(Report::Sized { size: known.1 })
+    }
+
+    fn unexport(&mut self, volume: VolumeId, evict: bool) -> Result<Report, OrderError> {
+        let clients = self.connected.get(&volume).map_or(0, Vec::len);
+        if clients > 0 && !evict {
+            return Err(OrderError::Refused { why: format!("{clients} clients") });
+        }
+        self.connected.remove(&volume);
+        self.exports.remove(&volume);
+        Ok(Report::Done)
+    }
+
+    fn export(&mut self, terms: &Terms) -> Result<Report, OrderError> {
+        let id = terms.volume;
+        let known = self.volumes.contains_key(&id);
+        self.must(known, format!("export of no volume {id}"));
+        self.must(!self.gone.contains(&id.0), format!("{id} exported after its end"));
+        let twice = |other: &Terms| other.volume != id && other.path == terms.path;
+        let twice = self.exports.values().any(twice);
+        self.must(!twice, format!("two volumes at {}", terms.path));
+        self.exports.insert(id, terms.clone());
+        Ok(Report::Exported { portals: vec!["127.0.0.1:2049".to_owned()] })
     }
 
     fn let_in(&mut self, access: &Access) -> Result<Report, OrderError> {
@@ -313,15 +389,24 @@ impl NodeLink for FakeNode {
     }
 
     async fn file_usage(&self, volume: VolumeId) -> Result<FileUsage, OrderError> {
-        Err(OrderError::Missing { what: format!("file volume {volume}") })
+        let state = self.lock();
+        let missing = || OrderError::Missing { what: format!("file volume {volume}") };
+        let (_, size) = state.volumes.get(&volume).ok_or_else(missing)?;
+        let used_bytes = state.held.get(&volume).copied().unwrap_or_default();
+        let available_bytes = size.bytes().saturating_sub(used_bytes);
+        Ok(FileUsage { used_bytes, available_bytes, used_inodes: 1, available_inodes: None })
     }
 
-    async fn file_clients(&self, _volume: VolumeId) -> Result<Vec<ConnectedClient>, OrderError> {
-        Ok(Vec::new())
+    async fn file_clients(&self, volume: VolumeId) -> Result<Vec<ConnectedClient>, OrderError> {
+        Ok(self.lock().connected.get(&volume).cloned().unwrap_or_default())
     }
 
-    async fn snapshot_usage(&self, _volume: VolumeId) -> Result<Vec<SnapshotUsage>, OrderError> {
-        Ok(Vec::new())
+    async fn snapshot_usage(&self, volume: VolumeId) -> Result<Vec<SnapshotUsage>, OrderError> {
+        let state = self.lock();
+        let own = state.snapshots.iter().filter(|(_, of)| **of == volume);
+        let usage =
+            |snapshot: &SnapshotId| SnapshotUsage { snapshot: *snapshot, held: ByteSize(4096) };
+        Ok(own.map(|(snapshot, _)| usage(snapshot)).collect())
     }
 
     async fn reservations(&self, _volume: VolumeId) -> Result<ReservationView, OrderError> {

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use control::{
     AttachmentCreate, Caller, Control, ControlError, GrantCreate, HostCreate, PoolCreate,
-    ProjectCreate, Settings, TokenCreate, UserCreate, VolumeCreate, VolumeView,
+    ProjectCreate, Settings, TokenCreate, UserCreate, VolumeCreate, VolumeDelete, VolumeRevert,
+    VolumeView,
 };
 use env::{OsRandom, RealClock};
 use fake_node::FakeNode;
 use model::host::Host;
 use model::order::{IoMode, Mode};
+use model::pool::Driver;
 use model::size::ByteSize;
 use model::user::Role;
 use tempfile::TempDir;
@@ -43,11 +45,12 @@ pub(crate) async fn world() -> World {
     let token = token.expect("the first start makes a token");
     assert!(token.starts_with("ch_") && token.len() == 46);
     let admin = control.authenticate(&token, "192.0.2.1").await.expect("it is good");
-    for class in ["ssd", "hdd"] {
+    for (class, driver) in [("ssd", Driver::Local), ("hdd", Driver::Local), ("file", Driver::Dir)] {
         let pool = PoolCreate {
             name: format!("local-{class}"),
             class: class.to_owned(),
             path: format!("/pools/{class}"),
+            driver,
             io: IoMode::Cached,
             capacity: None,
         };
@@ -142,6 +145,12 @@ pub(crate) fn volume(name: &str, gib: u64, kind: &str) -> VolumeCreate {
         volume_type: Some(kind.to_owned()),
         ..VolumeCreate::default()
     }
+}
+
+pub(crate) const CASCADE: VolumeDelete = VolumeDelete { cascade: true, force: false };
+
+pub(crate) fn revert(snapshot: &str) -> VolumeRevert {
+    VolumeRevert { snapshot: snapshot.to_owned(), force: false }
 }
 
 pub(crate) fn attach(volume: &str, hosts: &[&str], mode: Mode) -> AttachmentCreate {

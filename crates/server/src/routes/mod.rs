@@ -2,7 +2,9 @@
 
 mod attachment;
 mod event;
+mod export;
 mod host;
+mod network;
 mod operation;
 mod pool;
 mod project;
@@ -38,6 +40,8 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         .merge(volume::routes())
         .merge(reservation::routes())
         .merge(snapshot::routes())
+        .merge(network::routes())
+        .merge(export::routes())
         .merge(host::routes())
         .merge(attachment::routes())
         .merge(operation::routes())

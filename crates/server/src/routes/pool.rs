@@ -34,6 +34,7 @@ async fn pool_create(
         name: new.name,
         class: new.class,
         path: new.path,
+        driver: new.driver.into(),
         io: new.io.into(),
         capacity: new.capacity.map(Into::into),
     };

@@ -3,14 +3,18 @@
 use api::Page;
 use api::operation::Operation;
 use api::volume::{
-    Beside, CreateVolume, DeleteVolume, ExportVolume, GrowVolume, RetypeVolume, RevertVolume,
+    Beside, CreateVolume, DeleteVolume, ExportVolume, ResizeVolume, RetypeVolume, RevertVolume,
     UpdateVolume, Volume, VolumeQuery, VolumeSource,
 };
 use axum::extract::State;
-use control::{VolumeCreate, VolumeExport, VolumeFilter, VolumeUpdate, VolumeView};
+use control::{
+    ExportChange, VolumeCreate, VolumeDelete, VolumeExport, VolumeFilter, VolumeRevert,
+    VolumeUpdate, VolumeView,
+};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::export::given;
 use super::{Answer, Refusals, accepted, found, page, paging};
 use crate::Shared;
 use crate::auth::Signed;
@@ -20,7 +24,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(volume_create, volume_list))
         .routes(routes!(volume_show, volume_update, volume_delete))
-        .routes(routes!(volume_grow))
+        .routes(routes!(volume_resize))
         .routes(routes!(volume_retype))
         .routes(routes!(volume_revert))
         .routes(routes!(volume_export))
@@ -41,8 +45,14 @@ async fn volume_create(
         description: new.description.unwrap_or_default(),
         metadata: new.metadata,
         size: new.size.map(Into::into),
+        kind: new.kind.map(Into::into),
         volume_type: new.volume_type,
         source: source(new.source),
+        export: ExportChange {
+            network: new.network,
+            access: new.access.map(given),
+            durability: new.durability.map(Into::into),
+        },
         project: signed.project,
     };
     accepted(view(app.control.volume_create(&signed.caller, new).await?))
@@ -60,6 +70,7 @@ async fn volume_list(
 ) -> Answer<Page<Volume>> {
     let filter = VolumeFilter {
         name: query.name,
+        kind: query.kind.map(Into::into),
         status: query.status,
         volume_type: query.volume_type,
         project: signed.project,
@@ -100,7 +111,8 @@ async fn volume_update(
     found(view(app.control.volume_update(&signed.caller, &volume, change).await?))
 }
 
-/// Delete a volume. Refused while a host is attached or a clone depends on it.
+/// Delete a volume. Refused while a host is attached, a client has it mounted, or something
+/// depends on it or refers to it.
 #[utoipa::path(
     delete, path = "/v1/volumes/{volume}", tag = "volume", params(DeleteVolume),
     responses((status = 202, description = "Deleting", body = Volume), Refusals)
@@ -111,22 +123,23 @@ async fn volume_delete(
     Path(volume): Path<String>,
     Query(how): Query<DeleteVolume>,
 ) -> Answer<Volume> {
-    accepted(view(app.control.volume_delete(&signed.caller, &volume, how.cascade).await?))
+    let how = VolumeDelete { cascade: how.cascade, force: how.force };
+    accepted(view(app.control.volume_delete(&signed.caller, &volume, how).await?))
 }
 
-/// Make a volume larger, attached or not.
+/// Give a volume another size, while it is used. Only a file volume becomes smaller.
 #[utoipa::path(
-    post, path = "/v1/volumes/{volume}/grow", tag = "volume",
-    responses((status = 202, description = "Extending", body = Volume), Refusals)
+    post, path = "/v1/volumes/{volume}/resize", tag = "volume",
+    responses((status = 202, description = "Extending or shrinking", body = Volume), Refusals)
 )]
-async fn volume_grow(
+async fn volume_resize(
     State(app): State<Shared>,
     signed: Signed,
     Path(volume): Path<String>,
-    Json(wanted): Json<GrowVolume>,
+    Json(wanted): Json<ResizeVolume>,
 ) -> Answer<Volume> {
     let size = wanted.size.into();
-    accepted(view(app.control.volume_grow(&signed.caller, &volume, size).await?))
+    accepted(view(app.control.volume_resize(&signed.caller, &volume, size).await?))
 }
 
 /// Give a volume another type.
@@ -144,7 +157,8 @@ async fn volume_retype(
     found(view(app.control.volume_retype(&signed.caller, &volume, volume_type).await?))
 }
 
-/// Make a volume's content that of one of its snapshots. Refused while a host is attached.
+/// Make a volume's content that of one of its snapshots. Refused while a host is attached or a
+/// client has it mounted.
 #[utoipa::path(
     post, path = "/v1/volumes/{volume}/revert", tag = "volume",
     responses((status = 202, description = "Reverting", body = Volume), Refusals)
@@ -155,8 +169,8 @@ async fn volume_revert(
     Path(volume): Path<String>,
     Json(wanted): Json<RevertVolume>,
 ) -> Answer<Volume> {
-    let snapshot = &wanted.snapshot;
-    accepted(view(app.control.volume_revert(&signed.caller, &volume, snapshot).await?))
+    let to = VolumeRevert { snapshot: wanted.snapshot, force: wanted.force };
+    accepted(view(app.control.volume_revert(&signed.caller, &volume, to).await?))
 }
 
 /// Write a volume's content to a new image file on the node.
@@ -175,11 +189,20 @@ async fn volume_export(
 }
 
 fn view(found: VolumeView) -> Volume {
+    let file = found.file.map(|file| {
+        let resource = file.resources.into_iter().next();
+        (Some(file.network_name), resource, file.usage, file.clients)
+    });
+    let (network, resource, usage, clients) = file.unwrap_or_default();
     let beside = Beside {
         type_name: found.type_name,
         multiattach: found.multiattach,
         attachments: found.attachments,
         operation: found.operation,
+        network,
+        resource,
+        usage,
+        clients,
     };
     Volume::new(found.volume, beside)
 }

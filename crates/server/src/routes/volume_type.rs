@@ -36,10 +36,12 @@ async fn volume_type_create(
     let new = VolumeTypeCreate {
         name: new.name,
         description: new.description.unwrap_or_default(),
+        kind: new.kind.into(),
         class: new.class,
         multiattach: new.multiattach,
         public: new.public,
         max_size: new.max_size.map(Into::into),
+        sizes: sizes(new.sizes).unwrap_or_default(),
         pools: new.pools.unwrap_or_default(),
     };
     created(app.control.volume_type_create(&signed.caller, new).await?.into())
@@ -90,6 +92,7 @@ async fn volume_type_update(
         multiattach: change.multiattach,
         public: change.public,
         max_size: change.max_size.map(Into::into),
+        sizes: sizes(change.sizes),
         pools: change.pools,
     };
     found(app.control.volume_type_update(&signed.caller, &volume_type, change).await?.into())
@@ -156,4 +159,8 @@ async fn grant_delete(
 
 fn grant(found: GrantView) -> Grant {
     Grant::new(found.grant, found.project_name)
+}
+
+fn sizes(given: Option<Vec<api::Size>>) -> Option<Vec<model::size::ByteSize>> {
+    given.map(|sizes| sizes.into_iter().map(Into::into).collect())
 }

@@ -25,6 +25,8 @@ struct State {
     accesses: HashMap<AttachmentId, Access>,
     content: HashMap<VolumeId, Found>,
     cleared: HashSet<VolumeId>,
+    rules: HashMap<VolumeId, usize>,
+    connected: HashSet<VolumeId>,
     cancelled: HashSet<VolumeId>,
     /// Long work goes on.
     busy: bool,
@@ -42,6 +44,14 @@ impl FakeNode {
     }
     pub(crate) fn keep_busy(&self, busy: bool) {
         self.state().busy = busy;
+    }
+    /// Some client has the file volume mounted.
+    pub(crate) fn connect(&self, volume: VolumeId) {
+        self.state().connected.insert(volume);
+    }
+    /// How many rules the file volume is served by.
+    pub(crate) fn rules(&self, volume: VolumeId) -> Option<usize> {
+        self.state().rules.get(&volume).copied()
     }
     pub(crate) fn go_away(&self, away: bool) {
         self.state().away = away;
@@ -100,6 +110,10 @@ impl NodeLink for FakeNode {
                 state.accesses.remove(&attachment);
                 Report::CutOff { sessions: 1, registrations: 1 }
             }
+            Order::Export { terms } => {
+                state.rules.insert(terms.volume, terms.rules.len());
+                Report::Exported { portals: vec!["127.0.0.1:12049".to_owned()] }
+            }
             Order::ClearReservations { volume } => {
                 state.cleared.insert(volume);
                 Report::Done
@@ -129,12 +143,23 @@ impl NodeLink for FakeNode {
         Ok(ByteSize(5 << 20))
     }
 
-    async fn file_usage(&self, volume: VolumeId) -> Result<FileUsage, OrderError> {
-        Err(OrderError::Missing { what: format!("file volume {volume}") })
+    async fn file_usage(&self, _volume: VolumeId) -> Result<FileUsage, OrderError> {
+        self.reach()?;
+        let (used_bytes, available_bytes) = (1 << 20, 5 << 20);
+        Ok(FileUsage { used_bytes, available_bytes, used_inodes: 3, available_inodes: Some(7) })
     }
 
-    async fn file_clients(&self, _volume: VolumeId) -> Result<Vec<ConnectedClient>, OrderError> {
-        Ok(Vec::new())
+    async fn file_clients(&self, volume: VolumeId) -> Result<Vec<ConnectedClient>, OrderError> {
+        self.reach()?;
+        let client = ConnectedClient {
+            address: [127, 0, 0, 1].into(),
+            name: Some("Linux NFSv4.2 h1".to_owned()),
+            version: "4.2".to_owned(),
+            opens: 2,
+            locks: 1,
+            last_call_age_ms: 9,
+        };
+        Ok(self.state().connected.contains(&volume).then_some(client).into_iter().collect())
     }
 
     async fn snapshot_usage(&self, _volume: VolumeId) -> Result<Vec<SnapshotUsage>, OrderError> {

@@ -3,13 +3,13 @@
 use api::attachment::{AttachmentQuery, CreateAttachments, Mode, UpdateAttachment};
 use api::event::EventQuery;
 use api::host::{CreateHost, Host, UpdateHost};
-use api::pool::{CreatePool, PoolQuery, UpdatePool};
+use api::pool::{CreatePool, Driver, PoolQuery, UpdatePool};
 use api::project::{CreateProject, QuotaChange, UpdateProject};
 use api::snapshot::{CreateSnapshot, SnapshotQuery, UpdateSnapshot};
 use api::token::{CreateToken, TokenQuery, UpdateToken};
 use api::user::{CreateUser, Role, UpdateUser, UserQuery};
 use api::volume::{
-    CreateVolume, DeleteVolume, ExportVolume, GrowVolume, ImageFile, ImageFormat, Origin,
+    CreateVolume, DeleteVolume, ExportVolume, ImageFile, ImageFormat, Origin, ResizeVolume,
     RetypeVolume, RevertVolume, UpdateVolume, VolumeQuery, VolumeSource,
 };
 use api::volume_type::{CreateGrant, CreateVolumeType, GrantQuery, UpdateVolumeType};
@@ -156,7 +156,7 @@ async fn volume_types_grants_and_pools() {
     admin.pool_create(&new).await.unwrap();
     let online = async || admin.pool_show("p").await.ok().filter(|pool| pool.state == "online");
     let pool = eventually("the pool is online", online).await;
-    assert_eq!((pool.driver.as_str(), pool.class.as_str()), ("local", "nvme"));
+    assert_eq!((pool.driver, pool.class.as_str()), (Driver::Local, "nvme"));
     let change = UpdatePool { name: Some("q".into()), ..UpdatePool::default() };
     assert_eq!(admin.pool_update("p", &change).await.unwrap().id, pool.id);
     let query = PoolQuery { class: Some("nvme".into()), ..PoolQuery::default() };
@@ -174,8 +174,8 @@ async fn volumes_and_snapshots() {
     let change =
         UpdateVolume { name: Some("w".into()), metadata: Some(metadata), ..Default::default() };
     assert_eq!(admin.volume_update("v", &change).await.unwrap().metadata["team"], "blue");
-    let grow = GrowVolume { size: Size(ByteSize::gib(2)) };
-    admin.volume_grow("w", &grow).await.unwrap();
+    let grow = ResizeVolume { size: Size(ByteSize::gib(2)) };
+    admin.volume_resize("w", &grow).await.unwrap();
     let grown = settled(admin, &made, "available").await;
     assert_eq!(grown.size_bytes, 2 << 30);
 
@@ -188,7 +188,7 @@ async fn volumes_and_snapshots() {
     assert_eq!(admin.snapshot_update("s", &change).await.unwrap().description, "before");
     let query = SnapshotQuery { volume: Some("w".into()), ..SnapshotQuery::default() };
     assert_eq!(admin.every(&query).await.unwrap().len(), 1);
-    let revert = RevertVolume { snapshot: "s".into() };
+    let revert = RevertVolume { snapshot: "s".into(), force: false };
     admin.volume_revert("w", &revert).await.unwrap();
     settled(admin, &made, "available").await;
 

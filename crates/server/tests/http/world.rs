@@ -11,6 +11,7 @@ use api::{ApiError, Client, Size};
 use control::{Control, PoolCreate, Settings};
 use env::{OsRandom, RealClock};
 use model::order::IoMode;
+use model::pool::Driver;
 use model::size::ByteSize;
 use serde_json::Value;
 use server::MetricsSource;
@@ -62,11 +63,14 @@ impl World {
             Control::open(settings, link, clock, Arc::new(OsRandom)).await.unwrap();
         let token = token.unwrap();
         let operator = control.authenticate(&token, "").await.unwrap();
-        for class in ["ssd", "hdd"] {
+        for (class, driver) in
+            [("ssd", Driver::Local), ("hdd", Driver::Local), ("file", Driver::Dir)]
+        {
             let pool = PoolCreate {
                 name: format!("local-{class}"),
                 class: class.to_owned(),
                 path: format!("/pools/{class}"),
+                driver,
                 io: IoMode::Cached,
                 capacity: None,
             };

@@ -3,7 +3,7 @@
 //! (1 byte), and so many bytes of arguments.
 #![no_main]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::Bytes;
@@ -20,6 +20,12 @@ use nfs::xdr::{Reader, Writer, Xdr};
 struct Forgotten;
 
 impl ClientRecords for Forgotten {
+    fn alone(
+        &self,
+        settle: &mut dyn FnMut() -> Result<(), RecordError>,
+    ) -> Result<(), RecordError> {
+        settle()
+    }
     fn store(&self, _: &ClientRecord) -> Result<(), RecordError> {
         Ok(())
     }
@@ -64,8 +70,15 @@ fuzz_target!(|input: &[u8]| {
     let exports = exports();
     let keys = HandleKey::new(&[2; 32]);
     let state = RefCell::new(State::new(Config::default(), 9, Vec::new(), 0));
-    let server =
-        Server { exports: &exports, keys: &keys, state: &state, records: &Forgotten, name: b"f" };
+    let reached = Cell::new(None);
+    let server = Server {
+        exports: &exports,
+        keys: &keys,
+        state: &state,
+        records: &Forgotten,
+        name: b"f",
+        reached: &reached,
+    };
     let store = &exports.find(ID).expect("the export").store;
     let root = Handle { form: Form::File, file_system: ID, file: store.root() };
     let root = keys.seal(&root);

@@ -159,6 +159,12 @@ impl<F: FileStore> Exports<F> {
     pub fn iter(&self) -> impl Iterator<Item = &Export<F>> {
         self.exports.iter()
     }
+    /// Whether any export lets a client of this address in.
+    #[must_use]
+    pub fn admits(&self, peer: IpAddr) -> bool {
+        let mut rules = self.exports.iter().flat_map(|export| &export.rules);
+        rules.any(|rule| rule.network.holds(peer))
+    }
     #[must_use]
     pub fn pseudo(&self) -> &Pseudo {
         &self.pseudo

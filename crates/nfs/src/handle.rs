@@ -84,6 +84,13 @@ impl HandleKey {
         tag
     }
 
+    /// What all servers of this key have in common, and nobody else; it does not tell the key.
+    #[must_use]
+    pub fn name(&self) -> [u8; TAG_BYTES] {
+        // No handle is of this length.
+        self.tag(b"name")
+    }
+
     #[must_use]
     pub fn seal(&self, handle: &Handle) -> Bytes {
         let mut bytes = Vec::with_capacity(HANDLE_BYTES);

@@ -1,13 +1,14 @@
 //! What a request finds out first, in every protocol: which file a handle means, and as whom the
 //! client acts there.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 
 use bytes::Bytes;
 use model::file::{Caller, FileId, FileStore};
 
 use crate::export::{Export, Exports};
-use crate::handle::{Form, Handle, HandleKey};
+use crate::handle::{FileSystemId, Form, Handle, HandleKey};
 use crate::rpc::Credential;
 
 /// One request's surroundings: what is served, and who asks.
@@ -17,6 +18,8 @@ pub struct Request<'a, F> {
     pub keys: &'a HandleKey,
     pub peer: IpAddr,
     pub credential: &'a Credential,
+    /// The file system whose files the request reached last: for who counts the clients of each.
+    pub reached: &'a Cell<Option<FileSystemId>>,
 }
 
 impl<F> Clone for Request<'_, F> {
@@ -75,6 +78,7 @@ impl<'a, F: FileStore> Request<'a, F> {
     /// [`HandleError::Denied`].
     pub fn enter(&self, export: &'a Export<F>, file: FileId) -> Result<Place<'a, F>, HandleError> {
         let admitted = export.admit(self.peer, self.credential).ok_or(HandleError::Denied)?;
+        self.reached.set(Some(export.file_system));
         Ok(Place { export, file, caller: admitted.caller, read_only: admitted.read_only })
     }
 

@@ -2,13 +2,14 @@
 //!
 //! Entry point: [`answer`].
 
+use std::cell::Cell;
 use std::net::IpAddr;
 
 use bytes::Bytes;
 use model::file::FileStore;
 
 use crate::export::Exports;
-use crate::handle::HandleKey;
+use crate::handle::{FileSystemId, HandleKey};
 use crate::request::Request;
 use crate::rpc::{Accepted, Call, Credential, Denied, Reply, Unreadable, Versions};
 use crate::v4::state::{ClientRecords, Shared};
@@ -23,6 +24,8 @@ pub struct Server<'a, F> {
     pub records: &'a dyn ClientRecords,
     /// See [`v4::Service::name`].
     pub name: &'a [u8],
+    /// See [`Request::reached`].
+    pub reached: &'a Cell<Option<FileSystemId>>,
 }
 
 impl<F> std::fmt::Debug for Server<'_, F> {
@@ -67,8 +70,8 @@ pub fn answer<F: FileStore>(
             Accepted::ProgMismatch(versions)
         }
         Some(_) => {
-            let Server { exports, keys, .. } = server;
-            let request = Request { exports, keys, peer, credential: &credential };
+            let Server { exports, keys, reached, .. } = *server;
+            let request = Request { exports, keys, peer, credential: &credential, reached };
             let (procedure, arguments) = (call.procedure, call.arguments);
             match (call.program, call.version) {
                 (mount::PROGRAM, _) => mount::answer(&request, procedure, arguments, &mut results),

@@ -26,6 +26,24 @@ impl Records {
         Self { bytes_max, gathered: BytesMut::new() }
     }
 
+    /// Bytes of fragments that wait for the record's last.
+    #[must_use]
+    pub fn gathered(&self) -> usize {
+        self.gathered.len()
+    }
+
+    /// How many bytes the fragment at the front lacks; 0 when that is not known, or it is over
+    /// the limit.
+    #[must_use]
+    pub fn missing(&self, input: &BytesMut) -> usize {
+        let Some(mark) = input.first_chunk::<MARK_BYTES>() else { return 0 };
+        let length = usize::try_from(u32::from_be_bytes(*mark) & !LAST).unwrap_or(usize::MAX);
+        if length > self.bytes_max - self.gathered.len() {
+            return 0;
+        }
+        (MARK_BYTES + length).saturating_sub(input.len())
+    }
+
     /// Takes one whole record from the front of what was received; `None` when it is not all
     /// there. A record of one fragment is not copied.
     ///

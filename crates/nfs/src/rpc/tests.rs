@@ -155,3 +155,14 @@ fn every_reply_reads_what_it_wrote() {
         assert_eq!(from_bytes::<Reply>(to_bytes(&reply)), Ok(reply));
     }
 }
+
+#[test]
+fn what_a_fragment_lacks_is_known_from_its_mark_on() {
+    let records = Records::new(100);
+    let missing = |bytes: &[u8]| records.missing(&BytesMut::from(bytes));
+    assert_eq!(missing(&[0x80, 0, 0]), 0);
+    assert_eq!(missing(&[0x80, 0, 0, 20]), 20);
+    assert_eq!(missing(&[0, 0, 0, 3, 9]), 2);
+    assert_eq!(missing(&[0, 0, 0, 1, 9, 9]), 0);
+    assert_eq!(missing(&[0x80, 0, 0, 101]), 0, "over the limit");
+}

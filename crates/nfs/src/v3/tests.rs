@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::net::IpAddr;
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ struct World {
     keys: HandleKey,
     peer: IpAddr,
     credential: Credential,
+    reached: Cell<Option<FileSystemId>>,
 }
 
 fn export(id: u8, name: &'static str) -> Export<Memory> {
@@ -44,6 +46,7 @@ impl World {
             keys: HandleKey::new(&[3; 32]),
             peer: "10.0.0.1".parse().unwrap(),
             credential: credential(1000),
+            reached: Cell::new(None),
         }
     }
     fn from(mut self, peer: &str) -> Self {
@@ -51,8 +54,8 @@ impl World {
         self
     }
     fn request(&self) -> Request<'_, Memory> {
-        let Self { exports, keys, peer, credential } = self;
-        Request { exports, keys, peer: *peer, credential }
+        let Self { exports, keys, peer, credential, reached } = self;
+        Request { exports, keys, peer: *peer, credential, reached }
     }
     /// A call over the wire's bytes.
     fn call<A: Xdr, R: Xdr>(&self, procedure: u32, arguments: &A) -> R {

@@ -10,7 +10,7 @@ use model::file::FileStore;
 
 use super::operations::{self, Outcome};
 use super::state::{
-    Channel, ClientRecords, Effect, Principal, SequenceRequest, Sequenced, Shared, State,
+    Channel, ClientRecords, Principal, SequenceRequest, Sequenced, Shared, State, settle,
 };
 use super::status::Status;
 use super::types::{SessionId, Stateid};
@@ -147,7 +147,7 @@ fn compound<F: FileStore>(service: &Service<'_, F>, arguments: Bytes) -> Result<
     let reply = compound.run(&head, &mut reader, &arguments);
     // What the state has changed for this reply, or for one that was sent before it, is durable
     // before it goes out.
-    if settle(service).is_err() {
+    if settle(service.state, service.records).is_err() {
         compound.release(None);
         return Err(Accepted::SystemErr);
     }
@@ -159,22 +159,6 @@ fn compound<F: FileStore>(service: &Service<'_, F>, arguments: Bytes) -> Result<
         }
         Ran::Fresh(reply) => Ok(compound.finish(reply)),
     }
-}
-
-/// Makes durable what is pending.
-fn settle<F>(service: &Service<'_, F>) -> Result<(), super::state::RecordError> {
-    let (effects, mark) = service.state.with(|state| state.pending());
-    if effects.is_empty() {
-        return Ok(());
-    }
-    for effect in &effects {
-        match effect {
-            Effect::Store(record) => service.records.store(record)?,
-            Effect::Remove(owner) => service.records.remove(owner)?,
-        }
-    }
-    service.state.with(|state| state.settled(mark));
-    Ok(())
 }
 
 enum Ran {

@@ -33,6 +33,12 @@ impl Shared for Locked {
 struct Forgotten;
 
 impl ClientRecords for Forgotten {
+    fn alone(
+        &self,
+        settle: &mut dyn FnMut() -> Result<(), RecordError>,
+    ) -> Result<(), RecordError> {
+        settle()
+    }
     fn store(&self, _: &ClientRecord) -> Result<(), RecordError> {
         Ok(())
     }
@@ -93,6 +99,7 @@ impl World {
                 state: &self.state,
                 records: &Forgotten,
                 name: b"served in memory",
+                reached: &std::cell::Cell::new(None),
             };
             if let Some(reply) = answer(&server, peer, record, now_ms) {
                 let mark = mark(&reply).map_err(std::io::Error::other)?;

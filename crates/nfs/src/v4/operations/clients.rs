@@ -26,7 +26,8 @@ pub(super) fn setclientid<F: FileStore>(
     args: SetClientIdArgs,
 ) -> Done<(ClientId, Verifier)> {
     let (owner, verifier, principal) = (args.name.0, args.verifier, c.principal());
-    let exchange = Exchange { owner, verifier, principal, update: false };
+    let address = c.request().peer;
+    let exchange = Exchange { owner, verifier, principal, address, update: false };
     let now_ms = c.service.now_ms;
     c.with(|state| state.set_client_id(&exchange, now_ms)).map_err(|status| match status {
         // The result says who has it; that is nobody's business.

@@ -95,7 +95,8 @@ pub(super) fn exchange_id<F: FileStore>(
     }
     let (owner, verifier, principal) = (args.owner.0, args.verifier, c.principal());
     let update = args.flags & UPDATE_CONFIRMED != 0;
-    let exchange = Exchange { owner, verifier, principal, update };
+    let address = c.request().peer;
+    let exchange = Exchange { owner, verifier, principal, address, update };
     let now_ms = c.service.now_ms;
     let reply = c.with(|state| state.exchange_id(&exchange, now_ms))?;
     let name = Bytes::copy_from_slice(c.service.name);

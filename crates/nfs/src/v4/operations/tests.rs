@@ -40,6 +40,12 @@ impl Records {
 }
 
 impl ClientRecords for Records {
+    fn alone(
+        &self,
+        settle: &mut dyn FnMut() -> Result<(), RecordError>,
+    ) -> Result<(), RecordError> {
+        settle()
+    }
     fn store(&self, record: &ClientRecord) -> Result<(), RecordError> {
         self.note(format!("store {:?}", record.owner))
     }
@@ -112,7 +118,8 @@ impl World {
         let sys = AuthSys { stamp, machine, uid: 1000, gid: 1000, gids };
         let credential = Credential::Sys(sys);
         let Self { exports, keys, state, records, now_ms } = self;
-        let request = Request { exports, keys, peer, credential: &credential };
+        let reached = Cell::new(None);
+        let request = Request { exports, keys, peer, credential: &credential, reached: &reached };
         let call_bytes = arguments.len();
         let now_ms = now_ms.get();
         let service = Service { request, state, records, now_ms, name: b"test", call_bytes };

@@ -2,6 +2,7 @@
 //! keeps them.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 
@@ -22,6 +23,8 @@ pub(super) struct Client {
     pub(super) owner: Bytes,
     pub(super) verifier: Verifier,
     pub(super) principal: Principal,
+    /// Where it came from last; for people.
+    pub(super) address: IpAddr,
     pub(super) minor_zero: bool,
     pub(super) confirmed: bool,
     pub(super) renewed_ms: u64,
@@ -56,6 +59,8 @@ pub struct Exchange {
     pub owner: Bytes,
     pub verifier: Verifier,
     pub principal: Principal,
+    /// Where it comes from; nothing is decided by it.
+    pub address: IpAddr,
     /// EXCHGID4_FLAG_UPD_CONFIRMED_REC_A.
     pub update: bool,
 }
@@ -102,6 +107,7 @@ impl State {
             owner: owner.clone(),
             verifier: exchange.verifier,
             principal: exchange.principal,
+            address: exchange.address,
             minor_zero,
             confirmed: false,
             renewed_ms: now_ms,
@@ -160,6 +166,7 @@ impl State {
             } else if client.verifier == exchange.verifier && !client.minor_zero {
                 // Case 2: a retry, or a client that has forgotten that it was here.
                 client.renewed_ms = now_ms;
+                client.address = exchange.address;
                 let sequence = client.create_next;
                 let client = self.client_id(number);
                 return Ok(ExchangeReply { client, sequence, confirmed: true });
@@ -191,6 +198,7 @@ impl State {
             return Err(Status::Perm);
         }
         client.renewed_ms = now_ms;
+        client.address = exchange.address;
         let sequence = client.create_next;
         Ok(ExchangeReply { client: self.client_id(number), sequence, confirmed: true })
     }
@@ -239,6 +247,7 @@ impl State {
             }
             if client.verifier == exchange.verifier && client.principal == exchange.principal {
                 // Only the callback changes, and we never call back.
+                client.address = exchange.address;
                 client.confirm_again = Some(again);
                 return Ok((self.client_id(number), again));
             }

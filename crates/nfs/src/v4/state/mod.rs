@@ -32,6 +32,7 @@ mod ranges;
 mod record;
 mod session;
 mod stateid;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -47,8 +48,9 @@ pub use self::locks::{Denied, LockOwner, LockRequest};
 pub use self::opens::{Claim, OpenRequest, Opened};
 pub use self::owners::{OwnerKey, Turn};
 pub use self::ranges::{Held, Ranges};
-pub use self::record::{ClientRecord, ClientRecords, Effect, RecordError};
+pub use self::record::{ClientRecord, ClientRecords, Effect, RecordError, settle};
 pub use self::session::{Channel, SequenceRequest, Sequenced};
+pub use self::view::{Counts, Holder};
 
 use self::client::Client;
 use self::grace::Grace;
@@ -193,6 +195,12 @@ impl State {
     #[must_use]
     pub fn pending(&self) -> (Vec<Effect>, u64) {
         (self.pending.clone(), self.pending_before + self.pending.len() as u64)
+    }
+
+    /// Nothing has to become durable.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.pending.is_empty()
     }
 
     /// All up to the mark is durable.

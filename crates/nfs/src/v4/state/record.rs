@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use super::Shared;
 use crate::xdr::{XdrError, from_bytes, to_bytes, xdr_struct};
 
 /// The layout of a record; a reader of another refuses it.
@@ -48,15 +49,44 @@ pub enum Effect {
 #[error("the record of a client could not be made durable")]
 pub struct RecordError;
 
-/// Where the shell keeps the records. Both are done when the call returns, and doing one again
-/// changes nothing.
+/// Where the shell keeps the records. What [`ClientRecords::store`] and [`ClientRecords::remove`]
+/// do is done when they return, and doing it again changes nothing.
 pub trait ClientRecords {
+    /// Runs this while no other thread runs such a thing: two that wrote side by side could bring
+    /// back a record that one of them has just taken away.
+    ///
+    /// # Errors
+    /// Those of `settle`.
+    fn alone(&self, settle: &mut dyn FnMut() -> Result<(), RecordError>)
+    -> Result<(), RecordError>;
     /// # Errors
     /// It is not durable.
     fn store(&self, record: &ClientRecord) -> Result<(), RecordError>;
     /// # Errors
     /// It may still be there after a restart.
     fn remove(&self, owner: &Bytes) -> Result<(), RecordError>;
+}
+
+/// Makes durable what the state wants to be so.
+///
+/// # Errors
+/// Something is not; it stays pending, and nothing that came after it may be answered.
+pub fn settle(state: &dyn Shared, records: &dyn ClientRecords) -> Result<(), RecordError> {
+    if state.with(|state| state.is_settled()) {
+        return Ok(());
+    }
+    records.alone(&mut || {
+        // Read anew: who was alone before may have done it all.
+        let (effects, mark) = state.with(|state| state.pending());
+        for effect in &effects {
+            match effect {
+                Effect::Store(record) => records.store(record)?,
+                Effect::Remove(owner) => records.remove(owner)?,
+            }
+        }
+        state.with(|state| state.settled(mark));
+        Ok(())
+    })
 }
 
 #[cfg(test)]

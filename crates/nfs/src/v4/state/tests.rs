@@ -2,6 +2,7 @@
 //! how the state is kept: shares by owner, locks by byte, leases by time.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use model::file::FileId;
@@ -11,6 +12,7 @@ use super::*;
 use crate::handle::{FileSystemId, Form};
 use crate::v4::types::Stateid;
 
+const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const LEASE_MS: u64 = 1000;
 const CLIENTS: u8 = 3;
 const OWNERS: u8 = 2;
@@ -46,7 +48,7 @@ fn channel() -> Channel {
 fn connect(state: &mut State, owner: u8, verifier: u8, now_ms: u64) -> (u32, SessionId) {
     let (owner, verifier) = (name(owner), [verifier; 8]);
     let principal = Principal::Uid(0);
-    let exchange = Exchange { owner, verifier, principal, update: false };
+    let exchange = Exchange { owner, verifier, principal, address: ADDRESS, update: false };
     let reply = state.exchange_id(&exchange, now_ms).unwrap();
     let channels = (&channel(), &channel());
     let asked = (reply.client, reply.sequence);
@@ -462,7 +464,8 @@ fn a_client_that_restarts_loses_what_it_had_once_it_is_confirmed() {
     state.reclaim_complete(one, 0).unwrap();
     state.open_file(&open(one, 0, 0, 3, 3), 0).unwrap();
     let principal = Principal::Uid(0);
-    let exchange = Exchange { owner: name(1), verifier: [1; 8], principal, update: false };
+    let (owner, verifier, address) = (name(1), [1; 8], ADDRESS);
+    let exchange = Exchange { owner, verifier, principal, address, update: false };
     let reply = state.exchange_id(&exchange, 0).unwrap();
     assert!(!reply.confirmed && state.check_session(session).is_ok());
     let other = Exchange { principal: Principal::Uid(5), ..exchange.clone() };
@@ -472,4 +475,28 @@ fn a_client_that_restarts_loses_what_it_had_once_it_is_confirmed() {
     connect(&mut state, 1, 1, 0);
     assert_eq!(state.check_session(session), Err(Status::BadSession));
     assert!(state.files.is_empty() && state.entries.is_empty());
+}
+
+#[test]
+fn what_an_operator_drops_is_gone_in_that_file_system_alone() {
+    let mut state = State::new(config(), 1, Vec::new(), 0);
+    let (one, _) = connect(&mut state, 1, 1, 0);
+    state.reclaim_complete(one, 0).unwrap();
+    let other = FileSystemId([2; 16]);
+    let elsewhere = |request: OpenRequest| OpenRequest {
+        file: Handle { file_system: other, ..request.file },
+        ..request
+    };
+    let here = state.open_file(&open(one, 0, 0, 3, 3), 0).unwrap();
+    let there = state.open_file(&elsewhere(open(one, 0, 1, 3, 3)), 0).unwrap();
+    assert_eq!(state.holders(other)[0].opens, 1);
+    assert_eq!(state.drop_file_system(other), 1);
+    state.check().unwrap();
+    let (holder, counts) = (&state.holders(other)[0], state.counts());
+    assert_eq!((holder.opens, holder.address, counts.entries), (0, ADDRESS, 1));
+    let file_there = Handle { file_system: other, ..file(1) };
+    let read =
+        |state: &mut State, stateid, file: &Handle| state.check_read(stateid, Some(one), file, 0);
+    assert_eq!(read(&mut state, &there.stateid, &file_there), Err(Status::BadStateid));
+    assert_eq!(read(&mut state, &here.stateid, &file(0)), Ok(()));
 }

@@ -1,7 +1,10 @@
 //! The last orders, on the node's own disk: it serves from them while the control plane is away.
 //!
-//! One small JSON file for each pool and each attachment, replaced whole: written aside, made
-//! durable, renamed. So an attach costs the same whether it is the first or the five-thousandth.
+//! One small JSON file for each pool, each attachment and each export, replaced whole: written
+//! aside, made durable, renamed. So an attach costs the same whether it is the first or the
+//! five-thousandth. What the file service remembers from start to start is kept the same way.
+
+mod files;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +12,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use env::{BlockIo, Buffer, Files, OpenMode};
-use model::id::{AttachmentId, PoolId};
+use model::export::Terms;
+use model::id::{AttachmentId, PoolId, VolumeId};
 use model::order::{Access, IoMode};
 use model::size::ByteSize;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -28,6 +32,11 @@ pub struct Journal {
     files: Arc<dyn Files>,
     pools: PathBuf,
     attachments: PathBuf,
+    exports: PathBuf,
+    /// The file service's own.
+    service: PathBuf,
+    /// NFSv4's clients.
+    clients: PathBuf,
 }
 
 impl Journal {
@@ -36,11 +45,20 @@ impl Journal {
     /// # Errors
     /// When the directories cannot be made.
     pub fn open(files: Arc<dyn Files>, dir: &Path) -> io::Result<Self> {
-        let journal =
-            Self { files, pools: dir.join("pools"), attachments: dir.join("attachments") };
-        for path in [&journal.pools, &journal.attachments] {
+        let nfs = dir.join("nfs");
+        let journal = Self {
+            files,
+            pools: dir.join("pools"),
+            attachments: dir.join("attachments"),
+            exports: dir.join("exports"),
+            clients: nfs.join("clients"),
+            service: nfs,
+        };
+        let Self { pools, attachments, exports, clients, .. } = &journal;
+        for path in [pools, attachments, exports, clients] {
             journal.files.create_dir(path)?;
         }
+        journal.files.sync_dir(&journal.service)?;
         journal.files.sync_dir(dir)?;
         Ok(journal)
     }
@@ -68,6 +86,30 @@ impl Journal {
     /// When it could not be made durable.
     pub async fn save_attachment(&self, io: &dyn BlockIo, access: &Access) -> io::Result<()> {
         self.save(io, &self.attachments, &access.attachment.to_string(), access).await
+    }
+
+    /// Every export that was ordered; as [`Self::load`].
+    ///
+    /// # Errors
+    /// When the directory or a file cannot be read.
+    pub async fn load_exports(&self, io: &dyn BlockIo) -> io::Result<Vec<Terms>> {
+        self.load_all(io, &self.exports).await
+    }
+
+    /// Remember an export; durable when it returns.
+    ///
+    /// # Errors
+    /// When it could not be made durable.
+    pub async fn save_export(&self, io: &dyn BlockIo, terms: &Terms) -> io::Result<()> {
+        self.save(io, &self.exports, &terms.volume.to_string(), terms).await
+    }
+
+    /// Forget an export; one that is not there is forgotten already.
+    ///
+    /// # Errors
+    /// When the removal could not be made durable.
+    pub fn forget_export(&self, volume: VolumeId) -> io::Result<()> {
+        self.forget(&self.exports, &volume.to_string())
     }
 
     /// Forget a pool; one that is not there is forgotten already.
@@ -126,19 +168,26 @@ impl Journal {
                 continue;
             }
             let path = dir.join(&name);
-            let file = self.files.open(&path, OpenMode::Read, false)?;
-            let length = usize::try_from(self.files.length(&file)?).map_err(io::Error::other)?;
-            let text = io.read(&file, 0, Buffer::new(length)).await?;
-            match serde_json::from_slice(&text) {
+            match self.load_one(io, &path).await {
                 Ok(record) => records.push(record),
                 // The others are served all the same, and the control plane sends its order again.
-                Err(error) => {
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     let path = path.display();
                     tracing::error!(%path, %error, "a record is unreadable and left out");
                 }
+                Err(error) => return Err(error),
             }
         }
         Ok(records)
+    }
+
+    /// `InvalidData` where the file is no such record.
+    async fn load_one<T: DeserializeOwned>(&self, io: &dyn BlockIo, path: &Path) -> io::Result<T> {
+        let file = self.files.open(path, OpenMode::Read, false)?;
+        let length = usize::try_from(self.files.length(&file)?).map_err(io::Error::other)?;
+        let text = io.read(&file, 0, Buffer::new(length)).await?;
+        serde_json::from_slice(&text)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 }
 

@@ -14,6 +14,7 @@ pub mod connection;
 pub mod copies;
 mod door;
 pub mod facts;
+pub mod files;
 pub mod gate;
 pub mod journal;
 pub mod metrics;

@@ -44,7 +44,7 @@ pub(crate) async fn open(
     Ok(bound)
 }
 
-fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+pub(crate) fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {

@@ -8,7 +8,7 @@ mod names;
 mod node;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use model::file::{
@@ -28,9 +28,9 @@ const NAME_BYTES_MAX: u32 = 255;
 const TICK_NANOS: u64 = 1000;
 const SECOND_NANOS: u64 = 1_000_000_000;
 
-/// The model.
-#[derive(Debug)]
-pub struct Memory(Mutex<Tree>);
+/// The model. Clones are the same file system.
+#[derive(Clone, Debug)]
+pub struct Memory(Arc<Mutex<Tree>>);
 
 #[derive(Debug)]
 struct Tree {
@@ -58,7 +58,7 @@ impl Memory {
         let directory = Body::Directory(node::Directory::new(root));
         let caller = Caller { uid: 0, gid: 0, gids: Vec::new() };
         tree.add(&caller, directory, 0o777, 0);
-        Self(Mutex::new(tree))
+        Self(Arc::new(Mutex::new(tree)))
     }
 
     /// Power fails: what was written and not committed is lost.

@@ -1,0 +1,329 @@
+//! One connection: what it has sent, what of it runs, what it has not taken yet.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, Shutdown, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use nfs::handle::FileSystemId;
+
+use super::input::Input;
+use super::output::{Batch, Output, as_u64};
+use super::poll::{Interest, Poller};
+
+/// Calls of one connection that run at the same time: part of the threads is left to others.
+pub(super) const RUNNING_MAX: usize = 32;
+/// A call that took so long has waited for something: those behind it go to other threads.
+const SLOW: Duration = Duration::from_micros(500);
+/// For how long after a slow call a connection's calls are spread over threads.
+const SPREAD_MS: u64 = 1000;
+
+/// Bytes that all connections of a service hold together.
+#[derive(Default, Debug)]
+pub(super) struct Held(AtomicU64);
+
+impl Held {
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Who does what with a connection.
+#[derive(Default)]
+struct Desk {
+    /// A thread reads, or runs what it has read: nobody else reads, and reading is not armed. The
+    /// number is that thread's; one that was relieved finds another.
+    reading: Option<u64>,
+    next_reader: u64,
+    /// There is no room to read more.
+    paused: bool,
+    wants_write: bool,
+    /// Nothing is read any more.
+    stopping: bool,
+    closed: bool,
+    /// Whole calls that nobody runs yet.
+    queue: VecDeque<Bytes>,
+    /// Calls of the queue that run.
+    running: usize,
+    /// It stands in the line of those that have something to run.
+    listed: bool,
+}
+
+/// What a connection last called upon, so that it is noted once a second and not at each call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub file_system: FileSystemId,
+    pub version: u32,
+    pub at_ms: u64,
+}
+
+pub(super) struct Connection {
+    pub token: u64,
+    /// The index of the portal that it came through.
+    pub portal: usize,
+    pub peer: IpAddr,
+    socket: TcpStream,
+    desk: Mutex<Desk>,
+    pub input: Mutex<Input>,
+    output: Mutex<Output>,
+    held: AtomicU64,
+    all: Arc<Held>,
+    spread_until_ms: AtomicU64,
+    /// When something was last received.
+    heard_ms: AtomicU64,
+    pub seen: Mutex<Option<Seen>>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.all.0.fetch_sub(self.held.load(Relaxed), Relaxed);
+    }
+}
+
+impl Connection {
+    pub(super) fn new(
+        (token, portal): (u64, usize),
+        (socket, peer): (TcpStream, IpAddr),
+        record_bytes_max: usize,
+        all: Arc<Held>,
+        now_ms: u64,
+    ) -> Self {
+        Self {
+            token,
+            portal,
+            peer: peer.to_canonical(),
+            socket,
+            desk: Mutex::default(),
+            input: Mutex::new(Input::new(record_bytes_max)),
+            output: Mutex::default(),
+            held: AtomicU64::new(0),
+            all,
+            spread_until_ms: AtomicU64::new(0),
+            heard_ms: AtomicU64::new(now_ms),
+            seen: Mutex::default(),
+        }
+    }
+
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+    pub(super) fn held(&self) -> u64 {
+        self.held.load(Relaxed)
+    }
+    pub(super) fn take(&self, bytes: u64) {
+        self.held.fetch_add(bytes, Relaxed);
+        self.all.0.fetch_add(bytes, Relaxed);
+    }
+    pub(super) fn give(&self, bytes: u64) {
+        self.held.fetch_sub(bytes, Relaxed);
+        self.all.0.fetch_sub(bytes, Relaxed);
+    }
+    pub(super) fn unsent(&self) -> u64 {
+        lock(&self.output).unsent()
+    }
+
+    /// A call has ended; slow ones make its successors run beside each other.
+    pub(super) fn note_time(&self, took: Duration, now_ms: u64) {
+        if took >= SLOW {
+            self.spread_until_ms.store(now_ms + SPREAD_MS, Relaxed);
+        }
+    }
+    /// Whether calls are to go to other threads.
+    fn is_spread(&self, now_ms: u64) -> bool {
+        now_ms < self.spread_until_ms.load(Relaxed)
+    }
+
+    /// Readiness: the number of the caller as the one who reads now; `None`: there is another.
+    pub(super) fn begin_reading(&self, now_ms: u64) -> Option<u64> {
+        let mut desk = lock(&self.desk);
+        if desk.reading.is_some() || desk.closed || desk.stopping {
+            return None;
+        }
+        self.heard_ms.store(now_ms, Relaxed);
+        desk.next_reader += 1;
+        desk.reading = Some(desk.next_reader);
+        desk.reading
+    }
+
+    /// Reading is over for now; paused when there was no room for more. Says whether the
+    /// connection is to be listed.
+    pub(super) fn end_reading(
+        &self,
+        poller: &Poller,
+        reader: u64,
+        paused: bool,
+    ) -> io::Result<bool> {
+        let mut desk = lock(&self.desk);
+        if desk.reading != Some(reader) {
+            return Ok(false);
+        }
+        desk.reading = None;
+        desk.paused = paused;
+        self.arm(poller, &desk)?;
+        Ok(Self::list(&mut desk))
+    }
+
+    /// Who reads has been at a call for long: others go on without it. As [`Self::end_reading`].
+    pub(super) fn relieve(&self, poller: &Poller, now_ms: u64) -> io::Result<bool> {
+        self.spread_until_ms.store(now_ms + SPREAD_MS, Relaxed);
+        let reader = lock(&self.desk).reading;
+        reader.map_or(Ok(false), |reader| self.end_reading(poller, reader, false))
+    }
+
+    /// Watches for what is wanted now.
+    pub(super) fn watch(&self, poller: &Poller) -> io::Result<()> {
+        self.arm(poller, &lock(&self.desk))
+    }
+
+    /// There may be room again.
+    pub(super) fn resume(&self, poller: &Poller) -> io::Result<()> {
+        let mut desk = lock(&self.desk);
+        if !std::mem::take(&mut desk.paused) {
+            return Ok(());
+        }
+        self.arm(poller, &desk)
+    }
+
+    fn arm(&self, poller: &Poller, desk: &Desk) -> io::Result<()> {
+        if desk.closed {
+            return Ok(());
+        }
+        let read = desk.reading.is_none() && !desk.paused && !desk.stopping;
+        let interest = Interest { read, write: desk.wants_write };
+        poller.arm(&self.socket, self.token, interest)
+    }
+
+    /// Puts a call into the queue.
+    pub(super) fn enqueue(&self, call: Bytes) {
+        let mut desk = lock(&self.desk);
+        if !desk.closed {
+            self.take(as_u64(call.len()));
+            desk.queue.push_back(call);
+        }
+    }
+
+    /// Takes a call out of the queue, if it may run now, and says whether the connection is to
+    /// be listed again.
+    pub(super) fn dequeue(&self, unsent_max: u64) -> (Option<Bytes>, bool) {
+        let is_slow = self.unsent() >= unsent_max;
+        let mut desk = lock(&self.desk);
+        desk.listed = false;
+        if is_slow || desk.running >= RUNNING_MAX {
+            return (None, false);
+        }
+        let call = desk.queue.pop_front();
+        desk.running += usize::from(call.is_some());
+        let again = Self::list(&mut desk);
+        (call, again)
+    }
+
+    /// The same for who has read it: nothing when calls are to go to other threads.
+    pub(super) fn dequeue_as(&self, reader: u64, now_ms: u64) -> Option<Bytes> {
+        let mut desk = lock(&self.desk);
+        if desk.reading != Some(reader) || self.is_spread(now_ms) {
+            return None;
+        }
+        let call = desk.queue.pop_front()?;
+        desk.running += 1;
+        Some(call)
+    }
+
+    /// A call of the queue, of so many bytes, has run; says whether the connection is to be
+    /// listed.
+    pub(super) fn has_run(&self, bytes: usize) -> bool {
+        self.give(as_u64(bytes));
+        let mut desk = lock(&self.desk);
+        desk.running -= 1;
+        Self::list(&mut desk)
+    }
+
+    /// What waits in the queue may be able to run now; says whether to list the connection.
+    pub(super) fn relist(&self) -> bool {
+        Self::list(&mut lock(&self.desk))
+    }
+
+    fn list(desk: &mut Desk) -> bool {
+        // Who reads runs what it has read.
+        let waits = !desk.listed && desk.reading.is_none() && !desk.queue.is_empty();
+        let wanted = waits && desk.running < RUNNING_MAX;
+        desk.listed |= wanted;
+        wanted
+    }
+
+    /// Sends replies.
+    pub(super) fn send(&self, poller: &Poller, batch: Batch, now_ms: u64) -> io::Result<()> {
+        self.push(poller, now_ms, |output, socket| output.send(socket, batch, now_ms))
+    }
+
+    /// The kernel takes something again.
+    pub(super) fn flush(&self, poller: &Poller, now_ms: u64) -> io::Result<()> {
+        self.push(poller, now_ms, |output, socket| output.flush(socket, now_ms))
+    }
+
+    fn push(
+        &self,
+        poller: &Poller,
+        now_ms: u64,
+        how: impl FnOnce(&mut Output, &TcpStream) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut output = lock(&self.output);
+        let before = output.unsent();
+        let done = how(&mut output, &self.socket);
+        let after = output.unsent();
+        if after > before {
+            self.take(after - before);
+        } else {
+            self.give(before - after);
+        }
+        done?;
+        self.heard_ms.store(now_ms, Relaxed);
+        if after == 0 && before == 0 {
+            return Ok(());
+        }
+        let mut desk = lock(&self.desk);
+        desk.wants_write = after > 0;
+        self.arm(poller, &desk)
+    }
+
+    /// Takes nothing more, for good.
+    pub(super) fn stop_reading(&self) {
+        lock(&self.desk).stopping = true;
+    }
+
+    /// Whether the peer has kept something half done for so long.
+    pub(super) fn is_stuck(&self, now_ms: u64, patience_ms: u64) -> bool {
+        let output = lock(&self.output);
+        if output.unsent() > 0 {
+            return now_ms.saturating_sub(output.progress_ms) > patience_ms;
+        }
+        drop(output);
+        let silent = now_ms.saturating_sub(self.heard_ms.load(Relaxed)) > patience_ms;
+        // Who reads just now is not stuck.
+        silent && self.input.try_lock().is_ok_and(|input| input.waiting() > 0)
+    }
+
+    /// Nothing runs, waits to run or waits to be sent.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let desk = lock(&self.desk);
+        let at_rest = desk.queue.is_empty() && desk.running == 0 && desk.reading.is_none();
+        drop(desk);
+        at_rest && self.unsent() == 0
+    }
+
+    /// Ends it: what waits is not run any more.
+    pub(super) fn close(&self) {
+        let mut desk = lock(&self.desk);
+        desk.closed = true;
+        let waiting: usize = desk.queue.drain(..).map(|record| record.len()).sum();
+        drop(desk);
+        self.give(as_u64(waiting));
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no panic while the lock is held")
+}

@@ -1,0 +1,119 @@
+//! The thread that looks at the clock: leases, grace, clients that keep things half done; and the
+//! end of the service.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use model::file::FileStore;
+use nfs::v4::state::settle;
+
+use super::connection::{Connection, lock};
+use super::figures::Turned;
+use super::{FileService, Service};
+
+/// How often it looks for threads that are at one call for long, when there may be some.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+/// The same when all waited at the last look.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Between two looks at leases.
+const LOOK_MS: u64 = 250;
+/// Between two looks at all connections.
+const SWEEP_MS: u64 = 2000;
+/// How long a stop waits for calls that run and replies that are not taken.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
+pub(super) fn start<F: FileStore + Clone + Send + Sync>(
+    service: &Arc<Service<F>>,
+) -> std::io::Result<()> {
+    let mine = Arc::clone(service);
+    let thread = std::thread::Builder::new().name("files-keeper".into());
+    let thread = thread.spawn(move || keep(&mine))?;
+    lock(&service.threads).push(thread);
+    Ok(())
+}
+
+fn keep<F: FileStore + Clone + Send + Sync>(service: &Service<F>) {
+    let (mut looked_ms, mut swept_ms) = (0, 0);
+    while !service.ending.load(Acquire) {
+        let now_ms = service.now_ms();
+        service.relieve(now_ms);
+        if now_ms.saturating_sub(looked_ms) >= LOOK_MS {
+            looked_ms = now_ms;
+            service.look(now_ms);
+        }
+        if now_ms.saturating_sub(swept_ms) >= SWEEP_MS {
+            swept_ms = now_ms;
+            service.end_the_stuck(now_ms);
+            service.forget_unseen(now_ms);
+        }
+        let is_busy = lock(&service.posts).iter().any(|post| post.is_taken());
+        let (mutex, wake) = &service.wake;
+        let guard = lock(mutex);
+        if !service.ending.load(Acquire) {
+            drop(wake.wait_timeout(guard, if is_busy { BUSY_PAUSE } else { PAUSE }));
+        }
+    }
+}
+
+impl<F: FileStore + Clone + Send + Sync> Service<F> {
+    fn look(&self, now_ms: u64) {
+        lock(&self.state.0).tick(now_ms);
+        if let Err(why) = settle(&self.state, &*self.records) {
+            tracing::error!(%why, "the record of an NFS client is not durable; it is tried again");
+        }
+        self.relax();
+    }
+
+    /// Ends connections that keep a call or a reply half done for too long.
+    fn end_the_stuck(&self, now_ms: u64) {
+        let patience_ms = self.settings.limits.patience_ms;
+        let all: Vec<_> = lock(&self.connections).values().cloned().collect();
+        for connection in all.iter().filter(|one| one.is_stuck(now_ms, patience_ms)) {
+            self.figures.turn_away(Turned::Stuck);
+            tracing::info!(peer = %connection.peer, "an NFS client kept something half done");
+            self.close(connection);
+        }
+    }
+}
+
+impl<F> Service<F> {
+    fn next_thread(&self) -> Option<JoinHandle<()>> {
+        lock(&self.threads).pop()
+    }
+}
+
+impl<F: FileStore + Clone + Send + Sync> FileService<F> {
+    /// Ends in order: takes nothing more, lets what runs end and what is answered go out, ends
+    /// the connections and the threads. Clients come back to the next start without an error.
+    pub async fn stop(self) {
+        let service = self.0;
+        let all: Vec<Arc<Connection>> = lock(&service.connections).values().cloned().collect();
+        for connection in &all {
+            connection.stop_reading();
+        }
+        let wait = async {
+            while !all.iter().all(|one| one.is_at_rest()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(STOP_MAX, wait).await.is_ok();
+        if !in_time {
+            tracing::warn!("NFS clients did not take their last replies in time");
+        }
+        service.ending.store(true, Release);
+        service.poller.ring();
+        service.wake.1.notify_all();
+        for connection in &all {
+            service.close(connection);
+        }
+        let joined = tokio::task::spawn_blocking(move || {
+            // One that ends may have started another just before.
+            while let Some(thread) = service.next_thread() {
+                let _ = thread.join();
+            }
+        });
+        let _ = tokio::time::timeout(STOP_MAX, joined).await;
+    }
+}

@@ -1,0 +1,285 @@
+//! The service over loopback with a file system in memory.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use model::file::{Caller, Creation, SetAttributes, Stability};
+use nfs::export::{Export, NOBODY, Network, Rule, Squash};
+use nfs::memory::Memory;
+use nfs::rpc::record::{Records as Cutter, mark};
+use nfs::rpc::{AuthSys, Call, Credential, Opaque};
+use nfs::v4::state::RecordError;
+use nfs::xdr::Writer;
+
+use super::figures::Turned;
+use super::*;
+
+const FILE_BYTES: usize = 1 << 20;
+const ID: FileSystemId = FileSystemId([1; 16]);
+
+/// Records that are kept only when the test lets them be.
+struct Slow(Mutex<mpsc::Receiver<()>>);
+
+impl ClientRecords for Slow {
+    fn alone(
+        &self,
+        settle: &mut dyn FnMut() -> Result<(), RecordError>,
+    ) -> Result<(), RecordError> {
+        settle()
+    }
+    fn store(&self, _: &ClientRecord) -> Result<(), RecordError> {
+        lock(&self.0).recv().map_err(|_| RecordError)
+    }
+    fn remove(&self, _: &Bytes) -> Result<(), RecordError> {
+        Ok(())
+    }
+}
+
+fn served(of: &str, store: &Memory) -> Served<Memory> {
+    let network = Network { address: of.parse().unwrap(), prefix_bits: 8 };
+    let anonymous = (NOBODY, NOBODY);
+    let rule = Rule { network, read_only: false, squash: Squash::None, anonymous };
+    let path = vec![Bytes::from_static(b"e")];
+    let export = Export { file_system: ID, path, store: store.clone(), rules: vec![rule] };
+    Served { export, portals: Vec::new() }
+}
+
+/// A service with one file of a mebibyte, its handle, and what lets one record be kept.
+struct World {
+    service: FileService<Memory>,
+    store: Memory,
+    file: Bytes,
+    let_one: mpsc::Sender<()>,
+}
+
+impl World {
+    async fn new(limits: FileLimits) -> Self {
+        let portals = vec![(Ipv4Addr::LOCALHOST, 0).into()];
+        let settings = FileSettings { portals, limits, ..FileSettings::default() };
+        let (let_one, lets) = mpsc::channel();
+        let records = Box::new(Slow(Mutex::new(lets)));
+        let kept = Kept { secret: [3; 32], boot: 1, clients: Vec::new(), records };
+        let clock = Arc::new(env::RealClock::default());
+        let service = FileService::start(settings, kept, clock).unwrap();
+        let store = Memory::new(0, 1 << 24);
+        service.serve(&[served("127.0.0.0", &store)]).await.unwrap();
+        service.open().unwrap();
+        let root = Caller { uid: 0, gid: 0, gids: Vec::new() };
+        let how = Creation::Unchecked(SetAttributes { mode: Some(0o666), ..Default::default() });
+        let made = store.create(&root, store.root(), b"f", &how).unwrap().attributes.file;
+        let data = Bytes::from(vec![7; FILE_BYTES]);
+        store.write(&root, made, 0, &data, Stability::File).unwrap();
+        let form = nfs::handle::Form::File;
+        let handle = nfs::handle::Handle { form, file_system: ID, file: made };
+        let file = HandleKey::new(&[3; 32]).seal(&handle);
+        Self { service, store, file, let_one }
+    }
+    fn connect(&self) -> Client {
+        let socket = TcpStream::connect(self.service.portals()[0]).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Client { socket, input: BytesMut::new(), records: Cutter::new(1 << 22), xid: 0 }
+    }
+    fn turned(&self, turned: Turned) -> u64 {
+        self.service.0.figures.turned(turned)
+    }
+    fn read_args(&self) -> Bytes {
+        let mut writer = Writer::default();
+        writer.opaque(&self.file);
+        writer.u64(0);
+        writer.u32(1 << 20);
+        writer.into_bytes()
+    }
+}
+
+struct Client {
+    socket: TcpStream,
+    input: BytesMut,
+    records: Cutter,
+    xid: u32,
+}
+
+impl Client {
+    fn send(&mut self, (program, version, procedure): (u32, u32, u32), arguments: Bytes) -> u32 {
+        self.xid += 1;
+        let sys = AuthSys { stamp: 0, machine: Bytes::new(), uid: 5, gid: 5, gids: vec![] };
+        let credential = Credential::Sys(sys).to_opaque();
+        let (xid, verifier) = (self.xid, Opaque::none());
+        let call = Call { xid, program, version, procedure, credential, verifier, arguments };
+        let record = call.encode();
+        let whole = [&mark(std::slice::from_ref(&record)).unwrap()[..], &record].concat();
+        self.socket.write_all(&whole).unwrap();
+        xid
+    }
+    /// The xid of the next reply, and all behind it; an error when the connection has ended.
+    fn reply(&mut self) -> std::io::Result<(u32, Bytes)> {
+        let mut piece = vec![0; 1 << 16];
+        loop {
+            if let Some(record) = self.records.take(&mut self.input).unwrap() {
+                let xid = u32::from_be_bytes(*record.first_chunk().unwrap());
+                return Ok((xid, record.slice(4..)));
+            }
+            match self.socket.read(&mut piece)? {
+                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                count => self.input.extend_from_slice(&piece[..count]),
+            }
+        }
+    }
+    /// SETCLIENTID, and then its confirmation, whose reply waits for the record.
+    fn confirm(&mut self) -> u32 {
+        let compound = |operations: &dyn Fn(&mut Writer)| {
+            let mut writer = Writer::default();
+            writer.opaque(b"");
+            writer.u32(0);
+            writer.u32(1);
+            operations(&mut writer);
+            writer.into_bytes()
+        };
+        let set = compound(&|writer| {
+            writer.u32(35);
+            writer.u64(9);
+            writer.opaque(b"someone");
+            writer.u32(0);
+            writer.opaque(b"tcp");
+            writer.opaque(b"0.0.0.0.0.0");
+            writer.u32(0);
+        });
+        self.send((100_003, 4, 1), set);
+        let (_, reply) = self.reply().unwrap();
+        // The client's id and what confirms it are the last sixteen bytes.
+        let confirms = reply.slice(reply.len() - 16..);
+        let confirm = compound(&|writer| {
+            writer.u32(36);
+            writer.encoded(&confirms);
+        });
+        self.send((100_003, 4, 1), confirm)
+    }
+}
+
+const NULL: (u32, u32, u32) = (100_003, 3, 0);
+const READ: (u32, u32, u32) = (100_003, 3, 6);
+
+#[tokio::test]
+async fn a_call_that_waits_for_a_disk_holds_up_no_other_of_its_connection() {
+    let world = World::new(FileLimits::default()).await;
+    let mut client = world.connect();
+    let waits = client.confirm();
+    for _ in 0..3 {
+        let quick = client.send(NULL, Bytes::new());
+        assert_eq!(client.reply().unwrap().0, quick);
+    }
+    world.let_one.send(()).unwrap();
+    assert_eq!(client.reply().unwrap().0, waits);
+}
+
+#[tokio::test]
+async fn a_change_of_exports_is_over_when_no_call_of_before_runs() {
+    let world = World::new(FileLimits::default()).await;
+    let (mut waiting, mut other) = (world.connect(), world.connect());
+    let waits = waiting.confirm();
+    other.send(READ, world.read_args());
+    assert!(other.reply().unwrap().1.len() > FILE_BYTES);
+    assert_eq!(world.service.clients(ID).len(), 1);
+    let elsewhere = [served("10.0.0.0", &world.store)];
+    let change = world.service.serve(&elsewhere);
+    tokio::pin!(change);
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut change).await;
+    assert!(early.is_err(), "a call still runs under what was before");
+    // From the swap on, whoever asks is asked for the new rules: 13 is NFS3ERR_ACCES.
+    other.send(READ, world.read_args());
+    let (_, reply) = other.reply().unwrap();
+    assert_eq!(reply.slice(20..24), 13u32.to_be_bytes()[..]);
+    world.let_one.send(()).unwrap();
+    change.await.unwrap();
+    assert_eq!(waiting.reply().unwrap().0, waits);
+    assert!(world.connect().reply().is_err(), "nobody is let in from here");
+    assert_eq!(world.turned(Turned::Stranger), 1);
+    world.service.evict(ID);
+    assert!(world.service.clients(ID).is_empty());
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_replies_is_stopped_alone_and_loses_none() {
+    let limits = FileLimits { buffer_bytes: 16 << 20, threads: 4, ..FileLimits::default() };
+    let world = World::new(limits).await;
+    let mut slow = world.connect();
+    let arguments = world.read_args();
+    let sent: Vec<u32> = (0..100).map(|_| slow.send(READ, arguments.clone())).collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let held = world.service.0.held.bytes();
+    assert!(held < 16 << 20, "{held} bytes are held for one client");
+    let mut other = world.connect();
+    for _ in 0..20 {
+        other.send(READ, arguments.clone());
+        assert!(other.reply().unwrap().1.len() > FILE_BYTES);
+    }
+    let mut got: Vec<u32> = (0..100).map(|_| slow.reply().unwrap().0).collect();
+    got.sort_unstable();
+    assert_eq!(got, sent);
+    drop((slow, other));
+    for _ in 0..200 {
+        if world.service.0.held.bytes() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{} bytes are still held", world.service.0.held.bytes());
+}
+
+#[tokio::test]
+async fn connections_are_limited_for_each_address_and_long_records_end_them() {
+    let limits = FileLimits { connections_per_address: 2, ..FileLimits::default() };
+    let world = World::new(limits).await;
+    let mut clients = [world.connect(), world.connect()];
+    for client in &mut clients {
+        client.send(NULL, Bytes::new());
+        client.reply().unwrap();
+    }
+    assert!(world.connect().reply().is_err());
+    assert_eq!(world.turned(Turned::Address), 1);
+    let [mut first, second] = clients;
+    first.socket.write_all(&[0xff; 4]).unwrap();
+    assert!(first.reply().is_err());
+    assert_eq!(world.turned(Turned::Record), 1);
+    drop((first, second));
+    for _ in 0..200 {
+        let mut again = world.connect();
+        let _ = again.send(NULL, Bytes::new());
+        if again.reply().is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("an ended connection keeps its place");
+}
+
+#[tokio::test]
+async fn who_keeps_a_call_half_done_is_ended() {
+    let world = World::new(FileLimits { patience_ms: 100, ..FileLimits::default() }).await;
+    let (mut half, mut whole) = (world.connect(), world.connect());
+    half.socket.write_all(&[0x80, 0, 0, 100, 1, 2, 3]).unwrap();
+    assert!(half.reply().is_err());
+    assert_eq!(world.turned(Turned::Stuck), 1);
+    whole.send(NULL, Bytes::new());
+    whole.reply().unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_lets_calls_end_and_their_replies_go_out() {
+    let world = World::new(FileLimits::default()).await;
+    let mut client = world.connect();
+    let waits = client.confirm();
+    std::thread::sleep(Duration::from_millis(50));
+    let let_one = world.let_one.clone();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200));
+        let_one.send(()).unwrap();
+    });
+    let service = Arc::clone(&world.service.0);
+    world.service.stop().await;
+    assert_eq!(client.reply().unwrap().0, waits);
+    assert!(client.reply().is_err());
+    assert_eq!(Arc::strong_count(&service), 1, "a thread is left");
+}

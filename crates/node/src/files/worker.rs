@@ -1,0 +1,443 @@
+//! A thread of the file service: wait for a socket or for what is queued, run calls, reply.
+
+use std::cell::Cell;
+use std::net::{IpAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use bytes::Bytes;
+use model::file::FileStore;
+use nfs::server::{Server, answer};
+
+use super::connection::{Connection, Seen, lock};
+use super::figures::Turned;
+use super::input::Received;
+use super::output::{Batch, as_u64};
+use super::poll::{Event, Interest};
+use super::{RECORD_BYTES_MAX, Service, as_ms};
+
+/// The first token of a connection; those below are the portals'.
+pub(super) const CONNECTIONS: u64 = 1 << 32;
+/// A thread that runs calls as their reader for so long is relieved.
+const LONG_MS: u64 = 10;
+/// Replies that are gathered before they are sent.
+const BATCH_BYTES: usize = 256 << 10;
+/// A call that is not whole and has fewer bytes was not cut by the network, but by its sender.
+const SMALL_BYTES: usize = 64 << 10;
+/// Seconds of silence after which the kernel asks whether a client is still there.
+const KEEPALIVE_SECONDS: u64 = 60;
+/// Where a call says which program and version it is for: behind xid, kind and RPC's version.
+const PROGRAM_AT: usize = 12;
+
+/// Starts one more thread.
+pub(super) fn start<F: FileStore + Clone + Send + Sync>(
+    service: &Arc<Service<F>>,
+) -> std::io::Result<()> {
+    let number = service.threads_count.fetch_add(1, AcqRel);
+    let mine = Arc::clone(service);
+    let thread = std::thread::Builder::new().name(format!("files-{number}"));
+    match thread.spawn(move || run(&mine)) {
+        Ok(thread) => {
+            lock(&service.threads).push(thread);
+            Ok(())
+        }
+        Err(why) => {
+            service.threads_count.fetch_sub(1, AcqRel);
+            Err(why)
+        }
+    }
+}
+
+/// Where a thread says what it is at, for [`Service::relieve`].
+#[derive(Default)]
+pub(super) struct Post {
+    /// The connection whose calls it runs as their reader; 0 for none.
+    token: AtomicU64,
+    since_ms: AtomicU64,
+}
+
+impl Post {
+    fn occupy(&self, token: u64, now_ms: u64) {
+        self.since_ms.store(now_ms, Relaxed);
+        self.token.store(token, Release);
+    }
+    fn leave(&self) {
+        self.token.store(0, Release);
+    }
+    fn is_long(&self, now_ms: u64) -> Option<u64> {
+        let token = self.token.load(Acquire);
+        let since_ms = self.since_ms.load(Relaxed);
+        (token != 0 && now_ms.saturating_sub(since_ms) >= LONG_MS).then_some(token)
+    }
+    /// Somebody runs calls as their reader.
+    pub(super) fn is_taken(&self) -> bool {
+        self.token.load(Acquire) != 0
+    }
+}
+
+fn run<F: FileStore + Clone + Send + Sync>(service: &Arc<Service<F>>) {
+    let post = Arc::<Post>::default();
+    lock(&service.posts).push(Arc::clone(&post));
+    loop {
+        while let Some(connection) = service.next_in_line() {
+            service.run_queued(&connection);
+        }
+        service.threads_idle.fetch_add(1, AcqRel);
+        let is_called = service.is_anything_queued() || service.ending.load(Acquire);
+        let event = if is_called { Ok(None) } else { service.poller.wait() };
+        let left = service.threads_idle.fetch_sub(1, AcqRel) - 1;
+        if service.ending.load(Acquire) && !service.is_anything_queued() {
+            // Two strokes may have woken one: each wakes the next.
+            return service.poller.ring();
+        }
+        if left == 0 && service.threads_count.load(Acquire) < service.settings.limits.threads {
+            // Somebody has to wait while this one works.
+            if let Err(why) = start(service) {
+                tracing::warn!(%why, "the file service got no further thread");
+            }
+        }
+        match event {
+            Ok(Some(event)) => service.handle(event, &post),
+            Ok(None) => {}
+            Err(why) => {
+                tracing::error!(%why, "the file service cannot wait for its sockets");
+                return;
+            }
+        }
+    }
+}
+
+impl<F: FileStore + Clone + Send + Sync> Service<F> {
+    pub(super) fn now_ms(&self) -> u64 {
+        as_ms(self.clock.now())
+    }
+
+    fn next_in_line(&self) -> Option<Arc<Connection>> {
+        lock(&self.line).pop_front()
+    }
+    fn is_anything_queued(&self) -> bool {
+        !lock(&self.line).is_empty()
+    }
+    fn list(&self, connection: &Arc<Connection>) {
+        lock(&self.line).push_back(Arc::clone(connection));
+        self.poller.ring();
+    }
+
+    fn handle(&self, event: Event, post: &Post) {
+        if event.token < CONNECTIONS {
+            return self.accept(event.token);
+        }
+        let found = lock(&self.connections).get(&event.token).cloned();
+        let Some(connection) = found else { return };
+        if event.broken {
+            return self.close(&connection);
+        }
+        if event.writable {
+            match connection.flush(&self.poller, self.now_ms()) {
+                Ok(()) => self.has_sent(&connection),
+                Err(_) => return self.close(&connection),
+            }
+        }
+        let reader = if event.readable { connection.begin_reading(self.now_ms()) } else { None };
+        if let Some(reader) = reader {
+            self.read(&connection, reader, post);
+        } else if connection.watch(&self.poller).is_err() {
+            self.close(&connection);
+        }
+    }
+
+    /// A connection has taken replies off us: it may go on.
+    fn has_sent(&self, connection: &Arc<Connection>) {
+        if connection.unsent() < self.share.unsent_max && connection.relist() {
+            self.list(connection);
+        }
+        if self.paused_count.load(Acquire) > 0 {
+            if self.has_room(connection) && connection.resume(&self.poller).is_err() {
+                self.close(connection);
+            }
+            self.relax();
+        }
+    }
+
+    fn has_room(&self, connection: &Connection) -> bool {
+        let (held, all) = (connection.held(), self.held.bytes());
+        self.share.room(held, all, connection.unsent()) > 0
+    }
+
+    /// Lets those read on that found no room, when there is some again.
+    pub(super) fn relax(&self) {
+        if self.paused_count.load(Acquire) == 0 || !self.share.is_relaxed(self.held.bytes()) {
+            return;
+        }
+        let mut paused = lock(&self.paused);
+        let ready: Vec<_> = paused.extract_if(|_, one| self.has_room(one)).collect();
+        self.paused_count.store(paused.len(), Release);
+        drop(paused);
+        for (_, connection) in ready {
+            if connection.resume(&self.poller).is_err() {
+                self.close(&connection);
+            }
+        }
+    }
+
+    fn pause(&self, connection: &Arc<Connection>) {
+        let mut paused = lock(&self.paused);
+        paused.insert(connection.token, Arc::clone(connection));
+        self.paused_count.store(paused.len(), Release);
+    }
+
+    /// Reads what is there, and runs it as long as calls are quick.
+    fn read(&self, connection: &Arc<Connection>, reader: u64, post: &Post) {
+        let read = self.read_some(connection).and_then(|paused| {
+            post.occupy(connection.token, self.now_ms());
+            let ran = self.run_as(connection, reader);
+            post.leave();
+            ran.map(|()| paused)
+        });
+        let paused = match read {
+            Ok(paused) => paused,
+            Err(why) => {
+                if let Some(turned) = why {
+                    self.figures.turn_away(turned);
+                }
+                return self.close(connection);
+            }
+        };
+        if paused {
+            self.pause(connection);
+        }
+        match connection.end_reading(&self.poller, reader, paused) {
+            Ok(true) => self.list(connection),
+            Ok(false) => {}
+            Err(_) => return self.close(connection),
+        }
+        if paused {
+            // What made it full may have gone meanwhile.
+            self.relax();
+        }
+    }
+
+    /// Reads until a call is whole or nothing is there; says whether there was no room for more.
+    ///
+    /// # Errors
+    /// The connection is to be closed, and what to count.
+    fn read_some(&self, connection: &Connection) -> Result<bool, Option<Turned>> {
+        let mut input = lock(&connection.input);
+        let (mut paused, mut done) = (false, false);
+        while !done {
+            let (held, all) = (connection.held(), self.held.bytes());
+            let room = self.share.room(held, all, connection.unsent());
+            if room == 0 {
+                paused = true;
+                break;
+            }
+            let before = input.waiting();
+            let room = usize::try_from(room).unwrap_or(usize::MAX);
+            match input.receive(connection.socket(), room) {
+                Ok(Received::Some { drained, .. }) => done = drained,
+                Ok(Received::Nothing) => break,
+                Ok(Received::End) | Err(_) => return Err(None),
+            }
+            while let Some(call) = input.next().map_err(|_| Some(Turned::Record))? {
+                connection.enqueue(call);
+                done = true;
+            }
+            let after = input.waiting();
+            if after > before {
+                connection.take(as_u64(after - before));
+            } else {
+                connection.give(as_u64(before - after));
+            }
+        }
+        if !paused && (1..SMALL_BYTES).contains(&input.waiting()) {
+            // A client without TCP_NODELAY sends the rest when this has been acknowledged, which
+            // the kernel would put off for 40 ms.
+            let _ = rustix::net::sockopt::set_tcp_quickack(connection.socket(), true);
+        }
+        input.rest();
+        Ok(paused)
+    }
+
+    /// Runs calls that this thread has read, one after another; the replies go out together.
+    fn run_as(&self, connection: &Arc<Connection>, reader: u64) -> Result<(), Option<Turned>> {
+        let mut batch = Batch::default();
+        while connection.unsent() < self.share.unsent_max {
+            let Some(call) = connection.dequeue_as(reader, self.now_ms()) else { break };
+            let bytes = call.len();
+            if let Some(reply) = self.run(connection, call) {
+                batch.push(reply);
+            }
+            if connection.has_run(bytes) {
+                self.list(connection);
+            }
+            if batch.bytes() >= BATCH_BYTES {
+                let full = std::mem::take(&mut batch);
+                connection.send(&self.poller, full, self.now_ms()).map_err(|_| None)?;
+            }
+        }
+        if batch.bytes() > 0 {
+            connection.send(&self.poller, batch, self.now_ms()).map_err(|_| None)?;
+        }
+        Ok(())
+    }
+
+    /// Lets others go on with what threads have read that are at a call for long.
+    pub(super) fn relieve(&self, now_ms: u64) {
+        let posts = lock(&self.posts).clone();
+        for token in posts.iter().filter_map(|post| post.is_long(now_ms)) {
+            let found = lock(&self.connections).get(&token).cloned();
+            let Some(connection) = found else { continue };
+            match connection.relieve(&self.poller, now_ms) {
+                Ok(true) => self.list(&connection),
+                Ok(false) => {}
+                Err(_) => self.close(&connection),
+            }
+        }
+    }
+
+    /// Runs one call of a connection's queue.
+    fn run_queued(&self, connection: &Arc<Connection>) {
+        let (call, again) = connection.dequeue(self.share.unsent_max);
+        if again {
+            self.list(connection);
+        }
+        let Some(call) = call else { return };
+        let bytes = call.len();
+        let mut batch = Batch::default();
+        if let Some(reply) = self.run(connection, call) {
+            batch.push(reply);
+        }
+        let sent = connection.send(&self.poller, batch, self.now_ms());
+        if connection.has_run(bytes) {
+            self.list(connection);
+        }
+        match sent {
+            Ok(()) => self.has_sent(connection),
+            Err(_) => self.close(connection),
+        }
+    }
+
+    /// Answers one call.
+    fn run(&self, connection: &Connection, call: Bytes) -> Option<Vec<Bytes>> {
+        let began = self.clock.now();
+        let now_ms = as_ms(began);
+        // Held until the call has ended: who changes the exports waits for it.
+        let exports = self.portals[connection.portal].exports.load_full();
+        let reached = Cell::new(None);
+        let server = Server {
+            exports: &exports,
+            keys: &self.keys,
+            state: &self.state,
+            records: &*self.records,
+            name: &self.name,
+            reached: &reached,
+        };
+        let (program, version) = program_of(&call);
+        let received = call.len();
+        let reply = answer(&server, connection.peer, call, now_ms);
+        drop(exports);
+        let sent = reply.as_ref().map_or(0, |pieces| pieces.iter().map(Bytes::len).sum());
+        self.figures.call(program, version, (received, sent));
+        if let Some(file_system) = reached.get() {
+            self.note(connection, Seen { file_system, version, at_ms: now_ms });
+        }
+        connection.note_time(self.clock.now().saturating_sub(began), now_ms);
+        reply
+    }
+
+    /// Notes who calls upon what, about once a second.
+    fn note(&self, connection: &Connection, now: Seen) {
+        let mut seen = lock(&connection.seen);
+        let is_known = seen.is_some_and(|seen| {
+            let same = (seen.file_system, seen.version) == (now.file_system, now.version);
+            same && now.at_ms.saturating_sub(seen.at_ms) < 1000
+        });
+        if !is_known {
+            *seen = Some(now);
+            drop(seen);
+            let key = (now.file_system, connection.peer, now.version);
+            lock(&self.seen).insert(key, now.at_ms);
+        }
+    }
+
+    fn accept(&self, portal: u64) {
+        let Some((at, portal)) = (0..).zip(&self.portals).find(|(at, _)| as_u64(*at) == portal)
+        else {
+            return;
+        };
+        loop {
+            match portal.listener.accept() {
+                Ok((socket, peer)) => self.admit(at, socket, peer.ip()),
+                Err(why) if why.kind() == std::io::ErrorKind::WouldBlock => break,
+                Err(why) if why.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(why) => {
+                    // Out of descriptors, or the peer was gone already.
+                    self.figures.turn_away(Turned::Accept);
+                    tracing::warn!(%why, "a connection of an NFS client was not accepted");
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                    break;
+                }
+            }
+        }
+        if let Err(why) = self.poller.arm(&portal.listener, as_u64(at), Interest::READ) {
+            tracing::error!(%why, address = %portal.address, "an NFS portal is not watched");
+        }
+    }
+
+    fn admit(&self, portal: usize, socket: TcpStream, peer: IpAddr) {
+        if !self.portals[portal].exports.load().admits(peer) {
+            // Whom no export lets in learns nothing, not even which versions are spoken.
+            return self.figures.turn_away(Turned::Stranger);
+        }
+        if prepare(&socket).is_err() {
+            return self.figures.turn_away(Turned::Accept);
+        }
+        let limits = &self.settings.limits;
+        let token = self.next_token.fetch_add(1, Relaxed);
+        let (held, now_ms) = (Arc::clone(&self.held), self.now_ms());
+        let all = (token, portal);
+        let connection = Connection::new(all, (socket, peer), RECORD_BYTES_MAX, held, now_ms);
+        let connection = Arc::new(connection);
+        let mut connections = lock(&self.connections);
+        if connections.len() >= limits.connections {
+            return self.figures.turn_away(Turned::Connections);
+        }
+        let of_peer = connections.values().filter(|one| one.peer == connection.peer).count();
+        if of_peer >= limits.connections_per_address {
+            return self.figures.turn_away(Turned::Address);
+        }
+        connections.insert(token, Arc::clone(&connection));
+        drop(connections);
+        if self.poller.add(connection.socket(), token, Interest::READ).is_err() {
+            self.close(&connection);
+        }
+    }
+
+    pub(super) fn close(&self, connection: &Arc<Connection>) {
+        lock(&self.connections).remove(&connection.token);
+        connection.close();
+        if self.paused_count.load(Acquire) > 0 {
+            let mut paused = lock(&self.paused);
+            paused.remove(&connection.token);
+            self.paused_count.store(paused.len(), Release);
+        }
+    }
+}
+
+fn prepare(socket: &TcpStream) -> std::io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.set_nodelay(true)?;
+    let time = std::time::Duration::from_secs(KEEPALIVE_SECONDS);
+    let keepalive = socket2::TcpKeepalive::new().with_time(time).with_interval(time / 6);
+    socket2::SockRef::from(socket).set_tcp_keepalive(&keepalive)
+}
+
+/// The program and version that a call is for, as far as it says so.
+fn program_of(call: &[u8]) -> (u32, u32) {
+    let number = |at: usize| {
+        let bytes = call.get(at..).and_then(|rest| rest.first_chunk::<4>());
+        bytes.map_or(0, |bytes| u32::from_be_bytes(*bytes))
+    };
+    (number(PROGRAM_AT), number(PROGRAM_AT + 4))
+}

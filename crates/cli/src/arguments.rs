@@ -18,6 +18,7 @@ use crate::commands::user::UserCommand;
 use crate::commands::volume::VolumeCommand;
 use crate::commands::volume_type::VolumeTypeCommand;
 use crate::failure::EXIT_CODES;
+use crate::guard::GuardCommand;
 use crate::output::Format;
 use crate::settings::ServeArguments;
 
@@ -70,6 +71,9 @@ pub(crate) enum Command {
     },
     /// See the main job: two hosts share a volume over iSCSI, and one is fenced
     Demo,
+    /// One owner of a shared volume at a time: run a command while it is held, take it over
+    #[command(subcommand)]
+    Guard(GuardCommand),
     /// Volumes: create, grow, retype, revert, import, export, reservations
     #[command(subcommand)]
     Volume(VolumeCommand),
@@ -164,6 +168,7 @@ mod tests {
             ("token", "create list show update delete"),
             ("operation", "list show cancel"),
             ("event", "list show"),
+            ("guard", "hold attack defend status release permit"),
         ];
         let command = CommandLine::command();
         for (resource, verbs) in verbs {
@@ -190,6 +195,8 @@ mod tests {
             "commonhold config show --data d",
             "commonhold --url http://h:1 --token t volume list --no-wait",
             "commonhold completion fish",
+            "commonhold guard hold --device iscsi://h/iqn.2026-11.io:v -- service --foreground",
+            "commonhold guard attack --device /dev/sdb --takeover-ms 2000",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }
@@ -215,6 +222,8 @@ mod tests {
             ("commonhold token create --expires-in soon", ErrorKind::ValueValidation),
             ("commonhold volume list --output xml", ErrorKind::InvalidValue),
             ("commonhold volumes", ErrorKind::InvalidSubcommand),
+            ("commonhold guard hold --device /dev/sdb", ErrorKind::MissingRequiredArgument),
+            ("commonhold guard hold --device d --writer iqn -- c", ErrorKind::ValueValidation),
         ] {
             let error = parse(line).err().map(|error| error.kind());
             assert_eq!(error, Some(kind), "{line}");

@@ -21,6 +21,9 @@ pub(crate) enum Failure {
     /// The service took the request, and the work failed afterwards.
     #[error("{message}")]
     Work { message: String, hint: String },
+    /// A guard's volume is not, or no longer, this host's; with an exit code of its own.
+    #[error("{message}")]
+    Guard { message: String, hint: String, code: u8 },
     /// A file or the terminal failed.
     #[error("{what}: {why}")]
     Io { what: String, why: std::io::Error },
@@ -61,6 +64,7 @@ impl Failure {
                 Some(_) => 1,
             },
             Self::Config(_) | Self::Usage { .. } => 2,
+            Self::Guard { code, .. } => *code,
             Self::Work { .. } | Self::Io { .. } | Self::Serve { .. } => 1,
         }
     }
@@ -73,7 +77,9 @@ impl Failure {
             )),
             Self::Api(error) => error.hint.as_deref(),
             Self::Config(error) => Some(error.hint()),
-            Self::Usage { hint, .. } | Self::Work { hint, .. } => Some(hint),
+            Self::Usage { hint, .. } | Self::Work { hint, .. } | Self::Guard { hint, .. } => {
+                Some(hint)
+            }
             Self::Serve { hint, .. } => hint.as_deref(),
             Self::Io { .. } => None,
         }

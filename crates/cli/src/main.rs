@@ -11,6 +11,7 @@ mod commands;
 mod config;
 mod demo;
 mod failure;
+mod guard;
 mod output;
 mod progress;
 mod serve;
@@ -35,16 +36,24 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let line = CommandLine::parse();
     match run(line) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => failure::end(&failure),
     }
 }
 
-fn run(line: CommandLine) -> Result<(), Failure> {
+fn run(line: CommandLine) -> Result<ExitCode, Failure> {
     let CommandLine { global, command } = line;
+    if let Command::Guard(verb) = command {
+        return runtime()?.block_on(verb.run(global.output));
+    }
+    done(&global, command).map(|()| ExitCode::SUCCESS)
+}
+
+/// The verbs that say by their failure alone how they ended.
+fn done(global: &GlobalArguments, command: Command) -> Result<(), Failure> {
     match command {
         Command::Config(ConfigCommand::Show(arguments)) => {
-            output::list(global.output, &settings::all(&global, &arguments)?)
+            output::list(global.output, &settings::all(global, &arguments)?)
         }
         Command::Completion { shell } => {
             let mut script = Vec::new();
@@ -55,11 +64,11 @@ fn run(line: CommandLine) -> Result<(), Failure> {
         Command::Man { directory } => write_manual(&directory),
         Command::Openapi => output::write(&server::openapi_json()),
         Command::Serve { settings, new_token } => {
-            let settings = ServeSettings::read(&global, &settings)?;
+            let settings = ServeSettings::read(global, &settings)?;
             runtime()?.block_on(serve::run(&settings, new_token))
         }
         Command::Demo => busy_runtime()?.block_on(demo::run()),
-        verb => runtime()?.block_on(speak(&global, verb)),
+        verb => runtime()?.block_on(speak(global, verb)),
     }
 }
 
@@ -108,6 +117,7 @@ async fn speak(global: &GlobalArguments, verb: Command) -> Result<(), Failure> {
         // `run` has done these: they ask nobody.
         Command::Serve { .. }
         | Command::Demo
+        | Command::Guard(_)
         | Command::Config(_)
         | Command::Completion { .. }
         | Command::Man { .. }

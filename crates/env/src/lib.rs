@@ -20,6 +20,7 @@ pub mod pool;
 pub mod posix;
 pub mod random;
 pub mod ring;
+pub mod scsi_device;
 
 pub use block_io::{BlockIo, IoFile, IoFuture};
 pub use buffer::Buffer;

@@ -1,0 +1,76 @@
+//! `guard status`: the volume's side and this host's side.
+
+use std::process::ExitCode;
+
+use guard::Key;
+use guard::wire::Listed;
+use host::guard::Picture;
+use serde::Serialize;
+
+use super::place::PlaceArguments;
+use super::{record, unreachable};
+use crate::failure::Failure;
+use crate::output::{self, Format};
+
+/// What the verb prints.
+#[derive(Serialize)]
+struct Status {
+    device: String,
+    /// `none`, `vacant`, `claiming`, `held` or `foreign`.
+    state: &'static str,
+    reservation: Option<&'static str>,
+    owner_key: Option<String>,
+    owner_host_id: Option<u32>,
+    owner_epoch: Option<u16>,
+    /// Since the owner's last command; where the target tells.
+    owner_age_ms: Option<u32>,
+    generation: u32,
+    registrations: usize,
+    this_host_id: u32,
+    this_host_owns: bool,
+    /// `clean`, `running` or `fenced`, from this host's record.
+    this_host_standing: &'static str,
+}
+
+pub(super) async fn show(place: &PlaceArguments, format: Format) -> Result<ExitCode, Failure> {
+    // Without the lock: it is asked for while a guard runs.
+    let standing = record::read(&place.state_directory()?.join("standing"))?;
+    let mut volume = place.volume()?;
+    let lost = |error: host::HostError| unreachable(place, &error.to_string());
+    volume.probe().await.map_err(lost)?;
+    let picture = volume.look().await.map_err(lost)?;
+    let holder = picture.status.registrations.iter().find(|one| one.holder);
+    let key = holder.and_then(|one| Key::of(one.key));
+    let owns = key.is_some_and(|key| standing.keys.iter().any(|known| known.is_of(key)));
+    let status = Status {
+        device: place.device().to_owned(),
+        state: state_of(holder, key),
+        reservation: holder.and_then(|one| one.kind).map(|kind| kind.name()),
+        owner_key: holder.map(|one| format!("{:#018x}", one.key)),
+        owner_host_id: key.map(Key::host),
+        owner_epoch: key.map(Key::epoch),
+        owner_age_ms: age_of(&picture),
+        generation: picture.status.generation,
+        registrations: picture.status.registrations.len(),
+        this_host_id: place.host_id()?,
+        this_host_owns: owns && key.is_some_and(|key| !key.is_vacant()),
+        this_host_standing: standing.state.word(),
+    };
+    output::show(format, &status)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn state_of(holder: Option<&Listed>, key: Option<Key>) -> &'static str {
+    match (holder, key) {
+        (None, _) => "none",
+        (Some(_), None) => "foreign",
+        (Some(_), Some(key)) if key.is_vacant() => "vacant",
+        (Some(_), Some(key)) if key.is_claiming() => "claiming",
+        (Some(_), Some(_)) => "held",
+    }
+}
+
+fn age_of(picture: &Picture) -> Option<u32> {
+    let ages = picture.ages.as_ref()?;
+    ages.registrants.iter().find(|one| one.holder)?.age_ms
+}

@@ -1,0 +1,309 @@
+//! A guard's way to its volume: the same requests over a session of our own or through a device.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ::guard::wire::{self, Ages, FullStatus, Out};
+use ::guard::{Answer, Liveness, Request, Seen};
+use bytes::Bytes;
+use env::scsi_device::{ScsiAnswer, ScsiDevice, Transfer};
+use scsi::nexus::InitiatorPort;
+use scsi::reservations::ReservationType;
+
+use crate::{Credentials, Data, HostError, Initiator, Options, Outcome, TmfFunction, TmfResponse};
+
+/// How long a short request may take before its answer is given up.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A preempt and a reset wait for writes that are under way.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
+const ATTENTIONS_MAX: usize = 8;
+const UNIT_ATTENTION: u8 = 0x06;
+const RESERVATION_CONFLICT: u8 = 0x18;
+const CHECK_CONDITION: u8 = 0x02;
+
+/// Where an iSCSI target is, and who asks.
+#[derive(Clone, Debug)]
+pub struct Portal {
+    /// `address:port`.
+    pub address: String,
+    pub target: String,
+    /// The eight-byte SAM LUN.
+    pub lun: u64,
+    pub initiator: String,
+    pub isid: [u8; 6],
+    pub chap: Option<Credentials>,
+}
+
+enum Way {
+    Iscsi { portal: Portal, session: Option<Initiator> },
+    Device { device: Arc<ScsiDevice>, busy: Arc<AtomicBool> },
+}
+
+/// One volume, and how its reservation is held.
+pub struct Volume {
+    way: Way,
+    kind: ReservationType,
+    ages: bool,
+    /// Other initiator ports of this host, which write while the volume is held.
+    ports: Vec<InitiatorPort>,
+}
+
+/// What moves with a command.
+enum Moves {
+    Out(Vec<u8>),
+    In(u16),
+}
+
+/// Everything that READ FULL STATUS and the registrants page tell.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Picture {
+    pub status: FullStatus,
+    /// `None` where the target has no such page.
+    pub ages: Option<Ages>,
+}
+
+impl Volume {
+    /// A volume behind a portal; `ports` are registered with the guard's key before the command
+    /// starts.
+    #[must_use]
+    pub fn iscsi(portal: Portal, kind: ReservationType, ports: Vec<InitiatorPort>) -> Self {
+        Self { way: Way::Iscsi { portal, session: None }, kind, ages: true, ports }
+    }
+
+    /// A device of this machine, whose initiator port is the command's too.
+    #[must_use]
+    pub fn device(device: ScsiDevice, kind: ReservationType) -> Self {
+        let way = Way::Device { device: Arc::new(device), busy: Arc::default() };
+        Self { way, kind, ages: true, ports: Vec::new() }
+    }
+
+    /// Find out how this target shows that an owner lives.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or does not know PERSISTENT RESERVE IN.
+    pub async fn probe(&mut self) -> Result<Liveness, HostError> {
+        self.read_status().await?;
+        match self.run(&wire::ages_cdb(), Moves::In(wire::ALLOCATION_BYTES)).await {
+            Ok(data) => self.ages = Ages::decode(&data).is_ok(),
+            Err(HostError::Status { status: CHECK_CONDITION, .. }) => self.ages = false,
+            Err(other) => return Err(other),
+        }
+        Ok(if self.ages { Liveness::Ages } else { Liveness::Generation })
+    }
+
+    /// Who is registered and who holds.
+    ///
+    /// # Errors
+    /// [`HostError`] of the commands; [`HostError::Short`] for an answer that cannot be read.
+    pub async fn look(&mut self) -> Result<Picture, HostError> {
+        let status = self.read_status().await?;
+        let ages = if self.ages {
+            let data = self.run(&wire::ages_cdb(), Moves::In(wire::ALLOCATION_BYTES)).await?;
+            Some(Ages::decode(&data).map_err(|_| HostError::Short)?)
+        } else {
+            None
+        };
+        Ok(Picture { status, ages })
+    }
+
+    /// One PERSISTENT RESERVE OUT.
+    ///
+    /// # Errors
+    /// [`HostError::Status`] for any status but GOOD.
+    pub async fn reserve_out(&mut self, action: Out, keys: (u64, u64)) -> Result<(), HostError> {
+        let (cdb, list) = wire::out(action, self.kind, keys, &[]);
+        self.run(&cdb, Moves::Out(list)).await.map(drop)
+    }
+
+    /// Do what the machine asks. Never fails: no answer is an answer.
+    pub async fn ask(&mut self, request: Request) -> Answer {
+        let drains = matches!(request, Request::Preempt { .. } | Request::Reset);
+        let patience = if drains { DRAIN_PATIENCE } else { PATIENCE };
+        let Ok(answer) = tokio::time::timeout(patience, self.answer(request)).await else {
+            self.give_up("no answer in time");
+            return Answer::Failed;
+        };
+        match answer {
+            Ok(answer) => answer,
+            Err(HostError::Status { status: RESERVATION_CONFLICT, .. }) => Answer::Conflict,
+            Err(error) => {
+                tracing::debug!(%error, ?request, "the volume did not do it");
+                Answer::Failed
+            }
+        }
+    }
+
+    async fn answer(&mut self, request: Request) -> Result<Answer, HostError> {
+        let (action, keys) = match request {
+            Request::Look => return self.look().await.map(|picture| Answer::Seen(seen(&picture))),
+            Request::Reset => return self.reset().await,
+            Request::Admit(key) => return self.admit(key.number()).await,
+            Request::Claim(key) => (Out::RegisterAndIgnore, (0, key.claiming().number())),
+            Request::Prove(key) => (Out::Register, (key.claiming().number(), key.number())),
+            Request::Reserve(key) => (Out::Reserve, (key.claiming().number(), 0)),
+            Request::Preempt { own, victim } => (Out::PreemptAndAbort, (own.number(), victim)),
+            Request::Renew(key) => (Out::Register, (key.number(), key.number())),
+            Request::Vacate(key) => (Out::Register, (key.number(), key.vacated().number())),
+        };
+        self.reserve_out(action, keys).await.map(|()| Answer::Good)
+    }
+
+    async fn read_status(&mut self) -> Result<FullStatus, HostError> {
+        let cdb = wire::in_cdb(wire::READ_FULL_STATUS);
+        let data = self.run(&cdb, Moves::In(wire::ALLOCATION_BYTES)).await?;
+        FullStatus::decode(&data).map_err(|_| HostError::Short)
+    }
+
+    async fn reset(&mut self) -> Result<Answer, HostError> {
+        match &mut self.way {
+            Way::Iscsi { portal, session } => {
+                let lun = portal.lun;
+                let open = opened(portal, session).await?;
+                match open.task_management(TmfFunction::LogicalUnitReset, lun).await? {
+                    TmfResponse::Complete => Ok(Answer::Good),
+                    other => Err(HostError::TaskManagement(other)),
+                }
+            }
+            Way::Device { device, busy } => {
+                let work = |device: &ScsiDevice| device.reset_unit();
+                blocking(device, busy, work).await.map(|()| Answer::Good)
+            }
+        }
+    }
+
+    /// REGISTER of the command's ports, from a port of the guard's own that holds nothing: the
+    /// standard lets only an unregistered port register others (SPC-5 5.14.7.3).
+    async fn admit(&mut self, key: u64) -> Result<Answer, HostError> {
+        let Way::Iscsi { portal, .. } = &self.way else { return Ok(Answer::Good) };
+        let mut helper = portal.clone();
+        helper.isid[5] ^= 0x80;
+        let kind = self.kind;
+        let ports = self.ports.clone();
+        let mut helper = Self::iscsi(helper, kind, Vec::new());
+        let (cdb, list) = wire::out(Out::Register, kind, (0, key), &ports);
+        match helper.run(&cdb, Moves::Out(list)).await {
+            Ok(_) => Ok(Answer::Good),
+            // All of them were registered before, if this one was: an answer was lost.
+            Err(HostError::Status { status: RESERVATION_CONFLICT, .. }) => {
+                helper.reserve_out(Out::Register, (key, key)).await.map(|()| Answer::Good)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// What was sent may still be done; nothing more is sent on that road.
+    fn give_up(&mut self, why: &str) {
+        if let Way::Iscsi { portal, session } = &mut self.way {
+            tracing::debug!(why, portal = portal.address, "the session is given up");
+            *session = None;
+        }
+    }
+
+    /// Run a command to GOOD; unit attentions are news and no failure.
+    async fn run(&mut self, cdb: &[u8; 10], moves: Moves) -> Result<Bytes, HostError> {
+        for _ in 0..ATTENTIONS_MAX {
+            match self.once(cdb, &moves).await {
+                Err(HostError::Status { status: CHECK_CONDITION, key: UNIT_ATTENTION, .. }) => {}
+                other => return other,
+            }
+        }
+        Err(HostError::Lost("one unit attention after the other".to_owned()))
+    }
+
+    async fn once(&mut self, cdb: &[u8; 10], moves: &Moves) -> Result<Bytes, HostError> {
+        let outcome = match &mut self.way {
+            Way::Iscsi { portal, session } => {
+                let data = match moves {
+                    Moves::Out(list) => Data::Out(vec![Bytes::copy_from_slice(list)]),
+                    Moves::In(bytes) => Data::In(u32::from(*bytes)),
+                };
+                let lun = portal.lun;
+                let ended = opened(portal, session).await?.execute(lun, cdb, data).await;
+                if matches!(ended, Err(HostError::Lost(_))) {
+                    *session = None;
+                }
+                ended?
+            }
+            Way::Device { device, busy } => through_device(device, busy, cdb, moves).await?,
+        };
+        match HostError::of(&outcome) {
+            Some(error) => Err(error),
+            None => Ok(outcome.data.concat().into()),
+        }
+    }
+}
+
+/// The session, opened when there is none. A new one under the same name ends what the one before
+/// had sent, before it is answered (RFC 7143 6.3.5).
+async fn opened<'a>(
+    portal: &Portal,
+    session: &'a mut Option<Initiator>,
+) -> Result<&'a Initiator, HostError> {
+    if session.is_none() {
+        let mut options = Options::new(portal.initiator.clone(), Some(portal.target.clone()));
+        options.isid = portal.isid;
+        options.chap.clone_from(&portal.chap);
+        *session = Some(Initiator::connect(&portal.address, options).await?);
+    }
+    session.as_ref().ok_or_else(|| HostError::Lost("no session".to_owned()))
+}
+
+async fn through_device(
+    device: &Arc<ScsiDevice>,
+    busy: &Arc<AtomicBool>,
+    cdb: &[u8; 10],
+    moves: &Moves,
+) -> Result<Outcome, HostError> {
+    let cdb = *cdb;
+    let (list, room) = match moves {
+        Moves::Out(list) => (Some(list.clone()), 0),
+        Moves::In(bytes) => (None, usize::from(*bytes)),
+    };
+    let timeout_ms = u32::try_from(DRAIN_PATIENCE.as_millis()).unwrap_or(u32::MAX);
+    let answer = blocking(device, busy, move |device| {
+        let transfer = match &list {
+            Some(list) => Transfer::Out(list),
+            None if room > 0 => Transfer::In(room),
+            None => Transfer::Nothing,
+        };
+        device.execute(&cdb, transfer, timeout_ms)
+    });
+    let ScsiAnswer { status, sense, data } = answer.await?;
+    let residual = crate::Residual::None;
+    Ok(Outcome { response: 0, status, sense: sense.into(), data: vec![data.into()], residual })
+}
+
+/// One call at a time: one that hangs in the kernel is not joined by others.
+async fn blocking<T: Send + 'static>(
+    device: &Arc<ScsiDevice>,
+    busy: &Arc<AtomicBool>,
+    work: impl FnOnce(&ScsiDevice) -> std::io::Result<T> + Send + 'static,
+) -> Result<T, HostError> {
+    if busy.swap(true, Ordering::SeqCst) {
+        return Err(HostError::Lost("an earlier command has not come back".to_owned()));
+    }
+    let (device, busy) = (Arc::clone(device), Arc::clone(busy));
+    let done = tokio::task::spawn_blocking(move || {
+        let result = work(&device);
+        busy.store(false, Ordering::SeqCst);
+        result
+    });
+    let result = done.await.map_err(|error| HostError::Lost(error.to_string()))?;
+    result.map_err(|error| HostError::Lost(error.to_string()))
+}
+
+/// What the machine wants to know. Ages of another generation than the status are those of
+/// another moment, and are left out.
+fn seen(picture: &Picture) -> Seen {
+    let registrations = &picture.status.registrations;
+    let holder = registrations.iter().find(|one| one.holder).map(|one| one.key);
+    let ages = picture.ages.as_ref().filter(|ages| ages.generation == picture.status.generation);
+    let aged = ages.and_then(|ages| ages.registrants.iter().find(|one| one.holder));
+    Seen {
+        generation: picture.status.generation,
+        holder,
+        keys: registrations.iter().map(|one| one.key).collect(),
+        age_ms: aged.and_then(|one| one.age_ms).map(u64::from),
+    }
+}

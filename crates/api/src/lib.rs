@@ -19,6 +19,7 @@ pub mod operation;
 pub mod page;
 pub mod pool;
 pub mod project;
+pub mod reference;
 pub mod reservation;
 mod size;
 pub mod snapshot;

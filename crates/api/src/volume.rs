@@ -283,7 +283,7 @@ pub struct Volume {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Uuid>)]
     pub operation_id: Option<OperationId>,
-    /// Of a file volume, as all that follows down to `clients`: its network's name.
+    /// Of a file volume, as all that follows down to `references`: its network's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
     /// `nfs://host[:port]/path`; absent until the node serves it.
@@ -305,6 +305,9 @@ pub struct Volume {
     /// Who has it mounted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<ConnectedClient>,
+    /// What uses it, kind and name; not in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<String>,
     pub metadata: BTreeMap<String, String>,
     pub created_at: jiff::Timestamp,
 }
@@ -321,6 +324,7 @@ pub struct Beside {
     pub resource: Option<String>,
     pub usage: Option<model::export::FileUsage>,
     pub clients: Vec<model::export::ConnectedClient>,
+    pub references: Vec<String>,
 }
 
 impl Volume {
@@ -359,6 +363,7 @@ impl Volume {
             used_inodes: usage.map(|usage| usage.used_inodes),
             available_inodes: usage.and_then(|usage| usage.available_inodes),
             clients: beside.clients.into_iter().map(Into::into).collect(),
+            references: beside.references,
             metadata: volume.metadata,
             created_at: crate::timestamp_ms(volume.created_ms),
         }

@@ -12,6 +12,7 @@ use crate::commands::network::NetworkCommand;
 use crate::commands::operation::OperationCommand;
 use crate::commands::pool::PoolCommand;
 use crate::commands::project::ProjectCommand;
+use crate::commands::reference::ReferenceCommand;
 use crate::commands::snapshot::SnapshotCommand;
 use crate::commands::token::TokenCommand;
 use crate::commands::user::UserCommand;
@@ -89,6 +90,9 @@ pub(crate) enum Command {
     /// Exports: who may mount a file volume, and as whom
     #[command(subcommand)]
     Export(ExportCommand),
+    /// References: what uses file volumes, and keeps them from being deleted
+    #[command(subcommand)]
+    Reference(ReferenceCommand),
     /// Hosts: the machines that use volumes
     #[command(subcommand)]
     Host(HostCommand),
@@ -160,6 +164,7 @@ mod tests {
             ("snapshot", "create list show update rename delete"),
             ("network", "create list show update delete"),
             ("export", "show update"),
+            ("reference", "create list show delete"),
             ("host", "create list show update delete"),
             ("volume-type", "create list show update delete grant revoke grants"),
             ("pool", "create list show update delete"),

@@ -202,6 +202,7 @@ impl Names {
             resources: export.portals.iter().map(resource).collect(),
             usage: None,
             clients: Vec::new(),
+            references: Vec::new(),
         })
     }
 

@@ -17,6 +17,7 @@
 //! snapshot_create/list/get/update/delete                                 -> SnapshotView
 //! network_create/list/get/update/delete                                  -> Network
 //! export_get(&str) export_update(&str, ExportChange)                     -> ExportView
+//! reference_create/list/get/delete                                       -> ReferenceView
 //! host_create/list/get/update/delete                                     -> Host
 //! attachment_create(AttachmentCreate)                                    -> Vec<AttachmentCreated>
 //! attachment_list/get/delete attachment_update(&str, AttachmentUpdate)   -> AttachmentView
@@ -49,6 +50,7 @@ mod plan;
 mod pool;
 mod project;
 mod reconcile;
+mod reference;
 mod snapshot;
 mod user;
 mod volume;

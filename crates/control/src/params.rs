@@ -9,6 +9,7 @@ use model::id::{AttachmentId, NetworkId, OperationId, VolumeId};
 use model::order::{Chap, ImageFormat, IoMode, Mode};
 use model::pool::Driver;
 use model::project::{Project, ProjectUsage};
+use model::reference::{Reference, ReferenceKind};
 use model::size::ByteSize;
 use model::snapshot::Snapshot;
 use model::text::Metadata;
@@ -297,6 +298,8 @@ pub struct FileView {
     pub usage: Option<FileUsage>,
     /// In lists, and while the node cannot be reached, empty.
     pub clients: Vec<ConnectedClient>,
+    /// What uses it: kind and name. In lists, empty.
+    pub references: Vec<String>,
 }
 
 // Networks and exports
@@ -390,6 +393,35 @@ pub struct SnapshotFilter {
 pub struct SnapshotView {
     pub snapshot: Snapshot,
     pub volume_name: String,
+}
+
+// References
+
+#[derive(Clone, Debug)]
+pub struct ReferenceCreate {
+    /// Name or id; the name of a volume that is still to be made reserves it.
+    pub volume: String,
+    pub name: String,
+    pub kind: ReferenceKind,
+    pub project: Option<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ReferenceFilter {
+    pub name: Option<String>,
+    pub volume: Option<String>,
+    pub kind: Option<ReferenceKind>,
+    pub project: Option<String>,
+    pub paging: Paging,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReferenceView {
+    pub reference: Reference,
+    /// Milliseconds since it was made.
+    pub age_ms: u64,
+    /// Milliseconds since its holder last said that it is there.
+    pub last_seen_age_ms: u64,
 }
 
 // Hosts

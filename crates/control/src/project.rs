@@ -2,6 +2,7 @@
 
 use model::id::ProjectId;
 use model::project::{Project, ProjectUsage, Quotas};
+use model::reference::Reference;
 use model::snapshot::Snapshot;
 use model::user::{Role, User};
 use model::volume::Volume;
@@ -143,7 +144,10 @@ impl Control {
         let hosts = Query::<model::host::Host>::all().eq("project", project);
         let hosts = catalog::count(on, hosts).await?;
         let users = catalog::count(on, Query::<User>::all().eq("project", project)).await?;
-        let counts = [(volumes, "volumes"), (hosts, "hosts"), (users, "users")];
+        let references = Query::<Reference>::all().eq("project", project);
+        let references = catalog::count(on, references).await?;
+        let counts =
+            [(volumes, "volumes"), (references, "references"), (hosts, "hosts"), (users, "users")];
         let held = counts.iter().filter(|(count, _)| *count > 0);
         Ok(held.map(|(count, what)| format!("{count} {what}")).collect())
     }

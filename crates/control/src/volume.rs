@@ -27,7 +27,7 @@ use crate::params::{
     VolumeCreate, VolumeDelete, VolumeFilter, VolumeSource, VolumeUpdate, VolumeView,
 };
 use crate::volume_type::{fitting_types, usable_type};
-use crate::{export, pool, project};
+use crate::{export, pool, project, reference};
 
 /// What a source settles for the new volume.
 #[derive(Default)]
@@ -176,6 +176,9 @@ impl Control {
         };
         inner.set_origin(&mut tx, caller, &mut volume, &new.source, &start).await?;
         catalog::insert(&mut tx, &volume).await?;
+        if volume.kind() == VolumeKind::File {
+            reference::take_name(&mut tx, &volume).await?;
+        }
         let detail = format!("{size} of type '{}'", kind.name);
         let (action, result) = ("volume.create", EventResult::Accepted);
         inner.record(&mut tx, caller, &volume, action, result, detail).await?;
@@ -238,8 +241,12 @@ impl Control {
     pub async fn volume_get(&self, caller: &Caller, volume: &str) -> Result<VolumeView> {
         let mut on = self.inner.catalog.read().await?;
         let volume: Volume = resolve(&mut on, caller, volume).await?;
+        let references = reference::names_of(&mut on, &volume).await?;
         let mut view = view(&mut on, volume).await?;
         drop(on);
+        if let Some(file) = &mut view.file {
+            file.references = references;
+        }
         if let Some(file) = view.file.as_mut().filter(|_| view.volume.status.is_exported()) {
             file.usage = self.inner.node.file_usage(view.volume.id).await.ok();
             file.clients = self.inner.node.file_clients(view.volume.id).await.unwrap_or_default();
@@ -274,6 +281,9 @@ impl Control {
             volume.metadata = valid_metadata(metadata)?;
         }
         catalog::update(&mut tx, &volume).await?;
+        if moved {
+            reference::take_name(&mut tx, &volume).await?;
+        }
         self.inner.done(&mut tx, caller, &volume, "volume.update").await?;
         let view = view(&mut tx, volume).await?;
         self.inner.commit(tx).await?;
@@ -286,7 +296,7 @@ impl Control {
     /// The volume goes to `deleting`, and is gone when the node has let go of it.
     ///
     /// # Errors
-    /// A reader; attached; clients have it mounted, without `force`; clones depend on it; snapshots
+    /// A reader; attached; references to it; clients have it mounted, without `force`; clones depend on it; snapshots
     /// without `cascade`; other work goes on.
     pub async fn volume_delete(
         &self,
@@ -307,6 +317,7 @@ impl Control {
             let (volume, action) = (volume.name, "deleted");
             return Err(ControlError::VolumeInUse { volume, hosts, action });
         }
+        reference::nobody_uses(&mut tx, &volume, "deleted").await?;
         if !volume.status.may_become(&VolumeStatus::Deleting) {
             return Err(busy(&volume, "delete"));
         }

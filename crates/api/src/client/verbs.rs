@@ -16,6 +16,7 @@ use crate::node::Health;
 use crate::operation::Operation;
 use crate::pool::{CreatePool, Pool, UpdatePool};
 use crate::project::{CreateProject, Project, UpdateProject};
+use crate::reference::{CreateReference, Reference};
 use crate::reservation::Reservations;
 use crate::snapshot::{CreateSnapshot, Snapshot, UpdateSnapshot};
 use crate::token::{CreateToken, CreatedToken, Token, UpdateToken};
@@ -125,6 +126,10 @@ verbs! {
     export_show(volume) => Export = get ["v1", "exports", volume];
     /// Returns when the node serves it on the new terms.
     export_update(volume) <- UpdateExport => Export = patch ["v1", "exports", volume];
+
+    reference_create() <- CreateReference => Reference = post ["v1", "references"];
+    reference_show(reference) => Reference = get ["v1", "references", reference];
+    reference_delete(reference) => () = delete ["v1", "references", reference];
 
     host_create() <- CreateHost => Host = post ["v1", "hosts"];
     host_show(host) => Host = get ["v1", "hosts", host];

@@ -135,6 +135,10 @@ fn networks(desk: &mut Desk) {
         desk.count(verb);
         desk.refused(verb, 4, "block volume");
     }
+    desk.json(&["reference", "create", "later", "/srv/www", "--kind", "mount"]);
+    desk.shows(&["reference", "list", "--volume", "later"], &["/srv/www", "mount", "later"]);
+    desk.shows(&["reference", "show", "/srv/www"], &["/srv/www", "later"]);
+    desk.table(&["reference", "delete", "/srv/www", "/srv/www"]);
     assert_eq!(desk.json(&["volume", "list", "--kind", "file"]).as_array().unwrap().len(), 0);
 }
 

@@ -9,6 +9,7 @@ use model::operation::Operation;
 use model::order::Chap;
 use model::pool::Pool;
 use model::project::Project;
+use model::reference::Reference;
 use model::snapshot::Snapshot;
 use model::user::{Token, User};
 use model::volume::{Volume, VolumeKind, VolumeStatus};
@@ -135,6 +136,14 @@ record!(Snapshot, Snapshot, "snapshots", |snapshot| {
         "state": snapshot.state.word(), "hidden_for": snapshot.hidden_for,
     },
     listed: snapshot.hidden_for.is_none()
+});
+record!(Reference, Reference, "volume_references", |reference| {
+    id: reference.id.0, name: reference.name.clone(), project: Some(reference.project),
+    columns: {
+        "project": reference.project, "name": reference.name.as_str(),
+        "kind": reference.kind.word(), "volume_name": reference.volume_name.as_str(),
+        "volume": reference.volume,
+    }
 });
 record!(Host, Host, "hosts", |host| {
     id: host.id.0, name: host.name.clone(), project: Some(host.project),

@@ -8,6 +8,7 @@ mod network;
 mod operation;
 mod pool;
 mod project;
+mod reference;
 mod reservation;
 mod service;
 mod snapshot;
@@ -42,6 +43,7 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         .merge(snapshot::routes())
         .merge(network::routes())
         .merge(export::routes())
+        .merge(reference::routes())
         .merge(host::routes())
         .merge(attachment::routes())
         .merge(operation::routes())

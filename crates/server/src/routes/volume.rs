@@ -191,9 +191,9 @@ async fn volume_export(
 fn view(found: VolumeView) -> Volume {
     let file = found.file.map(|file| {
         let resource = file.resources.into_iter().next();
-        (Some(file.network_name), resource, file.usage, file.clients)
+        (Some(file.network_name), resource, file.usage, file.clients, file.references)
     });
-    let (network, resource, usage, clients) = file.unwrap_or_default();
+    let (network, resource, usage, clients, references) = file.unwrap_or_default();
     let beside = Beside {
         type_name: found.type_name,
         multiattach: found.multiattach,
@@ -203,6 +203,7 @@ fn view(found: VolumeView) -> Volume {
         resource,
         usage,
         clients,
+        references,
     };
     Volume::new(found.volume, beside)
 }

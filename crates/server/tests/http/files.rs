@@ -4,6 +4,7 @@
 use api::attachment::Mode;
 use api::export::{AccessRule, Durability, Squash, UpdateExport};
 use api::network::{CreateNetwork, NetworkQuery, UpdateNetwork};
+use api::reference::{CreateReference, ReferenceKind, ReferenceQuery};
 use api::user::Role;
 use api::volume::{CreateVolume, DeleteVolume, ResizeVolume, Volume, VolumeKind, VolumeQuery};
 use api::{Client, Size};
@@ -124,4 +125,31 @@ async fn sizes_that_there_are_not_come_with_those_that_there_are() {
     assert_eq!(error["code"], "size_not_available");
     let sizes = error["details"]["available_sizes_bytes"].as_array().unwrap();
     assert_eq!((sizes.len(), sizes[0].as_u64()), (19, Some(10 << 30)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn references_keep_a_volume_and_are_named() {
+    let World { admin, .. } = &World::start().await;
+    let new = CreateReference {
+        volume: "tree".into(),
+        name: "web-1".into(),
+        kind: ReferenceKind::Instance,
+    };
+    let reserved = admin.reference_create(&new).await.unwrap();
+    assert_eq!((reserved.volume_id, reserved.volume_name.as_str()), (None, "tree"));
+    let made = file_volume(admin, "tree").await;
+    let one = admin.reference_create(&new).await.unwrap();
+    assert_eq!((one.id, one.volume_id), (reserved.id, Some(made.id)));
+    assert!(one.age_seconds < 60 && one.last_seen_age_seconds <= one.age_seconds);
+    assert_eq!(admin.reference_show("web-1").await.unwrap().id, one.id);
+    assert_eq!(admin.volume_show("tree").await.unwrap().references, ["instance 'web-1'"]);
+    let how = DeleteVolume { force: true, ..DeleteVolume::default() };
+    let error = admin.volume_delete("tree", &how).await.unwrap_err();
+    assert!(error.is("volume_referenced") && error.message.contains("web-1"), "{error:?}");
+    let query = ReferenceQuery { volume: Some("tree".into()), ..ReferenceQuery::default() };
+    assert_eq!(admin.every(&query).await.unwrap().len(), 1);
+    admin.reference_delete("web-1").await.unwrap();
+    admin.reference_delete("web-1").await.unwrap();
+    refused(admin.reference_show("web-1").await, 404, "reference_not_found");
+    admin.volume_delete("tree", &how).await.unwrap();
 }

@@ -58,6 +58,9 @@ pub struct Snapshot {
     pub volume_name: String,
     /// The volume's size when it was taken.
     pub size_bytes: u64,
+    /// The bytes that its end would free: of a file volume, while the node can be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_bytes: Option<u64>,
     #[schema(value_type = SnapshotState)]
     pub state: String,
     /// Why it could not be taken or removed.
@@ -70,7 +73,11 @@ pub struct Snapshot {
 impl Snapshot {
     /// The view of a snapshot of the volume of this name.
     #[must_use]
-    pub fn new(snapshot: model::snapshot::Snapshot, volume_name: String) -> Self {
+    pub fn new(
+        snapshot: model::snapshot::Snapshot,
+        volume_name: String,
+        held_bytes: Option<u64>,
+    ) -> Self {
         Self {
             id: snapshot.id,
             name: snapshot.name,
@@ -79,6 +86,7 @@ impl Snapshot {
             volume_id: snapshot.volume,
             volume_name,
             size_bytes: snapshot.size.bytes(),
+            held_bytes,
             state: snapshot.state.word().to_owned(),
             fault: snapshot.fault,
             metadata: snapshot.metadata,

@@ -393,6 +393,8 @@ pub struct SnapshotFilter {
 pub struct SnapshotView {
     pub snapshot: Snapshot,
     pub volume_name: String,
+    /// What it holds for itself: of file volumes, while the node can be reached.
+    pub held: Option<ByteSize>,
 }
 
 // References

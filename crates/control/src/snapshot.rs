@@ -1,19 +1,24 @@
 //! Snapshots: create, list, show, change, delete. Cloning is `volume_create` from one.
 
+use std::collections::{BTreeSet, HashMap};
+
 use model::event::EventResult;
-use model::id::SnapshotId;
+use model::id::{SnapshotId, VolumeId};
 use model::pool::Pool;
 use model::project::Project;
 use model::size::ByteSize;
 use model::snapshot::{Snapshot, SnapshotState};
+use model::text;
 use model::user::Role;
-use model::volume::Volume;
+use model::volume::{Volume, VolumeKind};
+use uuid::Uuid;
 
 use crate::caller::Caller;
 use crate::catalog::{self, Connection, Query};
 use crate::error::{ControlError, Result};
+use crate::export::must_be;
 use crate::facade::{
-    Control, listed_project, resolve, valid_description, valid_metadata, valid_name,
+    Control, invalid, listed_project, name_is_free, resolve, valid_description, valid_metadata, valid_name,
 };
 use crate::page::Page;
 use crate::params::{SnapshotCreate, SnapshotFilter, SnapshotUpdate, SnapshotView};
@@ -50,7 +55,17 @@ async fn within_quota(on: &mut Connection, project: &Project, volume: &Volume) -
 
 async fn view(on: &mut Connection, snapshot: Snapshot) -> Result<SnapshotView> {
     let volume: Volume = expected(on, snapshot.volume.0).await?;
-    Ok(SnapshotView { snapshot, volume_name: volume.name })
+    Ok(SnapshotView { snapshot, volume_name: volume.name, held: None })
+}
+
+/// A snapshot of a file volume is browsed under its name, in `.snapshots`: one of each there.
+async fn browsable(on: &mut Connection, volume: &Volume, name: &str) -> Result<()> {
+    if volume.kind() == VolumeKind::Block {
+        return Ok(());
+    }
+    text::file_volume_name(name).map_err(invalid("name"))?;
+    let among = Query::<Snapshot>::all().eq("volume", volume.id);
+    name_is_free(on, among, name, None).await
 }
 
 impl Control {
@@ -73,6 +88,7 @@ impl Control {
         if !volume.status.takes_snapshots() {
             return Err(busy(&volume, "snapshot"));
         }
+        browsable(&mut tx, &volume, &name).await?;
         let project: Project = expected(&mut tx, volume.project.0).await?;
         within_quota(&mut tx, &project, &volume).await?;
         let pool: Pool = expected(&mut tx, volume.pool.0).await?;
@@ -95,7 +111,7 @@ impl Control {
         let (action, result) = ("snapshot.create", EventResult::Accepted);
         self.inner.record(&mut tx, caller, &snapshot, action, result, detail).await?;
         self.inner.commit(tx).await?;
-        Ok(SnapshotView { snapshot, volume_name: volume.name })
+        Ok(SnapshotView { snapshot, volume_name: volume.name, held: None })
     }
 
     /// # Errors
@@ -118,9 +134,16 @@ impl Control {
             .maybe("name", filter.name.as_deref());
         let page = self.inner.page(&mut on, query, &filter.paging).await?;
         let volumes = page.items.iter().map(|snapshot| snapshot.volume.0);
-        let names = catalog::names::<Volume>(&mut on, volumes).await?;
+        let volumes: BTreeSet<Uuid> = volumes.collect();
+        let volumes = Query::<Volume>::all().one_of("id", volumes);
+        let volumes = catalog::select(&mut on, volumes).await?;
+        drop(on);
+        let held = self.held(&volumes).await;
+        let names: HashMap<VolumeId, String> =
+            volumes.into_iter().map(|volume| (volume.id, volume.name)).collect();
         Ok(page.map(|snapshot| SnapshotView {
-            volume_name: names.get(&snapshot.volume.0).cloned().unwrap_or_default(),
+            volume_name: names.get(&snapshot.volume).cloned().unwrap_or_default(),
+            held: held.get(&snapshot.id).copied(),
             snapshot,
         }))
     }
@@ -130,11 +153,25 @@ impl Control {
     pub async fn snapshot_get(&self, caller: &Caller, snapshot: &str) -> Result<SnapshotView> {
         let mut on = self.inner.catalog.read().await?;
         let snapshot: Snapshot = resolve(&mut on, caller, snapshot).await?;
-        view(&mut on, snapshot).await
+        let volume: Volume = expected(&mut on, snapshot.volume.0).await?;
+        drop(on);
+        let held = self.held(std::slice::from_ref(&volume)).await.remove(&snapshot.id);
+        Ok(SnapshotView { snapshot, volume_name: volume.name, held })
+    }
+
+    /// What the snapshots of these file volumes hold for themselves, if the node can say.
+    async fn held(&self, volumes: &[Volume]) -> HashMap<SnapshotId, ByteSize> {
+        let mut held = HashMap::new();
+        for volume in volumes.iter().filter(|volume| volume.kind() == VolumeKind::File) {
+            let usage = self.inner.node.snapshot_usage(volume.id).await.unwrap_or_default();
+            held.extend(usage.into_iter().map(|usage| (usage.snapshot, usage.held)));
+        }
+        held
     }
 
     /// # Errors
-    /// A reader; no such snapshot, or ambiguous; a bad value.
+    /// A reader; no such snapshot, or ambiguous; a bad value; another name for one of a file volume,
+    /// which clients browse under the name that it has.
     pub async fn snapshot_update(
         &self,
         caller: &Caller,
@@ -145,6 +182,8 @@ impl Control {
         let mut tx = self.inner.catalog.begin().await?;
         let mut snapshot: Snapshot = resolve(&mut tx, caller, snapshot).await?;
         if let Some(name) = &change.name {
+            let volume: Volume = expected(&mut tx, snapshot.volume.0).await?;
+            must_be(&volume, VolumeKind::Block, "rename a snapshot of")?;
             snapshot.name = valid_name(name)?;
         }
         if let Some(description) = &change.description {

@@ -4,7 +4,7 @@ mod world;
 
 use control::{
     AccessRuleGiven, Caller, ExportChange, HostCreate, HostUpdate, NetworkCreate, NetworkUpdate,
-    ProjectUpdate, SnapshotCreate, VolumeCreate, VolumeDelete, VolumeFilter, VolumeRevert,
+    ProjectUpdate, QuotaChange, SnapshotCreate, SnapshotFilter, SnapshotUpdate, VolumeCreate, VolumeDelete, VolumeFilter, VolumeRevert,
     VolumeSource, VolumeUpdate, VolumeView,
 };
 use model::export::{Durability, Squash};
@@ -301,4 +301,33 @@ async fn a_clone_of_a_file_volume_needs_its_origin_only_while_it_is_made() {
     w.volume_gone(&w.admin, "tree").await;
     w.control.volume_get(&w.admin, "one").await.expect("it stands on its own");
     w.node.assert_was_asked_nothing_wrong();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn snapshots_of_a_file_volume_have_names_that_can_be_browsed_and_say_what_they_hold() {
+    let w = world().await;
+    made(&w, &w.admin, file("tree", 1)).await;
+    made(&w, &w.admin, file("other", 1)).await;
+    snapshot(&w, "tree", "s1").await;
+    snapshot(&w, "other", "s1").await;
+    let named = |name: &str| SnapshotCreate {
+        volume: "tree".into(),
+        name: name.into(),
+        ..SnapshotCreate::default()
+    };
+    assert_eq!(code(w.control.snapshot_create(&w.admin, named("s1")).await), "name_taken");
+    for bad in ["..", "a/b", ".hidden", "a b"] {
+        assert_eq!(code(w.control.snapshot_create(&w.admin, named(bad)).await), "invalid_value");
+    }
+    let filter = SnapshotFilter { volume: Some("tree".into()), ..SnapshotFilter::default() };
+    let list = w.control.snapshot_list(&w.admin, &filter).await.unwrap().items;
+    assert_eq!(list.len(), 1);
+    assert_eq!(list[0].held, Some(ByteSize(4096)));
+    let id = list[0].snapshot.id.to_string();
+    let rename = SnapshotUpdate { name: Some("s2".into()), ..SnapshotUpdate::default() };
+    assert_eq!(code(w.control.snapshot_update(&w.admin, &id, rename).await), "wrong_kind");
+    let quota = QuotaChange { snapshots_per_volume: Some(1), ..QuotaChange::default() };
+    let change = ProjectUpdate { quotas: quota, ..ProjectUpdate::default() };
+    w.control.project_update(&w.admin, "default", change).await.unwrap();
+    assert_eq!(code(w.control.snapshot_create(&w.admin, named("s2")).await), "quota_exceeded");
 }

@@ -44,9 +44,9 @@ pub enum TextError {
     /// A class is a plain word.
     #[error("'{0}' is not a class: use lower-case letters, digits and hyphens")]
     NotAClass(String),
-    /// A file volume's name stands in paths.
+    /// The names of file volumes and of their snapshots stand in paths.
     #[error(
-        "'{0}' is not a name of a file volume: use 2 to 256 letters, digits, '_', '.' and '-', \
+        "'{0}' cannot stand in a path: use 2 to 256 letters, digits, '_', '.' and '-', \
          with a letter or digit in front"
     )]
     NotAFileVolumeName(String),

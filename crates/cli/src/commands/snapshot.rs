@@ -5,7 +5,7 @@ use clap::Subcommand;
 
 use super::{Context, MetadataArguments};
 use crate::failure::Failure;
-use crate::output::{Column, Listed, bytes, moment, note};
+use crate::output::{Column, Listed, bytes, moment, note, or_dash};
 use crate::progress::{self, Bar};
 
 #[derive(Subcommand, Debug)]
@@ -50,6 +50,7 @@ impl Listed for Snapshot {
         ("name", |snapshot| snapshot.name.clone()),
         ("volume", |snapshot| snapshot.volume_name.clone()),
         ("size", |snapshot| bytes(snapshot.size_bytes)),
+        ("held", |snapshot| or_dash(snapshot.held_bytes.map(bytes))),
         ("state", |snapshot| snapshot.state.clone()),
         ("created", |snapshot| moment(&snapshot.created_at)),
         ("id", |snapshot| snapshot.id.to_string()),

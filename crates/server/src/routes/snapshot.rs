@@ -104,5 +104,6 @@ async fn snapshot_delete(
 }
 
 fn view(found: SnapshotView) -> Snapshot {
-    Snapshot::new(found.snapshot, found.volume_name)
+    let held = found.held.map(|held| held.bytes());
+    Snapshot::new(found.snapshot, found.volume_name, held)
 }

@@ -119,6 +119,10 @@ pub struct CreateVolume {
     /// Zeros when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<VolumeSource>,
+    /// Rules about the volumes beside it, in the same pool: `volume==db*`, `LABEL!=VALUE`; with
+    /// `==~` and `!=~` they are wishes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub affinity: Vec<String>,
     /// Name or id of a file volume's network; `default` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
@@ -268,6 +272,12 @@ pub struct Volume {
     pub multiattach: bool,
     #[schema(value_type = Uuid)]
     pub pool_id: PoolId,
+    pub pool: String,
+    /// Why it lies there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub placed: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub affinity: Vec<String>,
     #[schema(value_type = VolumeStatus)]
     pub status: String,
     /// The size that it is getting.
@@ -316,6 +326,7 @@ pub struct Volume {
 #[derive(Clone, Debug)]
 pub struct Beside {
     pub type_name: String,
+    pub pool_name: String,
     pub multiattach: bool,
     pub attachments: Vec<AttachmentId>,
     pub operation: Option<OperationId>,
@@ -345,6 +356,9 @@ impl Volume {
             volume_type: beside.type_name,
             multiattach: beside.multiattach,
             pool_id: volume.pool,
+            pool: beside.pool_name,
+            placed: volume.placed,
+            affinity: volume.affinity.iter().map(ToString::to_string).collect(),
             status: volume.status.word().to_owned(),
             resizing_to_bytes: match volume.status {
                 model::volume::VolumeStatus::Extending { to }

@@ -66,6 +66,8 @@ pub enum ControlError {
     PoolUnavailable { class: String, kind: &'static str },
     #[error("volume '{volume}' is attached to {}, so it cannot be {action} now", list(.hosts))]
     VolumeInUse { volume: String, hosts: Vec<String>, action: &'static str },
+    #[error("no pool keeps the rules of affinity: {why}")]
+    Unplaceable { why: String },
     #[error("volume '{volume}' is a {is} volume, and one cannot {action} such a one")]
     WrongKind { volume: String, is: &'static str, action: &'static str },
     #[error("volume '{volume}' is used by {}, so it cannot be {action} now", each(.references))]
@@ -160,6 +162,7 @@ impl ControlError {
             Self::NoPool { .. } => "no_pool",
             Self::PoolUnavailable { .. } => "pool_unavailable",
             Self::VolumeInUse { .. } => "volume_in_use",
+            Self::Unplaceable { .. } => "unplaceable",
             Self::WrongKind { .. } => "wrong_kind",
             Self::VolumeReferenced { .. } => "volume_referenced",
             Self::ClientsConnected { .. } => "clients_connected",
@@ -293,6 +296,9 @@ impl ControlError {
     /// What to do next: about file volumes, and where something of ours failed.
     const fn hint_of_files_and_failures(&self) -> &'static str {
         match self {
+            Self::Unplaceable { .. } => {
+                "Leave a rule out, or make it a wish with ==~ or !=~; or have the operator add a pool."
+            }
             Self::WrongKind { .. } => {
                 "A block volume is attached to hosts; a file volume is mounted over NFS, and \
                  `export` shows and changes who may."

@@ -230,6 +230,8 @@ pub struct VolumeCreate {
     pub source: VolumeSource,
     /// How a file volume is handed out; nothing of it may be given for a block volume.
     pub export: ExportChange,
+    /// Rules about the volumes beside it; see [`model::placement`].
+    pub affinity: Vec<String>,
     pub project: Option<String>,
 }
 
@@ -280,6 +282,7 @@ pub struct VolumeExport {
 pub struct VolumeView {
     pub volume: Volume,
     pub type_name: String,
+    pub pool_name: String,
     pub multiattach: bool,
     pub attachments: Vec<AttachmentId>,
     /// The long work that goes on with it.

@@ -142,6 +142,8 @@ mod tests {
             size: ByteSize::gib(1),
             origin,
             export: None,
+            affinity: Vec::new(),
+            placed: String::new(),
             status,
             fault: None,
             created_ms: 0,

@@ -3,7 +3,8 @@
 use std::path::{Component, Path};
 
 use model::event::{EventResult, ResourceKind};
-use model::id::{NodeId, PoolId};
+use model::id::{NodeId, PoolId, ProjectId};
+use model::placement::{self, Candidate, Neighbour, Rule};
 use model::pool::{Pool, PoolState, Usage};
 use model::size::ByteSize;
 use model::text;
@@ -38,8 +39,26 @@ fn holds_something(capacity: Option<ByteSize>) -> Result<()> {
     Err(ControlError::Invalid { field: "capacity", why })
 }
 
-/// The pool with the most room that may take a volume of this type and size.
-pub(crate) async fn choose(on: &mut Connection, kind: &VolumeType, size: ByteSize) -> Result<Pool> {
+/// The project's volumes in a pool, for rules that speak of them.
+async fn neighbours(
+    on: &mut Connection,
+    project: ProjectId,
+    pool: PoolId,
+) -> Result<Vec<Neighbour>> {
+    let query = Query::<Volume>::all().eq("project", project).eq("pool", pool);
+    let volumes = catalog::select(on, query).await?;
+    let neighbour = |volume: Volume| Neighbour { name: volume.name, labels: volume.metadata };
+    Ok(volumes.into_iter().map(neighbour).collect())
+}
+
+/// The pool that takes a volume of this type and size, by the rules, and why: among those that
+/// keep them, the one with the most room.
+pub(crate) async fn choose(
+    on: &mut Connection,
+    project: ProjectId,
+    (kind, size): (&VolumeType, ByteSize),
+    rules: &[Rule],
+) -> Result<(Pool, String)> {
     let class = || kind.class.clone();
     let mut pools = catalog::select(on, Query::<Pool>::all().eq("class", class().as_str())).await?;
     let word = kind.kind.word();
@@ -53,11 +72,40 @@ pub(crate) async fn choose(on: &mut Connection, kind: &VolumeType, size: ByteSiz
     }
     pools.retain(|pool| pool.state == PoolState::Online);
     let free = |pool: &Pool| pool.usage.map_or(ByteSize(0), |usage| usage.free());
-    let Some(best) = pools.into_iter().max_by_key(free) else {
+    let Some(best) = pools.iter().max_by_key(|pool| free(pool)) else {
         return Err(ControlError::PoolUnavailable { class: class(), kind: word });
     };
-    has_room(&best, size)?;
-    Ok(best)
+    has_room(best, size)?;
+    pools.retain(|pool| has_room(pool, size).is_ok());
+    let mut candidates = Vec::with_capacity(pools.len());
+    for pool in &pools {
+        let neighbours = match rules.is_empty() {
+            true => Vec::new(),
+            false => neighbours(on, project, pool.id).await?,
+        };
+        candidates.push(Candidate {
+            pool: pool.id,
+            name: pool.name.clone(),
+            free: free(pool),
+            neighbours,
+        });
+    }
+    let placed = placement::place(rules, &candidates)
+        .map_err(|error| ControlError::Unplaceable { why: error.to_string() })?;
+    pools.retain(|pool| pool.id == placed.pool);
+    match pools.pop() {
+        Some(pool) => Ok((pool, placed.why)),
+        None => Err(ControlError::PoolUnavailable { class: class(), kind: word }),
+    }
+}
+
+/// Rules as they are given.
+pub(crate) fn valid_rules(texts: &[String]) -> Result<Vec<Rule>> {
+    if texts.len() > placement::RULES_MAX {
+        let why = format!("at most {} rules are allowed", placement::RULES_MAX);
+        return Err(ControlError::Invalid { field: "affinity", why });
+    }
+    texts.iter().map(|text| text.parse().map_err(invalid("affinity"))).collect()
 }
 
 /// Volumes are thin, and together they may promise more than there is; one alone may not.

@@ -18,7 +18,8 @@ use crate::catalog::{self, Connection, Query};
 use crate::error::{ControlError, Result};
 use crate::export::must_be;
 use crate::facade::{
-    Control, invalid, listed_project, name_is_free, resolve, valid_description, valid_metadata, valid_name,
+    Control, invalid, listed_project, name_is_free, resolve, valid_description, valid_metadata,
+    valid_name,
 };
 use crate::page::Page;
 use crate::params::{SnapshotCreate, SnapshotFilter, SnapshotUpdate, SnapshotView};

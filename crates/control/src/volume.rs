@@ -141,6 +141,7 @@ impl Control {
         let name = valid_name(&new.name)?;
         let description = valid_description(&new.description)?;
         let metadata = valid_metadata(&new.metadata)?;
+        let affinity = pool::valid_rules(&new.affinity)?;
         let asked = new.size.map(volume::size).transpose().map_err(invalid("size"))?;
         let asked = match asked {
             Some(size) => Some(size),
@@ -155,7 +156,10 @@ impl Control {
         let size = size_of(asked, start.size, &kind)?;
         let export = export::for_new(&mut tx, caller, (&project, &kind), &new).await?;
         within_type(&kind, size)?;
-        let pool = pool_of(&mut tx, &project, &kind, &start, size).await?;
+        let (pool, placed) = match start.pool {
+            Some(id) => beside_source(&mut tx, project.id, id, &kind).await?,
+            None => pool::choose(&mut tx, project.id, (&kind, size), &affinity).await?,
+        };
         within_quota(&mut tx, &project, 1, size).await?;
 
         let id = VolumeId(inner.new_id());
@@ -170,6 +174,8 @@ impl Control {
             size,
             origin: Origin::Blank,
             export,
+            affinity,
+            placed,
             status: VolumeStatus::Creating { import: None },
             fault: None,
             created_ms: inner.now_ms(),
@@ -436,17 +442,16 @@ async fn start_from(
     })
 }
 
-async fn pool_of(
+/// A clone lies where its source lies, whatever its rules say.
+async fn beside_source(
     on: &mut Connection,
-    project: &Project,
+    project: ProjectId,
+    pool: PoolId,
     kind: &VolumeType,
-    start: &Start,
-    size: ByteSize,
-) -> Result<Pool> {
-    let Some(id) = start.pool else { return pool::choose(on, kind, size).await };
-    let pool: Pool = expected(on, id.0).await?;
-    pool_serves(on, project.id, &pool, kind).await?;
-    Ok(pool)
+) -> Result<(Pool, String)> {
+    let pool: Pool = expected(on, pool.0).await?;
+    pool_serves(on, project, &pool, kind).await?;
+    Ok((pool, "beside its source".to_owned()))
 }
 
 impl Inner {
@@ -516,7 +521,9 @@ pub(crate) async fn view(on: &mut Connection, volume: Volume) -> Result<VolumeVi
     let kind: VolumeType = expected(on, volume.volume_type.0).await?;
     let attachments = attachments_of(on, [volume.id]).await?.remove(&volume.id);
     let names = export::Names::of(on, std::slice::from_ref(&volume)).await?;
+    let pool: Pool = expected(on, volume.pool.0).await?;
     Ok(VolumeView {
+        pool_name: pool.name,
         file: names.file(&volume),
         type_name: kind.name,
         multiattach: kind.multiattach,
@@ -562,6 +569,8 @@ async fn views(on: &mut Connection, volumes: Vec<Volume>) -> Result<Vec<VolumeVi
         kinds.into_iter().map(|kind| (kind.id, kind)).collect();
     let mut attachments = attachments_of(on, volumes.iter().map(|volume| volume.id)).await?;
     let names = export::Names::of(on, &volumes).await?;
+    let pools = volumes.iter().map(|volume| volume.pool.0);
+    let pools = catalog::names::<Pool>(on, pools.collect::<Vec<_>>()).await?;
     let view = |volume: Volume| {
         let kind = kinds.get(&volume.volume_type);
         VolumeView {
@@ -570,6 +579,7 @@ async fn views(on: &mut Connection, volumes: Vec<Volume>) -> Result<Vec<VolumeVi
             attachments: attachments.remove(&volume.id).unwrap_or_default(),
             operation: operation_of(&volume),
             file: names.file(&volume),
+            pool_name: pools.get(&volume.pool.0).cloned().unwrap_or_default(),
             volume,
         }
     };

@@ -4,11 +4,12 @@ mod world;
 
 use control::{
     AccessRuleGiven, Caller, ExportChange, HostCreate, HostUpdate, NetworkCreate, NetworkUpdate,
-    ProjectUpdate, QuotaChange, SnapshotCreate, SnapshotFilter, SnapshotUpdate, VolumeCreate, VolumeDelete, VolumeFilter, VolumeRevert,
-    VolumeSource, VolumeUpdate, VolumeView,
+    PoolCreate, ProjectUpdate, QuotaChange, SnapshotCreate, SnapshotFilter, SnapshotUpdate,
+    VolumeCreate, VolumeDelete, VolumeFilter, VolumeRevert, VolumeSource, VolumeUpdate, VolumeView,
 };
 use model::export::{Durability, Squash};
-use model::order::{Mode, OrderError};
+use model::order::{IoMode, Mode, OrderError};
+use model::pool::Driver;
 use model::size::ByteSize;
 use model::user::Role;
 use model::volume::VolumeKind;
@@ -330,4 +331,46 @@ async fn snapshots_of_a_file_volume_have_names_that_can_be_browsed_and_say_what_
     let change = ProjectUpdate { quotas: quota, ..ProjectUpdate::default() };
     w.control.project_update(&w.admin, "default", change).await.unwrap();
     assert_eq!(code(w.control.snapshot_create(&w.admin, named("s2")).await), "quota_exceeded");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn volumes_lie_where_their_rules_say_and_show_why() {
+    let w = world().await;
+    for number in [2, 3] {
+        let pool = PoolCreate {
+            name: format!("file-{number}"),
+            class: "file".to_owned(),
+            path: format!("/pools/file-{number}"),
+            driver: Driver::Btrfs,
+            io: IoMode::Cached,
+            capacity: None,
+        };
+        w.control.pool_create(&w.admin, pool).await.unwrap();
+    }
+    w.control.reconcile().await.unwrap();
+    let with = |name: &str, role: &str, rules: &[&str]| VolumeCreate {
+        metadata: [("role".to_owned(), role.to_owned())].into(),
+        affinity: rules.iter().map(|rule| (*rule).to_owned()).collect(),
+        ..file(name, 1)
+    };
+    let one = made(&w, &w.admin, with("db-1", "db", &["volume!=db-*"])).await;
+    let two = made(&w, &w.admin, with("db-2", "db", &["volume!=db-*"])).await;
+    let three = made(&w, &w.admin, with("db-3", "db", &["role!=db"])).await;
+    let mut pools = [&one, &two, &three].map(|view| view.pool_name.clone());
+    pools.sort();
+    assert_eq!(pools, ["file-2", "file-3", "local-file"]);
+    let error = w.control.volume_create(&w.admin, with("db-4", "db", &["role!=db"])).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.code(), "unplaceable");
+    assert!(error.to_string().contains("pool 'file-2' breaks role!=db"), "{error}");
+    let near = made(&w, &w.admin, with("near", "x", &["volume==db-2", "role!=~db"])).await;
+    assert_eq!(near.volume.pool, two.volume.pool);
+    assert!(near.volume.placed.contains("keeps volume==db-2"), "{}", near.volume.placed);
+    assert!(near.volume.placed.contains("no pool keeps role!=~db"), "{}", near.volume.placed);
+    // Another project's volumes are nobody's business.
+    let other = w.member_of("other", Role::Member).await;
+    let alone = w.control.volume_create(&other, with("v1", "x", &["volume==db-2"])).await;
+    assert_eq!(code(alone), "unplaceable");
+    let bad = w.control.volume_create(&other, with("v1", "x", &["volume=db-2"])).await;
+    assert_eq!(code(bad), "invalid_value");
 }

@@ -14,6 +14,7 @@ pub mod id;
 pub mod network;
 pub mod operation;
 pub mod order;
+pub mod placement;
 pub mod pool;
 pub mod project;
 pub mod reference;

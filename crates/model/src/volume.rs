@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::attachment::AttachmentState;
 use crate::export::Export;
 use crate::id::{OperationId, PoolId, ProjectId, SnapshotId, VolumeId, VolumeTypeId};
+use crate::placement::Rule;
 use crate::size::ByteSize;
 use crate::text::Metadata;
 
@@ -257,6 +258,11 @@ pub struct Volume {
     /// How a file volume is handed out; a block volume has none.
     #[serde(default)]
     pub export: Option<Export>,
+    /// What its place was chosen by, and why it lies where it lies.
+    #[serde(default)]
+    pub affinity: Vec<Rule>,
+    #[serde(default)]
+    pub placed: String,
     pub status: VolumeStatus,
     /// Why the last piece of work on it failed.
     pub fault: Option<String>,
@@ -310,7 +316,9 @@ mod tests {
         assert!(VolumeStatus::InUse.may_become(&extending));
         assert!(extending.may_become(&VolumeStatus::InUse));
         assert!(!VolumeStatus::InUse.may_become(&VolumeStatus::Deleting));
-        assert!(!VolumeStatus::Deleting.may_become(&VolumeStatus::Available));
+        // Clients of a file volume hold it, and it stays; nothing else comes back.
+        assert!(VolumeStatus::Deleting.may_become(&VolumeStatus::Available));
+        assert!(!VolumeStatus::Deleting.may_become(&VolumeStatus::InUse));
         assert!(VolumeStatus::Error.may_become(&VolumeStatus::Deleting));
     }
 }

@@ -114,6 +114,10 @@ pub(crate) struct CreateArguments {
     /// The image's format; by the file's name when left out
     #[arg(long, requires = "image", value_name = "FORMAT")]
     image_format: Option<FormatName>,
+    /// A rule about the volumes beside it, such as volume==db* or LABEL!=VALUE; with ==~ and !=~ a
+    /// wish; may be given several times
+    #[arg(long, value_name = "RULE")]
+    affinity: Vec<String>,
     /// The network whose clients may mount a file volume; `default` when left out
     #[arg(long)]
     network: Option<String>,
@@ -210,6 +214,7 @@ impl CreateArguments {
             metadata: self.metadata.all(),
             source,
             kind: self.kind.map(Into::into),
+            affinity: self.affinity,
             network: self.network,
             access: self.rules.given(),
             durability: self.durability.map(Into::into),

@@ -48,6 +48,7 @@ async fn volume_create(
         kind: new.kind.map(Into::into),
         volume_type: new.volume_type,
         source: source(new.source),
+        affinity: new.affinity,
         export: ExportChange {
             network: new.network,
             access: new.access.map(given),
@@ -196,6 +197,7 @@ fn view(found: VolumeView) -> Volume {
     let (network, resource, usage, clients, references) = file.unwrap_or_default();
     let beside = Beside {
         type_name: found.type_name,
+        pool_name: found.pool_name,
         multiattach: found.multiattach,
         attachments: found.attachments,
         operation: found.operation,

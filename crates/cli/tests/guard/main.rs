@@ -2,6 +2,7 @@
 //! each with a command that writes whatever it is told.
 #![allow(clippy::unwrap_used, reason = "a test that meets one has failed")]
 
+mod campaign;
 #[path = "../kill_nine/dice.rs"]
 mod dice;
 #[path = "../service/mod.rs"]

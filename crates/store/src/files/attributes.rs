@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use super::cache::{OpenFile, State};
 use super::errno::refused;
 use super::ids::LIVING;
-use super::usage::Usage;
+use super::usage::{Usage, blocks};
 use super::volume::{Inner, Op, attributes, stat};
 use crate::pool::locked;
 
@@ -118,8 +118,9 @@ impl Inner {
 
 /// The file's blocks as they are now are what the volume's usage counts for it.
 pub(super) fn count(usage: &Usage, state: &mut State, found: &Statx) {
-    usage.changed(state.blocks, found.stx_blocks);
-    state.blocks = found.stx_blocks;
+    let now = blocks(found);
+    usage.changed(state.blocks, now);
+    state.blocks = now;
 }
 
 fn check_kind(file: &OpenFile, set: &SetAttributes) -> FileResult<()> {
@@ -155,7 +156,7 @@ impl Op<'_> {
             chownat(&file.fd, c"", uid, gid, AtFlags::EMPTY_PATH).map_err(refused)?;
         }
         if let Some(mode) = set.mode {
-            set_mode(file, mode)?;
+            set_mode(caller, file, mode)?;
         }
         let times = Timestamps {
             last_access: timespec(set.accessed),
@@ -176,7 +177,7 @@ impl Op<'_> {
             })?;
             if let Some(mode) = set.mode.filter(|mode| mode & SET_ID != 0) {
                 // A truncation takes these bits away.
-                set_mode(file, mode)?;
+                set_mode(caller, file, mode)?;
             }
             set_times()?;
         }
@@ -184,14 +185,16 @@ impl Op<'_> {
     }
 }
 
-fn set_mode(file: &OpenFile, mode: u32) -> FileResult<()> {
+pub(super) fn set_mode(caller: &Caller, file: &OpenFile, mode: u32) -> FileResult<()> {
     let mode = Mode::from_raw_mode(mode & 0o7777);
     if file.is_open() {
         return fchmod(&file.fd, mode).map_err(refused);
     }
     if file.kind == FileKind::Symlink {
-        // Linux has no mode of symbolic links.
-        return Ok(());
+        // Linux has no mode of symbolic links; who may not set one is told so all the same.
+        let owner = stat(&file.fd)?.stx_uid;
+        let may = caller.uid == 0 || caller.uid == owner;
+        return if may { Ok(()) } else { Err(FileError::NotOwner) };
     }
     let path = format!("/proc/self/fd/{}", file.fd.as_raw_fd());
     chmodat(CWD, path, mode, AtFlags::empty()).map_err(refused)

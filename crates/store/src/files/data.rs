@@ -14,7 +14,7 @@ use rustix::io::{Errno, pread, pwrite};
 use super::attributes::count;
 use super::cache::OpenFile;
 use super::errno::{refused, refused_io};
-use super::usage::{BLOCK_BYTES, Reserved};
+use super::usage::{FS_BLOCK_BYTES, Reserved};
 use super::volume::{Inner, Op, attributes, stat};
 use crate::pool::locked;
 
@@ -23,8 +23,6 @@ const IO_LENGTH_MAX: usize = 1 << 20;
 /// A piece of a copy that the kernel makes: long enough to be worth the call, short enough that
 /// no other operation on the file waits for long.
 const COPY_BYTES_MAX: u64 = 16 << 20;
-/// Blocks of the file systems that we know are no larger.
-const FS_BLOCK_BYTES: u64 = 4096;
 const SET_ID: u16 = 0o6000;
 
 impl Inner {
@@ -93,7 +91,7 @@ impl Inner {
         let found = stat(&file.fd)?;
         op.check_data(caller, &file, &found, WRITE)?;
         let before = attributes(id, &found).before();
-        let reserved = self.room(&file, &found, range)?;
+        let reserved = self.room(&file, range)?;
         let done = work(&op, &file, &found);
         let after =
             if matches!(done, Ok(1..)) { op.stat_changed(&file, &found)? } else { stat(&file.fd)? };
@@ -105,16 +103,14 @@ impl Inner {
 
     /// Room for a range that is to be written. First as if none of it were there; only when that
     /// is too much, what is missing is looked up.
-    fn room(&self, file: &OpenFile, found: &Statx, range: Range) -> FileResult<Reserved<'_>> {
+    fn room(&self, file: &OpenFile, range: Range) -> FileResult<Reserved<'_>> {
         let end = range.offset.checked_add(range.bytes).ok_or(FileError::TooLarge)?;
         if i64::try_from(end).is_err() {
             return Err(FileError::TooLarge);
         }
         let start = range.offset - range.offset % FS_BLOCK_BYTES;
         let most = end.next_multiple_of(FS_BLOCK_BYTES) - start;
-        let size = found.stx_size.next_multiple_of(FS_BLOCK_BYTES);
-        let is_whole = found.stx_blocks * BLOCK_BYTES >= size;
-        if range.bytes == 0 || (is_whole && end <= size) {
+        if range.bytes == 0 {
             return self.usage.reserve(0);
         }
         let reserved = self.usage.reserve(most);

@@ -5,6 +5,9 @@
 //! own: an id that another volume gave, or that somebody guessed, is refused before the kernel is
 //! asked. It costs no lookup, no attribute on every file, and survives renames and restarts; the
 //! ancestry of an inode that is no directory could not be checked at all.
+//!
+//! The hash also covers a `salt` of the tree: where a roll back copies files, the old ones are there
+//! until they are swept, and their ids must not open them.
 
 use std::hash::Hasher;
 
@@ -39,37 +42,43 @@ pub(super) enum Named {
 }
 
 impl IdKey {
-    fn id(&self, tree: u32, inode: u64, generation: u32) -> FileId {
+    fn id(&self, tree: u32, salt: u32, inode: u64, generation: u32) -> FileId {
         let mut hash = SipHasher24::new_with_key(&self.0);
         hash.write(&tree.to_be_bytes());
+        hash.write(&salt.to_be_bytes());
         hash.write(&inode.to_be_bytes());
         hash.write(&generation.to_be_bytes());
         let tag = hash.finish() & (u64::from(u32::MAX) << 32);
         FileId { tree, inode, generation: tag | u64::from(generation) }
     }
     pub(super) fn root(&self, tree: u32) -> FileId {
-        self.id(tree, ROOT_INODE, 0)
+        self.id(tree, 0, ROOT_INODE, 0)
     }
     pub(super) fn snapshots(&self) -> FileId {
-        self.id(SNAPSHOTS_TREE, SNAPSHOTS_INODE, 0)
+        self.id(SNAPSHOTS_TREE, 0, SNAPSHOTS_INODE, 0)
     }
     /// The id of an inode in a tree whose root is this one.
-    pub(super) fn of(&self, tree: u32, root: &Inode, inode: &Inode) -> FileId {
-        if inode == root { self.root(tree) } else { self.id(tree, inode.number, inode.generation) }
+    pub(super) fn of(&self, tree: u32, salt: u32, root: &Inode, inode: &Inode) -> FileId {
+        if inode == root {
+            return self.root(tree);
+        }
+        self.id(tree, salt, inode.number, inode.generation)
     }
     /// # Errors
-    /// `Stale` when this volume did not give the id.
-    pub(super) fn named(&self, file: FileId) -> FileResult<Named> {
+    /// `Stale` when this volume did not give the id, for a tree of this salt.
+    pub(super) fn named(&self, file: FileId, salt: u32) -> FileResult<Named> {
+        if file == self.root(file.tree) {
+            return Ok(Named::Root);
+        }
+        if file == self.snapshots() {
+            return Ok(Named::Snapshots);
+        }
         let low = file.generation & u64::from(u32::MAX);
         let generation = u32::try_from(low).map_err(|_| FileError::Stale)?;
-        if self.id(file.tree, file.inode, generation) != file {
+        if self.id(file.tree, salt, file.inode, generation) != file {
             return Err(FileError::Stale);
         }
-        Ok(match (file.tree, file.inode, generation) {
-            (SNAPSHOTS_TREE, ..) => Named::Snapshots,
-            (_, ROOT_INODE, 0) => Named::Root,
-            (_, number, generation) => Named::Inode { number, generation },
-        })
+        Ok(Named::Inode { number: file.inode, generation })
     }
 }
 
@@ -89,18 +98,19 @@ mod tests {
         let (ours, other) = (IdKey([1; 16]), IdKey([2; 16]));
         let root = Inode { form: Form::Inode32, number: 77, generation: 5, subvolume: 0 };
         let file = Inode { number: 78, generation: 9, ..root };
-        let id = ours.of(0, &root, &file);
-        assert_eq!(ours.named(id), Ok(Named::Inode { number: 78, generation: 9 }));
-        assert_eq!(ours.named(ours.of(3, &root, &root)), Ok(Named::Root));
-        assert_eq!(ours.named(ours.snapshots()), Ok(Named::Snapshots));
-        assert_eq!(other.named(id), Err(FileError::Stale));
+        let id = ours.of(0, 6, &root, &file);
+        assert_eq!(ours.named(id, 6), Ok(Named::Inode { number: 78, generation: 9 }));
+        assert_eq!(ours.named(ours.of(3, 6, &root, &root), 7), Ok(Named::Root));
+        assert_eq!(ours.named(ours.snapshots(), 7), Ok(Named::Snapshots));
+        assert_eq!(other.named(id, 6), Err(FileError::Stale));
+        assert_eq!(ours.named(id, 7), Err(FileError::Stale));
         for wrong in [
             FileId { tree: 1, ..id },
             FileId { inode: 79, ..id },
             FileId { generation: id.generation ^ 1, ..id },
             FileId { generation: id.generation ^ 1 << 40, ..id },
         ] {
-            assert_eq!(ours.named(wrong), Err(FileError::Stale));
+            assert_eq!(ours.named(wrong, 6), Err(FileError::Stale));
         }
     }
 }

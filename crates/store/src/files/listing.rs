@@ -92,11 +92,11 @@ impl Op<'_> {
             // One that is gone by now is not listed.
             let Ok((inode, mount)) = inode_of(directory.fd.as_fd(), name) else { continue };
             let tree = directory.id.tree;
-            let root = &self.tree(tree)?.inode;
+            let super::volume::Tree { inode: root, salt, .. } = self.tree(tree)?;
             if mount != self.volume.pool.mount || inode.subvolume != root.subvolume {
                 continue;
             }
-            let file = self.volume.key.of(tree, root, &inode);
+            let file = self.volume.key.of(tree, *salt, root, &inode);
             let attributes =
                 if with_attributes { self.attributes_of(directory, name, file) } else { None };
             entries.push(Entry {

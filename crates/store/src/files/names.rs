@@ -15,14 +15,15 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::attributes::count;
+use super::attributes::{count, set_mode};
 use super::cache::{OpenFile, State};
 use super::errno::refused;
 use super::ids::LIVING;
-use super::usage::FILE_BYTES;
+use super::usage::{FILE_BYTES, blocks};
 use super::volume::{Inner, Op, SNAPSHOTS, attributes, kind_of, path, stat};
 use crate::pool::locked;
 
+const DAEMON: Caller = Caller { uid: 0, gid: 0, gids: Vec::new() };
 const FILE_MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o755;
 const SET_GID: u32 = 0o2000;
@@ -90,15 +91,23 @@ impl Op<'_> {
     /// any, which the directory's flush does not cover.
     fn finish(&self, caller: &Caller, file: &OpenFile, set: &SetAttributes) -> FileResult<bool> {
         let mut set = set.clone();
+        let mut masked = false;
         if let Some(mode) = set.mode {
             let has = u32::from(stat(&file.fd)?.stx_mode) & 0o7777;
             // A directory inherits the bit that makes files inherit its group.
             let inherited = if file.is_directory() { has & SET_GID } else { 0 };
             let wanted = mode & 0o7777 | inherited;
             set.mode = (wanted != has && file.kind != FileKind::Symlink).then_some(wanted);
+            // What only the daemon's own umask took away, it gives back itself: done by a caller
+            // who is not of the file's group, the same would take the inherited bit away.
+            masked = set.mode.is_some() && (wanted ^ has) & !0o777 == 0;
+            if masked {
+                set_mode(&DAEMON, file, wanted)?;
+                set.mode = None;
+            }
         }
         if set == SetAttributes::default() {
-            return Ok(false);
+            return Ok(masked);
         }
         self.apply(caller, file, &set)?;
         Ok(true)
@@ -228,8 +237,8 @@ impl Inner {
         let found = {
             let mut state = locked(&file.state);
             let found = stat(&file.fd)?;
-            state.blocks = found.stx_blocks;
-            self.usage.made(found.stx_blocks);
+            state.blocks = blocks(&found);
+            self.usage.made(state.blocks);
             found
         };
         let directory = place.leave(op)?;
@@ -349,7 +358,7 @@ impl Inner {
         (to, to_name): (FileId, &[u8]),
     ) -> FileResult<(Changed, Changed)> {
         let op = self.changing(from)?;
-        self.key.named(to)?;
+        op.named(to)?;
         if to.tree != LIVING {
             return Err(FileError::ReadOnly);
         }
@@ -383,6 +392,8 @@ impl Inner {
                 Some((_, found)) if is_directory(&found) != is_directory(&moved_stat) => {
                     return Err(FileError::Exists);
                 }
+                // It holds what is to be moved; and its lock is taken.
+                Some((replaced, _)) if replaced == from => return Err(FileError::NotEmpty),
                 Some((replaced, _)) => op.take_away(&*op.file(replaced)?, rename)?,
             }
             let left = left.leave(&op)?;
@@ -405,7 +416,7 @@ impl Inner {
         name: &[u8],
     ) -> FileResult<(Attributes, Changed)> {
         let op = self.changing(directory)?;
-        self.key.named(id)?;
+        op.named(id)?;
         if id.tree != LIVING {
             return Err(FileError::CrossDevice);
         }

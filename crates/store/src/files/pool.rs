@@ -379,7 +379,8 @@ fn open_volume(
     for tree in left_over {
         pool.remove_tree(&trees_home, &tree)?;
     }
-    let mut trees = BTreeMap::from([(LIVING, Tree::open(&trees_home, record.living)?)]);
+    let mut trees =
+        BTreeMap::from([(LIVING, Tree::open(&trees_home, record.living)?.living(pool.driver))]);
     for snapshot in &record.snapshots {
         trees.insert(snapshot.tree, Tree::open(&trees_home, snapshot.tree)?);
     }

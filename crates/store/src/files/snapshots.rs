@@ -201,7 +201,7 @@ impl FileVolume {
         inner.replace(&mut record, |record| record.living = number)?;
         {
             let mut trees = alone(&inner.trees);
-            trees.insert(LIVING, copy);
+            trees.insert(LIVING, copy.living(inner.pool.driver));
             inner.pool.cache.purge(inner.number, Some(LIVING));
             inner.usage.reset(files, blocks);
             // What was written and not committed is gone.

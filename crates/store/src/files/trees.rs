@@ -33,7 +33,13 @@ impl Tree {
     pub(super) fn open(trees: &OwnedFd, tree: u32) -> Result<Self, Errno> {
         let root = open_ours(trees, &name(tree))?;
         let inode = inode_of(root.as_fd(), c"").map_err(raw)?.0;
-        Ok(Self { root, inode })
+        Ok(Self { root, inode, salt: tree })
+    }
+
+    /// As the living one. A subvolume's copy has the inodes of the original, and their ids.
+    pub(super) fn living(self, driver: Driver) -> Self {
+        let salt = if driver == Driver::Btrfs { 0 } else { self.salt };
+        Self { salt, ..self }
     }
 }
 

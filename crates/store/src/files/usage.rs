@@ -7,12 +7,25 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use model::file::{FileError, FileResult};
+use model::file::{FileError, FileKind, FileResult};
+use rustix::fs::Statx;
+
+use super::volume::kind_of;
 
 /// What a file counts besides its blocks.
 pub(super) const FILE_BYTES: u64 = 512;
+/// No file system that we know has larger blocks.
+pub(super) const FS_BLOCK_BYTES: u64 = 4096;
 /// The kernel counts blocks of this size, whatever the file system's are.
 pub(super) const BLOCK_BYTES: u64 = 512;
+
+/// The blocks that a file counts. XFS holds blocks behind the end of a file that grows, for the
+/// next writes, and takes them back by itself: they are not the file's.
+pub(super) fn blocks(found: &Statx) -> u64 {
+    let needed = found.stx_size.next_multiple_of(FS_BLOCK_BYTES) / BLOCK_BYTES;
+    let is_regular = kind_of(found) == FileKind::Regular;
+    if is_regular { found.stx_blocks.min(needed) } else { found.stx_blocks }
+}
 
 pub(super) struct Usage {
     limit_bytes: AtomicU64,

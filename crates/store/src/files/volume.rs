@@ -28,7 +28,7 @@ use super::errno::{refused, refused_io};
 use super::ids::{self, IdKey, LIVING, Named};
 use super::pool::PoolShared;
 use super::record::{SnapshotRecord, VolumeRecord};
-use super::usage::Usage;
+use super::usage::{Usage, blocks};
 
 pub(super) const NAME_BYTES_MAX: usize = 255;
 /// The directory of snapshots, in the root.
@@ -41,6 +41,8 @@ const WANTED: StatxFlags = StatxFlags::BASIC_STATS;
 pub(super) struct Tree {
     pub(super) root: OwnedFd,
     pub(super) inode: Inode,
+    /// Of its files' ids: see `ids`.
+    pub(super) salt: u32,
 }
 
 pub(super) struct Inner {
@@ -87,12 +89,13 @@ impl Inner {
     }
     /// Begins an operation that changes this file, or what is in this directory.
     pub(super) fn changing(&self, file: FileId) -> FileResult<Op<'_>> {
-        self.key.named(file)?;
+        let changes = Some(shared(&self.changes));
+        let op = Op { _changes: changes, ..self.reading()? };
+        op.named(file)?;
         if file.tree != LIVING {
             return Err(FileError::ReadOnly);
         }
-        let changes = Some(shared(&self.changes));
-        Ok(Op { _changes: changes, ..self.reading()? })
+        Ok(op)
     }
 
     /// What was done to the file is durable, unless the volume's durability is relaxed.
@@ -126,8 +129,14 @@ impl Op<'_> {
         self.trees.get(&tree).ok_or(FileError::Stale)
     }
 
+    /// # Errors
+    /// `Stale` when the id is none that this volume gave.
+    pub(super) fn named(&self, file: FileId) -> FileResult<Named> {
+        let salt = self.trees.get(&file.tree).map_or(0, |tree| tree.salt);
+        self.volume.key.named(file, salt)
+    }
     pub(super) fn is_snapshots(&self, file: FileId) -> FileResult<bool> {
-        Ok(self.volume.key.named(file)? == Named::Snapshots)
+        Ok(self.named(file)? == Named::Snapshots)
     }
     pub(super) fn is_root(&self, file: FileId) -> bool {
         file == self.volume.key.root(file.tree)
@@ -135,15 +144,17 @@ impl Op<'_> {
 
     /// The file behind an id. The directory of snapshots has none.
     pub(super) fn file(&self, id: FileId) -> FileResult<Arc<OpenFile>> {
-        let named = self.volume.key.named(id)?;
-        let tree = self.tree(id.tree)?;
+        let named = self.named(id)?;
         if let Some(found) = self.volume.pool.cache.get(self.volume.number, id) {
             return Ok(found);
         }
-        let inode = match named {
-            Named::Root => tree.inode,
-            Named::Inode { number, generation } => ids::inode(&tree.inode, number, generation),
+        let (tree, inode) = match named {
             Named::Snapshots => return Err(FileError::ReadOnly),
+            Named::Root => self.tree(id.tree).map(|tree| (tree, tree.inode))?,
+            Named::Inode { number, generation } => {
+                let tree = self.tree(id.tree)?;
+                (tree, ids::inode(&tree.inode, number, generation))
+            }
         };
         let open = |flags| inode.open(tree.root.as_fd(), flags);
         let name = open(OFlags::PATH | OFlags::NOFOLLOW).map_err(refused_io)?;
@@ -160,7 +171,7 @@ impl Op<'_> {
                 .map_err(refused_io)?,
             _ => name,
         };
-        Ok(self.keep(OpenFile::new(id, kind, fd, found.stx_blocks)))
+        Ok(self.keep(OpenFile::new(id, kind, fd, blocks(&found))))
     }
 
     pub(super) fn keep(&self, file: OpenFile) -> Arc<OpenFile> {
@@ -175,13 +186,13 @@ impl Op<'_> {
     /// The inode behind a descriptor in a tree, and its id there.
     pub(super) fn id_of(&self, tree: u32, fd: &OwnedFd) -> FileResult<FileId> {
         let (inode, mount) = inode_of(fd.as_fd(), c"").map_err(refused_io)?;
-        let root = &self.tree(tree)?.inode;
+        let Tree { inode: root, salt, .. } = self.tree(tree)?;
         // What is mounted in a tree is none of ours.
         let ours = mount == self.volume.pool.mount && inode.subvolume == root.subvolume;
         if !ours {
             return Err(FileError::CrossDevice);
         }
-        Ok(self.volume.key.of(tree, root, &inode))
+        Ok(self.volume.key.of(tree, *salt, root, &inode))
     }
 
     /// What a name stands for, as the caller may see it.

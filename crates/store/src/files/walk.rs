@@ -52,7 +52,7 @@ pub(super) fn count(root: &OwnedFd) -> Result<(u64, u64), Errno> {
     let mut met = Met::new();
     let mut meet = |found: &Statx, links| {
         let sums = met.entry(links).or_default();
-        *sums = (sums.0 + 1, sums.1 + found.stx_blocks);
+        *sums = (sums.0 + 1, sums.1 + super::usage::blocks(found));
     };
     meet(&stat_open(root)?, 1);
     let mut directories = vec![inode_of(root.as_fd(), c"").map_err(raw)?.0];

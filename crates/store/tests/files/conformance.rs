@@ -255,6 +255,19 @@ fn renaming_moves_and_replaces() {
     });
 }
 
+/// It once waited for a lock that it held itself.
+#[test]
+fn a_directory_is_not_replaced_by_what_it_holds() {
+    each(|store| {
+        let (who, root) = (user(1000), store.root());
+        let d = make_directory(store, &who, root, "d");
+        make_directory(store, &who, d, "inner");
+        let moved = store.rename(&who, (d, b"inner"), (root, b"d"));
+        assert_eq!(moved, Err(FileError::NotEmpty));
+        assert_eq!(names(store, &who, d), ["inner"]);
+    });
+}
+
 #[test]
 fn who_may_do_what_is_told_and_kept() {
     each(|store| {

@@ -107,7 +107,15 @@ impl Home {
     /// As after a restart of the daemon. Volumes that are held stop this.
     pub(crate) fn reopen(&mut self) {
         self.pool = None;
-        self.open().unwrap();
+        // As at the end: a process that was just forked may still hold the lock.
+        let opened = (0..100).any(|_| {
+            let opened = self.open().is_ok();
+            if !opened {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            opened
+        });
+        assert!(opened, "{} cannot be opened again", self.path.display());
     }
     pub(crate) fn volume(&self, number: u8, size: u64) -> FileVolume {
         let pool = self.pool();

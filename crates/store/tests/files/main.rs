@@ -1,8 +1,14 @@
 //! File volumes on real file systems, as root; without root everything here is skipped, and says
 //! so. The suite of [`conformance`] is passed by the file system in memory too.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::unwrap_used, reason = "a test that meets one has failed")]
 
+mod confinement;
 mod conformance;
 mod durability;
 mod homes;
+mod listing;
+mod model;
+mod permissions;
+mod quota;
+mod snapshots;

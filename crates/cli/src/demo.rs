@@ -81,6 +81,7 @@ fn settings(directory: &std::path::Path) -> ServeSettings {
         data: directory.to_owned(),
         listen: any,
         portals: vec![any],
+        nfs_portals: Vec::new(),
         chap: crate::settings::ChapRequired(true),
         capacity: None,
         io: IoMode::Cached,

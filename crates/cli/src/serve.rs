@@ -220,6 +220,10 @@ fn node_settings(settings: &ServeSettings, descriptors: u64) -> node::Settings {
             buffer_bytes: settings.buffers.0,
             descriptors,
         },
+        files: node::files::FileSettings {
+            portals: settings.nfs_portals.clone(),
+            ..node::files::FileSettings::default()
+        },
     }
 }
 

@@ -33,6 +33,8 @@ const DATA: Key = key("data", None, "directory of the catalog and the first pool
 const LISTEN: Key = key("listen", Some("127.0.0.1:7700"), "address and port of the API");
 const PORTALS: Key =
     key("portals", Some("127.0.0.1:3260"), "addresses and ports of the iSCSI portals, with commas");
+const NFS_PORTALS: Key =
+    key("nfs_portals", None, "the same of the NFS portals, for file volumes; none when not set");
 const CHAP: Key = key("chap", Some("required"), "required, or off: any initiator name is believed");
 const CAPACITY: Key =
     key("capacity", None, "limit of the first pool; all that the file system has when not set");
@@ -51,10 +53,11 @@ const LOG_FORMAT: Key = key("log_format", Some("text"), "text or json");
 const CLIENT_FILE: Key =
     key("client_file", Some("true"), "leave a client.toml for the verbs on this machine");
 /// What the daemon needs.
-const SERVE: [Key; 16] = [
+const SERVE: [Key; 17] = [
     DATA,
     LISTEN,
     PORTALS,
+    NFS_PORTALS,
     CHAP,
     CAPACITY,
     IO,
@@ -83,6 +86,9 @@ pub(crate) struct ServeArguments {
     /// [default: 127.0.0.1:3260]
     #[arg(long, value_name = "ADDRESS,...")]
     portals: Option<String>,
+    /// The same of the NFS portals, for file volumes; none by default [env: COMMONHOLD_NFS_PORTALS]
+    #[arg(long, value_name = "ADDRESS,...")]
+    nfs_portals: Option<String>,
     /// required, or off: then any initiator name is believed [env: COMMONHOLD_CHAP]
     #[arg(long, value_name = "required|off")]
     chap: Option<String>,
@@ -126,11 +132,12 @@ pub(crate) struct ServeArguments {
 
 impl ServeArguments {
     /// In the order of [`SERVE`].
-    fn flags(&self) -> [Option<&str>; 16] {
+    fn flags(&self) -> [Option<&str>; 17] {
         [
             &self.data,
             &self.listen,
             &self.portals,
+            &self.nfs_portals,
             &self.chap,
             &self.capacity,
             &self.io,
@@ -215,6 +222,7 @@ pub(crate) struct ServeSettings {
     pub(crate) data: PathBuf,
     pub(crate) listen: SocketAddr,
     pub(crate) portals: Vec<SocketAddr>,
+    pub(crate) nfs_portals: Vec<SocketAddr>,
     pub(crate) chap: ChapRequired,
     pub(crate) capacity: Option<ByteSize>,
     pub(crate) io: IoMode,
@@ -267,6 +275,9 @@ impl ServeSettings {
             data,
             listen: needed(layers, &LISTEN, arguments.listen.as_deref())?,
             portals: needed::<Portals>(layers, &PORTALS, arguments.portals.as_deref())?.0,
+            nfs_portals: layers
+                .get::<Portals>(&NFS_PORTALS, arguments.nfs_portals.as_deref())?
+                .map_or_else(Vec::new, |portals| portals.0),
             chap: needed(layers, &CHAP, arguments.chap.as_deref())?,
             capacity: layers.get(&CAPACITY, arguments.capacity.as_deref())?,
             io: needed::<IoName>(layers, &IO, arguments.io.as_deref())?.0,

@@ -15,6 +15,7 @@ use env::{BlockIo, Buffer, Files, OpenMode};
 use model::export::Terms;
 use model::id::{AttachmentId, PoolId, VolumeId};
 use model::order::{Access, IoMode};
+use model::pool::Driver;
 use model::size::ByteSize;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -22,9 +23,16 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PoolRecord {
     pub pool: PoolId,
+    /// Records of before there were others have none.
+    #[serde(default = "local")]
+    pub driver: Driver,
     pub path: String,
     pub io: IoMode,
     pub capacity: Option<ByteSize>,
+}
+
+fn local() -> Driver {
+    Driver::Local
 }
 
 /// The journal's directory.
@@ -202,6 +210,7 @@ mod tests {
         let journal = Journal::open(Arc::new(env::RealFiles), directory.path()).unwrap();
         let record = PoolRecord {
             pool: PoolId(uuid::Uuid::from_u128(7)),
+            driver: Driver::Local,
             path: "/nowhere".into(),
             io: IoMode::Cached,
             capacity: None,

@@ -25,11 +25,12 @@ use crate::anteroom::Places;
 use crate::book::Book;
 use crate::connection::{self, Guest};
 use crate::door::Door;
+use crate::files::FileSettings;
 use crate::journal::Journal;
 use crate::metrics::{self, Sample};
 use crate::nexus::Signal;
 use crate::notice::Notices;
-use crate::orders::{Orders, no_file_volumes};
+use crate::orders::Orders;
 use crate::portal;
 use crate::unit::LogicalUnit;
 use crate::wire::Wire;
@@ -50,6 +51,8 @@ pub struct Settings {
     /// What the target offers at login.
     pub iscsi: iscsi::target::Settings,
     pub limits: Limits,
+    /// How file volumes are served.
+    pub files: FileSettings,
 }
 
 /// What initiators may take of a node, together.
@@ -90,7 +93,7 @@ pub(crate) struct Shared {
     pub notices: Notices,
     pub door: Arc<Door>,
     pub pools: Mutex<HashMap<PoolId, Arc<Pool>>>,
-    pub journal: Journal,
+    pub journal: Arc<Journal>,
     /// Turns true when the node is to end.
     pub ending: watch::Receiver<bool>,
     last_tsih: AtomicU16,
@@ -155,7 +158,9 @@ impl Node {
             WorkerHandle::start("orders".into(), block_io, 0).map_err(NodeError::Thread)?;
         threads.push(thread);
         let orders = Orders::new(Arc::clone(&shared), housekeeper);
+        orders.start_files().await?;
         orders.restore().await?;
+        orders.open_files()?;
         let portals = portal::open(&shared, &workers).await?;
         Ok(Self { shared, orders, workers, threads, portals, end })
     }
@@ -225,13 +230,10 @@ impl Node {
     /// # Errors
     /// When a pool's file system cannot be asked.
     pub fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {
-        self.shared
-            .pools()
-            .into_iter()
-            .map(|(_, pool)| {
-                pool.usage().map_err(|error| OrderError::Failed { why: error.to_string() })
-            })
-            .collect()
+        let of_blocks = self.shared.pools().into_iter().map(|(_, pool)| {
+            pool.usage().map_err(|error| OrderError::Failed { why: error.to_string() })
+        });
+        of_blocks.chain(self.orders.file_pool_usage()).collect()
     }
 
     /// What lies on a volume.
@@ -258,36 +260,36 @@ impl Node {
     ///
     /// # Errors
     /// When the volume is not here, or its file system cannot be asked.
-    pub async fn file_usage(&self, _volume: VolumeId) -> Result<FileUsage, OrderError> {
-        Err(no_file_volumes())
+    pub async fn file_usage(&self, volume: VolumeId) -> Result<FileUsage, OrderError> {
+        self.orders.file_usage(volume).await
     }
 
     /// Who has a file volume mounted.
     ///
     /// # Errors
     /// When the volume is not here.
-    pub async fn file_clients(
-        &self,
-        _volume: VolumeId,
-    ) -> Result<Vec<ConnectedClient>, OrderError> {
-        Err(no_file_volumes())
+    pub async fn file_clients(&self, volume: VolumeId) -> Result<Vec<ConnectedClient>, OrderError> {
+        self.orders.file_clients(volume)
     }
 
     /// What each snapshot of a file volume holds for itself.
     ///
     /// # Errors
     /// When the volume is not here, or its file system cannot be asked.
-    pub async fn snapshot_usage(
-        &self,
-        _volume: VolumeId,
-    ) -> Result<Vec<SnapshotUsage>, OrderError> {
-        Err(no_file_volumes())
+    pub async fn snapshot_usage(&self, volume: VolumeId) -> Result<Vec<SnapshotUsage>, OrderError> {
+        self.orders.snapshot_usage(volume).await
     }
 
     /// What the node sees by itself, from now on.
     #[must_use]
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
         self.shared.notices.subscribe()
+    }
+
+    /// The addresses that it listens on for NFS clients.
+    #[must_use]
+    pub fn file_portals(&self) -> Vec<SocketAddr> {
+        self.orders.file_portals()
     }
 
     /// Reservation state of a volume; of one that nobody may reach, nothing.
@@ -333,6 +335,7 @@ impl Node {
         page += &self.shared.door.page();
         let drawn: u64 = self.workers.iter().map(WorkerHandle::buffer_bytes_drawn).sum();
         page += &metrics::buffers(drawn);
+        page += &self.orders.files_page();
         page
     }
 
@@ -340,6 +343,7 @@ impl Node {
     /// flush, stop the threads.
     pub async fn stop(self) {
         let _ = self.end.send(true);
+        self.orders.stop_files().await;
         let mut links = Vec::new();
         for unit in self.shared.book.units() {
             for state in unit.nexuses() {
@@ -381,7 +385,7 @@ fn share(
         book: Arc::default(),
         notices: Notices::default(),
         pools: Mutex::default(),
-        journal,
+        journal: Arc::new(journal),
         ending,
         last_tsih: AtomicU16::new(0),
     };

@@ -6,6 +6,7 @@
 //! not, so sixteen hosts attach at once (design, invariant 8).
 
 mod attachments;
+mod files;
 mod sanitizing;
 
 use std::collections::HashMap;
@@ -49,6 +50,8 @@ struct State {
     /// By attachment: its record in the journal and its entry in the book change together.
     terms: [tokio::sync::Mutex<()>; TERMS],
     work: Mutex<HashMap<VolumeId, Arc<Work>>>,
+    /// File volumes, and who serves them.
+    files: files::Files,
     /// A merge may be possible: wakes the background loop.
     merge: tokio::sync::Notify,
 }
@@ -67,6 +70,7 @@ impl Orders {
             turns: Mutex::default(),
             terms: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             work: Mutex::default(),
+            files: files::Files::default(),
             merge: tokio::sync::Notify::new(),
         });
         let background = Arc::clone(&state);
@@ -164,6 +168,7 @@ impl State {
                 tracing::error!(pool = %record.pool, %error, "a pool could not be opened");
             }
         }
+        self.restore_exports(io).await?;
         for access in attachments {
             let (attachment, volume) = (access.attachment, access.volume);
             if let Err(error) = self.attach(io, access, false).await {
@@ -175,12 +180,12 @@ impl State {
 
     async fn carry_out(&self, worker: &Rc<Worker>, order: Order) -> Result<Report, OrderError> {
         let io = &*worker.io;
+        if let Some(pool) = self.file_pool_of(&order) {
+            return self.carry_out_on_files(pool, order).await;
+        }
         match order {
-            Order::OpenPool { driver, .. } if driver.kind() == VolumeKind::File => {
-                Err(no_file_volumes())
-            }
-            Order::OpenPool { pool, driver: _, path, io: mode, capacity } => {
-                let record = PoolRecord { pool, path, io: mode, capacity };
+            Order::OpenPool { pool, driver, path, io: mode, capacity } => {
+                let record = PoolRecord { pool, driver, path, io: mode, capacity };
                 self.open_pool(io, record.clone()).await?;
                 self.shared.journal.save_pool(io, &record).await.map_err(failed)?;
                 Ok(Report::Done)
@@ -215,11 +220,15 @@ impl State {
             }
             Order::Fence { volume, attachment } => self.cut_off(io, volume, attachment, None).await,
             Order::ClearReservations { volume } => self.clear(io, volume).await,
-            Order::Export { .. } | Order::Unexport { .. } => Err(no_file_volumes()),
+            Order::Export { terms } => self.export_files(io, terms).await,
+            Order::Unexport { volume, evict } => self.unexport_files(volume, evict).await,
         }
     }
 
     async fn open_pool(&self, io: &dyn BlockIo, record: PoolRecord) -> Result<(), OrderError> {
+        if record.driver.kind() == VolumeKind::File {
+            return self.open_file_pool(record).await;
+        }
         if let Some(open) = self.shared.pool(record.pool) {
             open.set_capacity(record.capacity);
             return Ok(());
@@ -464,11 +473,6 @@ impl Work {
         self.done.store(done, Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
     }
-}
-
-/// What a node says that holds block volumes alone.
-pub(crate) fn no_file_volumes() -> OrderError {
-    OrderError::Refused { why: "this node does not serve file volumes".to_owned() }
 }
 
 fn failed(error: std::io::Error) -> OrderError {

@@ -94,6 +94,7 @@ impl Station {
             engine: IoEngine::Auto,
             iscsi: iscsi::target::Settings { window: self.window, ..Default::default() },
             limits: Limits::default(),
+            files: node::files::FileSettings::default(),
         };
         let world = World {
             files: Arc::new(self.disk.clone()),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::export::ConnectedClient;
 use model::file::FileStore;
 use nfs::export::{Export, ExportError, Exports};
 use nfs::handle::FileSystemId;
@@ -22,19 +23,6 @@ pub struct Served<F> {
 const LOOK: Duration = Duration::from_millis(1);
 /// For how long an NFSv3 client counts as connected behind its last call, in milliseconds.
 const SEEN_MS: u64 = 5 * 60_000;
-
-/// A client of an export.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct FileClient {
-    pub address: std::net::IpAddr,
-    /// What it calls itself; NFSv3 clients have no name.
-    pub name: Option<String>,
-    /// `3`, `4.0`, or `4.1` for that and what is above.
-    pub version: &'static str,
-    pub opens: u64,
-    pub locks: u64,
-    pub last_call_age_ms: u64,
-}
 
 impl<F: FileStore + Clone + Send + Sync> FileService<F> {
     /// Serves exactly this from the next call on. When it is done, no call under what was before
@@ -69,7 +57,7 @@ impl<F: FileStore + Clone + Send + Sync> FileService<F> {
 
     /// Who has a file system mounted, as far as can be told.
     #[must_use]
-    pub fn clients(&self, file_system: FileSystemId) -> Vec<FileClient> {
+    pub fn clients(&self, file_system: FileSystemId) -> Vec<ConnectedClient> {
         let now_ms = self.0.now_ms();
         let mut seen: Vec<_> = lock(&self.0.seen)
             .iter()
@@ -87,20 +75,20 @@ impl<F: FileStore + Clone + Send + Sync> FileService<F> {
             if !was_here && holder.opens + holder.locks == 0 {
                 continue;
             }
-            clients.push(FileClient {
+            clients.push(ConnectedClient {
                 address: holder.address,
                 name: Some(String::from_utf8_lossy(&holder.owner).into_owned()),
-                version: if holder.minor_zero { "4.0" } else { "4.1" },
+                version: if holder.minor_zero { "4.0" } else { "4.1" }.to_owned(),
                 opens: holder.opens,
                 locks: holder.locks,
                 last_call_age_ms: now_ms.saturating_sub(holder.renewed_ms),
             });
         }
         clients.extend(seen.iter().filter(|(_, version, _)| *version == 3).map(
-            |(address, _, at_ms)| FileClient {
+            |(address, _, at_ms)| ConnectedClient {
                 address: *address,
                 name: None,
-                version: "3",
+                version: "3".to_owned(),
                 opens: 0,
                 locks: 0,
                 last_call_age_ms: now_ms.saturating_sub(*at_ms),

@@ -84,8 +84,8 @@ impl<F> Service<F> {
 impl<F: FileStore + Clone + Send + Sync> FileService<F> {
     /// Ends in order: takes nothing more, lets what runs end and what is answered go out, ends
     /// the connections and the threads. Clients come back to the next start without an error.
-    pub async fn stop(self) {
-        let service = self.0;
+    pub async fn stop(&self) {
+        let service = Arc::clone(&self.0);
         let all: Vec<Arc<Connection>> = lock(&service.connections).values().cloned().collect();
         for connection in &all {
             connection.stop_reading();

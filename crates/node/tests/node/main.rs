@@ -10,6 +10,7 @@ mod copy;
 mod durability;
 mod fence;
 mod fencing;
+mod files;
 mod identity;
 mod limits;
 mod logins;

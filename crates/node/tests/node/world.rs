@@ -59,6 +59,7 @@ async fn start(
         engine: IoEngine::Auto,
         iscsi: iscsi::target::Settings { window: 256, ..Default::default() },
         limits: node::Limits::default(),
+        files: node::files::FileSettings::default(),
     };
     adjust(&mut settings);
     let world = NodeWorld {

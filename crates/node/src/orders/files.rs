@@ -1,0 +1,402 @@
+//! Orders of file volumes: their pools, their trees, and who serves them.
+//!
+//! What the store does here blocks: it runs on threads that may.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use bytes::Bytes;
+use env::BlockIo;
+use model::export::{ConnectedClient, FileUsage, Rule, Squash, Terms};
+use model::id::{PoolId, VolumeId};
+use model::order::{Mode, Order, OrderError, PoolUsage, Report, SnapshotUsage, Source};
+use model::size::ByteSize;
+use nfs::export as served;
+use nfs::handle::FileSystemId;
+use store::StoreError;
+use store::files::{Durability, FilePool, FileVolume};
+
+use super::{Orders, State, failed, order_error};
+use crate::NodeError;
+use crate::files::{FileService, Kept, Records, Served};
+use crate::journal::PoolRecord;
+use crate::worker::Worker;
+
+/// File volumes of a node.
+#[derive(Default)]
+pub(super) struct Files {
+    pools: Mutex<HashMap<PoolId, Arc<FilePool>>>,
+    /// None on a node without portals for it.
+    service: OnceLock<FileService<FileVolume>>,
+    /// What is served; held while it changes.
+    exports: tokio::sync::Mutex<BTreeMap<VolumeId, (Terms, FileVolume)>>,
+}
+
+impl Files {
+    fn pool(&self, pool: PoolId) -> Option<Arc<FilePool>> {
+        self.pools.lock().expect("no panic while the lock is held").get(&pool).cloned()
+    }
+    fn pools(&self) -> Vec<Arc<FilePool>> {
+        self.pools.lock().expect("no panic while the lock is held").values().cloned().collect()
+    }
+    fn service(&self) -> Result<&FileService<FileVolume>, OrderError> {
+        self.service.get().ok_or_else(|| OrderError::Refused {
+            why: "the node has no NFS portal; start it with --nfs-portals".to_owned(),
+        })
+    }
+    /// A volume, whichever pool holds it.
+    async fn volume(&self, volume: VolumeId) -> Result<FileVolume, OrderError> {
+        let pools = self.pools();
+        blocking(move || {
+            for pool in pools {
+                match pool.volume(volume) {
+                    Err(StoreError::Missing { .. }) => {}
+                    found => return found,
+                }
+            }
+            Err(StoreError::Missing { what: format!("file volume {volume}") })
+        })
+        .await
+    }
+}
+
+/// Runs what blocks, elsewhere.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, OrderError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(order_error),
+        Err(error) => Err(OrderError::Failed { why: error.to_string() }),
+    }
+}
+
+/// Gives the room of what was deleted back, meanwhile.
+fn sweep(pool: Arc<FilePool>) {
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = pool.sweep() {
+            tracing::error!(pool = %pool.id(), %error, "what was deleted still takes room");
+        }
+    });
+}
+
+fn id_of(volume: VolumeId) -> FileSystemId {
+    FileSystemId(*volume.0.as_bytes())
+}
+
+fn rule(rule: &Rule) -> served::Rule {
+    let clients = rule.clients;
+    served::Rule {
+        network: served::Network { address: clients.address(), prefix_bits: clients.prefix_bits() },
+        read_only: rule.mode == Mode::ReadOnly,
+        squash: match rule.squash {
+            Squash::None => served::Squash::None,
+            Squash::Root => served::Squash::Root,
+            Squash::All => served::Squash::All,
+        },
+        anonymous: (rule.anonymous_uid, rule.anonymous_gid),
+    }
+}
+
+fn export((terms, store): &(Terms, FileVolume)) -> Served<FileVolume> {
+    let names = terms.path.split('/').filter(|name| !name.is_empty());
+    let export = served::Export {
+        file_system: id_of(terms.volume),
+        path: names.map(|name| Bytes::copy_from_slice(name.as_bytes())).collect(),
+        store: store.clone(),
+        rules: terms.rules.iter().map(rule).collect(),
+    };
+    Served { export, portals: terms.portals.clone() }
+}
+
+impl Orders {
+    /// Prepares the file service; it serves nothing before [`Self::open_files`].
+    pub(crate) async fn start_files(&self) -> Result<(), NodeError> {
+        let shared = Arc::clone(&self.state.shared);
+        let settings = shared.settings.files.clone();
+        if settings.portals.is_empty() {
+            return Ok(());
+        }
+        let (journal, random) = (Arc::clone(&shared.journal), Arc::clone(&shared.world.random));
+        let begin = move |worker: std::rc::Rc<Worker>| async move {
+            let (secret, boot) = journal.begin_service(&*worker.io, &*random).await?;
+            Ok((secret, boot, journal.load_clients(&*worker.io).await?))
+        };
+        let begun = self.worker.run(begin).await.ok_or(NodeError::Stopped)?;
+        let (secret, boot, clients) = begun.map_err(NodeError::Journal)?;
+        let records = Box::new(Records::new(Arc::clone(&shared.journal), self.worker.clone()));
+        let kept = Kept { secret, boot, clients, records };
+        let service = FileService::start(settings, kept, Arc::clone(&shared.world.clock))?;
+        // It is started once.
+        let _ = self.state.files.service.set(service);
+        Ok(())
+    }
+
+    /// Lets NFS clients in, after what they had is served again.
+    pub(crate) fn open_files(&self) -> Result<(), NodeError> {
+        self.state.files.service.get().map_or(Ok(()), FileService::open)
+    }
+
+    pub(crate) async fn stop_files(&self) {
+        if let Some(service) = self.state.files.service.get() {
+            service.stop().await;
+        }
+    }
+
+    pub(crate) fn files_page(&self) -> String {
+        self.state.files.service.get().map_or_else(String::new, FileService::metrics_page)
+    }
+
+    pub(crate) fn file_portals(&self) -> Vec<SocketAddr> {
+        self.state.files.service.get().map_or_else(Vec::new, FileService::portals)
+    }
+
+    pub(crate) fn file_pool_usage(&self) -> Vec<Result<PoolUsage, OrderError>> {
+        let usage = |pool: Arc<FilePool>| {
+            let (capacity, free) = pool.space().map_err(order_error)?;
+            let mut provisioned = 0u64;
+            for volume in pool.volumes().map_err(order_error)? {
+                let volume = pool.volume(volume).and_then(|volume| volume.usage());
+                provisioned = provisioned.saturating_add(volume.map_err(order_error)?.size.0);
+            }
+            let used = ByteSize(capacity.0.saturating_sub(free.0));
+            let provisioned = ByteSize(provisioned);
+            Ok(PoolUsage { pool: pool.id(), capacity, used, provisioned })
+        };
+        self.state.files.pools().into_iter().map(usage).collect()
+    }
+
+    pub(crate) async fn file_usage(&self, volume: VolumeId) -> Result<FileUsage, OrderError> {
+        let volume = self.state.files.volume(volume).await?;
+        let usage = blocking(move || volume.usage()).await?;
+        Ok(FileUsage {
+            used_bytes: usage.used.0,
+            available_bytes: usage.available.0,
+            used_inodes: usage.inodes_used,
+            available_inodes: Some(usage.inodes_available),
+        })
+    }
+
+    pub(crate) fn file_clients(
+        &self,
+        volume: VolumeId,
+    ) -> Result<Vec<ConnectedClient>, OrderError> {
+        Ok(self.state.files.service()?.clients(id_of(volume)))
+    }
+
+    pub(crate) async fn snapshot_usage(
+        &self,
+        volume: VolumeId,
+    ) -> Result<Vec<SnapshotUsage>, OrderError> {
+        let volume = self.state.files.volume(volume).await?;
+        let all = blocking(move || volume.snapshots()).await?;
+        let usage =
+            |one: store::files::FileSnapshot| SnapshotUsage { snapshot: one.id, held: one.held };
+        Ok(all.into_iter().map(usage).collect())
+    }
+}
+
+impl State {
+    pub(super) async fn restore_exports(&self, io: &dyn BlockIo) -> Result<(), NodeError> {
+        let all = self.shared.journal.load_exports(io).await.map_err(NodeError::Journal)?;
+        for terms in all {
+            let volume = terms.volume;
+            if let Err(error) = self.serve_files(terms).await {
+                tracing::error!(%volume, %error, "a file volume is not served again");
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn open_file_pool(&self, record: PoolRecord) -> Result<(), OrderError> {
+        let PoolRecord { pool, driver, path, .. } = record;
+        if self.files.pool(pool).is_some() {
+            return Ok(());
+        }
+        let random = Arc::clone(&self.shared.world.random);
+        let open = move || FilePool::open(std::path::Path::new(&path), pool, driver, random);
+        let open = Arc::new(blocking(open).await?);
+        let mut pools = self.files.pools.lock().expect("no panic while the lock is held");
+        let open = Arc::clone(pools.entry(pool).or_insert(open));
+        drop(pools);
+        // What the last end left half deleted.
+        sweep(open);
+        Ok(())
+    }
+
+    /// The pool that an order is for, when it is one of file volumes and open.
+    pub(super) fn file_pool_of(&self, order: &Order) -> Option<Arc<FilePool>> {
+        match order {
+            Order::ClosePool { pool }
+            | Order::CreateVolume { pool, .. }
+            | Order::DeleteVolume { pool, .. }
+            | Order::ResizeVolume { pool, .. }
+            | Order::CreateSnapshot { pool, .. }
+            | Order::DeleteSnapshot { pool, .. }
+            | Order::RevertVolume { pool, .. }
+            | Order::ImportImage { pool, .. }
+            | Order::ExportImage { pool, .. } => self.files.pool(*pool),
+            _ => None,
+        }
+    }
+
+    pub(super) async fn carry_out_on_files(
+        &self,
+        pool: Arc<FilePool>,
+        order: Order,
+    ) -> Result<Report, OrderError> {
+        match order {
+            Order::ClosePool { pool: id } => self.close_file_pool(&pool, id).await,
+            Order::CreateVolume { volume, size, source, .. } => {
+                let _turn = self.turn(volume).await;
+                blocking(move || {
+                    let durability = Durability::default();
+                    let made = match source {
+                        Source::Blank => pool.create_volume(volume, size, durability),
+                        Source::Snapshot { volume: of, snapshot } => {
+                            pool.clone_volume(volume, size, durability, (of, snapshot))
+                        }
+                    }?;
+                    Ok(Report::Sized { size: made.usage()?.size })
+                })
+                .await
+            }
+            Order::DeleteVolume { volume, .. } => {
+                let _turn = self.turn(volume).await;
+                self.refuse_while_served(volume).await?;
+                let swept = Arc::clone(&pool);
+                blocking(move || pool.delete_volume(volume)).await?;
+                self.turns.lock().expect("no panic while the lock is held").remove(&volume);
+                sweep(swept);
+                Ok(Report::Done)
+            }
+            Order::ResizeVolume { volume, size, .. } => {
+                let _turn = self.turn(volume).await;
+                blocking(move || pool.volume(volume)?.resize(size)).await?;
+                Ok(Report::Sized { size })
+            }
+            Order::CreateSnapshot { volume, snapshot, name, .. } => {
+                let _turn = self.turn(volume).await;
+                let make = move || pool.volume(volume)?.create_snapshot(snapshot, name.as_deref());
+                blocking(make).await?;
+                Ok(Report::Done)
+            }
+            Order::DeleteSnapshot { volume, snapshot, .. } => {
+                let _turn = self.turn(volume).await;
+                let swept = Arc::clone(&pool);
+                blocking(move || pool.volume(volume)?.delete_snapshot(snapshot)).await?;
+                sweep(swept);
+                Ok(Report::Done)
+            }
+            Order::RevertVolume { volume, snapshot, .. } => {
+                let _turn = self.turn(volume).await;
+                self.refuse_while_served(volume).await?;
+                let swept = Arc::clone(&pool);
+                blocking(move || pool.volume(volume)?.roll_back(snapshot)).await?;
+                sweep(swept);
+                Ok(Report::Done)
+            }
+            _ => {
+                let why = "the volume is a file tree: no disk image holds it".to_owned();
+                Err(OrderError::Refused { why })
+            }
+        }
+    }
+
+    async fn close_file_pool(
+        &self,
+        pool: &Arc<FilePool>,
+        id: PoolId,
+    ) -> Result<Report, OrderError> {
+        let asked = Arc::clone(pool);
+        let held = blocking(move || asked.volumes()).await?.len();
+        if held > 0 {
+            let why = format!("the pool holds {held} volumes; delete or move them first");
+            return Err(OrderError::Refused { why });
+        }
+        self.files.pools.lock().expect("no panic while the lock is held").remove(&id);
+        self.shared.journal.forget_pool(id).map_err(failed)?;
+        Ok(Report::Done)
+    }
+
+    async fn refuse_while_served(&self, volume: VolumeId) -> Result<(), OrderError> {
+        if self.files.exports.lock().await.contains_key(&volume) {
+            let why = "the volume is served to NFS clients; end that first".to_owned();
+            return Err(OrderError::Refused { why });
+        }
+        Ok(())
+    }
+
+    pub(super) async fn export_files(
+        &self,
+        io: &dyn BlockIo,
+        terms: Terms,
+    ) -> Result<Report, OrderError> {
+        let portals = self.serve_files(terms.clone()).await?;
+        self.shared.journal.save_export(io, &terms).await.map_err(failed)?;
+        Ok(Report::Exported { portals: portals.iter().map(SocketAddr::to_string).collect() })
+    }
+
+    /// Serves a volume from the next call of each client on; says on which portals.
+    async fn serve_files(&self, terms: Terms) -> Result<Vec<SocketAddr>, OrderError> {
+        let service = self.files.service()?;
+        let ours = service.portals();
+        if let Some(other) = terms.portals.iter().find(|one| !ours.contains(one)) {
+            let ours: Vec<_> = ours.iter().map(SocketAddr::to_string).collect();
+            let why =
+                format!("{other} is no NFS portal of the node; those are {}", ours.join(", "));
+            return Err(OrderError::Refused { why });
+        }
+        let missing = || OrderError::Missing { what: format!("pool {}", terms.pool) };
+        let pool = self.files.pool(terms.pool).ok_or_else(missing)?;
+        let (id, wanted) = (terms.volume, terms.durability);
+        let volume = blocking(move || {
+            let volume = pool.volume(id)?;
+            let wanted = match wanted {
+                model::export::Durability::Strict => Durability::Strict,
+                model::export::Durability::Relaxed => Durability::Relaxed,
+            };
+            if volume.durability() != wanted {
+                volume.set_durability(wanted)?;
+            }
+            Ok(volume)
+        })
+        .await?;
+        let portals = if terms.portals.is_empty() { ours } else { terms.portals.clone() };
+        let mut exports = self.files.exports.lock().await;
+        let before = exports.insert(id, (terms, volume));
+        let all: Vec<_> = exports.values().map(export).collect();
+        if let Err(error) = service.serve(&all).await {
+            match before {
+                Some(before) => exports.insert(id, before),
+                None => exports.remove(&id),
+            };
+            return Err(OrderError::Refused { why: error.to_string() });
+        }
+        Ok(portals)
+    }
+
+    pub(super) async fn unexport_files(
+        &self,
+        volume: VolumeId,
+        evict: bool,
+    ) -> Result<Report, OrderError> {
+        let mut exports = self.files.exports.lock().await;
+        if exports.contains_key(&volume) {
+            let service = self.files.service()?;
+            let clients = service.clients(id_of(volume));
+            if !evict && !clients.is_empty() {
+                let names: Vec<_> = clients.iter().map(|one| one.address.to_string()).collect();
+                let why = format!("clients have the volume mounted: {}", names.join(", "));
+                return Err(OrderError::Refused { why });
+            }
+            exports.remove(&volume);
+            let all: Vec<_> = exports.values().map(export).collect();
+            // One less stands against no other.
+            service.serve(&all).await.map_err(|e| OrderError::Failed { why: e.to_string() })?;
+            service.evict(id_of(volume));
+        }
+        self.shared.journal.forget_export(volume).map_err(failed)?;
+        Ok(Report::Done)
+    }
+}

@@ -3,8 +3,8 @@
 #![no_main]
 
 use api::{
-    attachment, error, event, host, node, operation, page, pool, project, reservation, snapshot,
-    token, user, volume, volume_type,
+    attachment, error, event, export, host, network, node, operation, page, pool, project,
+    reference, reservation, snapshot, token, user, volume, volume_type,
 };
 use commonhold_fuzz::json::read;
 use libfuzzer_sys::fuzz_target;
@@ -31,6 +31,9 @@ const ANSWERS: &[fn(&[u8])] = &[
     read::<order::Access>,
     // Its details are any JSON, fractions too, which are not the same to the last bit.
     |body| drop(serde_json::from_slice::<error::ErrorBody>(body)),
+    read::<network::Network>,
+    read::<export::Export>,
+    read::<reference::Reference>,
 ];
 
 fuzz_target!(|input: &[u8]| {

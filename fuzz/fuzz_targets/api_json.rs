@@ -3,7 +3,8 @@
 #![no_main]
 
 use api::{
-    attachment, host, pool, project, reservation, snapshot, token, user, volume, volume_type,
+    attachment, export, host, network, pool, project, reference, reservation, snapshot, token,
+    user, volume, volume_type,
 };
 use commonhold_fuzz::json::read;
 use libfuzzer_sys::fuzz_target;
@@ -25,7 +26,7 @@ const REQUESTS: &[fn(&[u8])] = &[
     read::<user::UpdateUser>,
     read::<volume::CreateVolume>,
     read::<volume::UpdateVolume>,
-    read::<volume::GrowVolume>,
+    read::<volume::ResizeVolume>,
     read::<volume::DeleteVolume>,
     read::<volume::RetypeVolume>,
     read::<volume::RevertVolume>,
@@ -37,6 +38,10 @@ const REQUESTS: &[fn(&[u8])] = &[
     read::<token::UpdateToken>,
     read::<attachment::AttachmentQuery>,
     read::<volume::VolumeQuery>,
+    read::<network::CreateNetwork>,
+    read::<network::UpdateNetwork>,
+    read::<export::UpdateExport>,
+    read::<reference::CreateReference>,
 ];
 
 fn size(text: &str) {

@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use nfs::export::{Export, Exports, Network, Rule, Squash};
 use model::file::{FileKind, FileStore};
+use nfs::export::{Export, Exports, Network, Rule, Squash};
 use nfs::handle::{FileSystemId, Form, Handle, HandleKey};
 use nfs::memory::Memory;
 use nfs::rpc::{AuthSys, Call, Credential, Opaque, Reply};

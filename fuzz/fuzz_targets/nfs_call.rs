@@ -11,28 +11,11 @@ use libfuzzer_sys::fuzz_target;
 use model::file::{FileKind, FileStore};
 use nfs::export::{Export, Exports, Network, Rule, Squash};
 use nfs::handle::{FileSystemId, Form, Handle, HandleKey};
-use nfs::memory::Memory;
+use nfs::memory::{Forgotten, Memory};
 use nfs::rpc::{AuthSys, Call, Credential, Opaque, Reply};
 use nfs::server::{Server, answer};
-use nfs::v4::state::{ClientRecord, ClientRecords, Config, RecordError, State};
+use nfs::v4::state::{Config, State};
 use nfs::xdr::{Reader, Writer, Xdr};
-
-struct Forgotten;
-
-impl ClientRecords for Forgotten {
-    fn alone(
-        &self,
-        settle: &mut dyn FnMut() -> Result<(), RecordError>,
-    ) -> Result<(), RecordError> {
-        settle()
-    }
-    fn store(&self, _: &ClientRecord) -> Result<(), RecordError> {
-        Ok(())
-    }
-    fn remove(&self, _: &Bytes) -> Result<(), RecordError> {
-        Ok(())
-    }
-}
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ID: FileSystemId = FileSystemId([1; 16]);

@@ -229,11 +229,13 @@ impl Node {
     ///
     /// # Errors
     /// When a pool's file system cannot be asked.
-    pub fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {
+    pub async fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {
         let of_blocks = self.shared.pools().into_iter().map(|(_, pool)| {
             pool.usage().map_err(|error| OrderError::Failed { why: error.to_string() })
         });
-        of_blocks.chain(self.orders.file_pool_usage()).collect()
+        let mut all: Vec<_> = of_blocks.collect::<Result<_, _>>()?;
+        all.extend(self.orders.file_pool_usage().await?);
+        Ok(all)
     }
 
     /// What lies on a volume.

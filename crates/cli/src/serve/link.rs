@@ -47,7 +47,7 @@ impl NodeLink for Link {
     }
 
     async fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {
-        self.node()?.pool_usage()
+        self.node()?.pool_usage().await
     }
 
     async fn probe(&self, volume: VolumeId) -> Result<Vec<Found>, OrderError> {

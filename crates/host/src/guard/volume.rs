@@ -176,17 +176,17 @@ impl Volume {
     /// standard lets only an unregistered port register others (SPC-5 5.14.7.3).
     async fn admit(&mut self, key: u64) -> Result<Answer, HostError> {
         let Way::Iscsi { portal, .. } = &self.way else { return Ok(Answer::Good) };
-        let mut helper = portal.clone();
-        helper.isid[5] ^= 0x80;
+        let mut second = portal.clone();
+        second.isid[5] ^= 0x80;
         let kind = self.kind;
         let ports = self.ports.clone();
-        let mut helper = Self::iscsi(helper, kind, Vec::new());
+        let mut second = Self::iscsi(second, kind, Vec::new());
         let (cdb, list) = wire::out(Out::Register, kind, (0, key), &ports);
-        match helper.run(&cdb, Moves::Out(list)).await {
+        match second.run(&cdb, Moves::Out(list)).await {
             Ok(_) => Ok(Answer::Good),
             // All of them were registered before, if this one was: an answer was lost.
             Err(HostError::Status { status: RESERVATION_CONFLICT, .. }) => {
-                helper.reserve_out(Out::Register, (key, key)).await.map(|()| Answer::Good)
+                second.reserve_out(Out::Register, (key, key)).await.map(|()| Answer::Good)
             }
             Err(other) => Err(other),
         }

@@ -4,6 +4,7 @@
 //! [`Memory::crash`] loses what was written and not committed.
 
 mod content;
+mod forgotten;
 mod names;
 mod node;
 
@@ -16,6 +17,8 @@ use model::file::{
     FileStore, Limits, Listing, Made, New, Range, ReadData, Removal, SetAttributes, SetTime, Space,
     Stability, Time, Written,
 };
+
+pub use self::forgotten::Forgotten;
 
 use self::content::{Contents, PAGE_BYTES};
 use self::node::{Body, EXECUTE, Node, READ, WRITE};

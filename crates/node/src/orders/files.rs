@@ -11,7 +11,6 @@ use env::BlockIo;
 use model::export::{ConnectedClient, FileUsage, Rule, Squash, Terms};
 use model::id::{PoolId, VolumeId};
 use model::order::{Mode, Order, OrderError, PoolUsage, Report, SnapshotUsage, Source};
-use model::size::ByteSize;
 use nfs::export as served;
 use nfs::handle::FileSystemId;
 use store::StoreError;
@@ -151,19 +150,9 @@ impl Orders {
         self.state.files.service.get().map_or_else(Vec::new, FileService::portals)
     }
 
-    pub(crate) fn file_pool_usage(&self) -> Vec<Result<PoolUsage, OrderError>> {
-        let usage = |pool: Arc<FilePool>| {
-            let (capacity, free) = pool.space().map_err(order_error)?;
-            let mut provisioned = 0u64;
-            for volume in pool.volumes().map_err(order_error)? {
-                let volume = pool.volume(volume).and_then(|volume| volume.usage());
-                provisioned = provisioned.saturating_add(volume.map_err(order_error)?.size.0);
-            }
-            let used = ByteSize(capacity.0.saturating_sub(free.0));
-            let provisioned = ByteSize(provisioned);
-            Ok(PoolUsage { pool: pool.id(), capacity, used, provisioned })
-        };
-        self.state.files.pools().into_iter().map(usage).collect()
+    pub(crate) async fn file_pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {
+        let pools = self.state.files.pools();
+        blocking(move || pools.iter().map(|pool| pool.usage()).collect()).await
     }
 
     pub(crate) async fn file_usage(&self, volume: VolumeId) -> Result<FileUsage, OrderError> {

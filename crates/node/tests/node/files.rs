@@ -136,7 +136,7 @@ async fn a_file_volume_is_served_by_orders_through_a_restart_until_it_is_not() {
     node.order(Order::RevertVolume { volume, pool, snapshot }).await.unwrap();
     node.order(Order::DeleteVolume { volume, pool }).await.unwrap();
     node.order(Order::DeleteVolume { volume, pool }).await.unwrap();
-    let of_pool = node.pool_usage().unwrap();
+    let of_pool = node.pool_usage().await.unwrap();
     assert_eq!((of_pool[0].pool, of_pool[0].provisioned), (pool, ByteSize(0)));
     node.order(Order::ClosePool { pool }).await.unwrap();
     node.stop().await;

@@ -11,27 +11,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use nfs::export::{Export, NOBODY, Network, Rule, Squash};
 use nfs::handle::FileSystemId;
-use nfs::memory::Memory;
-use nfs::v4::state::{ClientRecord, ClientRecords, RecordError};
+use nfs::memory::{Forgotten, Memory};
 use node::files::{FileService, FileSettings, Kept, Served};
-
-/// Nothing outlives this process, so there is nothing to keep.
-struct Forgotten;
-
-impl ClientRecords for Forgotten {
-    fn alone(
-        &self,
-        settle: &mut dyn FnMut() -> Result<(), RecordError>,
-    ) -> Result<(), RecordError> {
-        settle()
-    }
-    fn store(&self, _: &ClientRecord) -> Result<(), RecordError> {
-        Ok(())
-    }
-    fn remove(&self, _: &Bytes) -> Result<(), RecordError> {
-        Ok(())
-    }
-}
 
 fn export() -> Served<Memory> {
     let anywhere = Network { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), prefix_bits: 0 };

@@ -11,6 +11,7 @@ use env::posix::handle::{Form, inode_of};
 use env::posix::identity::act_as;
 use env::{Files, Random, RealFiles};
 use model::id::{PoolId, SnapshotId, VolumeId};
+use model::order::PoolUsage;
 use model::pool::Driver;
 use model::size::ByteSize;
 use rustix::fs::{
@@ -162,14 +163,32 @@ impl FilePool {
         Ok(volumes)
     }
 
-    /// Bytes of the file system that the pool lies on: all, and those free to us.
+    /// How full the pool is: bytes of the file system that it lies on, and the sizes that volumes
+    /// were promised. No volume is opened for it, which would count all its files.
     ///
     /// # Errors
-    /// `Io`.
-    pub fn space(&self) -> Result<(ByteSize, ByteSize), StoreError> {
+    /// `Io`, `Corrupt`.
+    pub fn usage(&self) -> Result<PoolUsage, StoreError> {
         let found = fstatvfs(&self.shared.home).map_err(|e| failed("ask for space", e))?;
         let bytes = |blocks: u64| ByteSize(blocks.saturating_mul(found.f_frsize));
-        Ok((bytes(found.f_blocks), bytes(found.f_bavail)))
+        let mut provisioned = 0u64;
+        for volume in self.volumes()? {
+            let what = format!("file volume {volume}");
+            let home = match open_ours(&self.shared.volumes, &volume.to_string()) {
+                Ok(home) => home,
+                // Deleted since the list was made.
+                Err(Errno::NOENT) => continue,
+                Err(errno) => return Err(failed(&what, errno)),
+            };
+            let record = record::read::<VolumeRecord>(home.as_fd(), &what)?;
+            provisioned = provisioned.saturating_add(record.map_or(0, |record| record.size_bytes));
+        }
+        Ok(PoolUsage {
+            pool: self.shared.id,
+            capacity: bytes(found.f_blocks),
+            used: bytes(found.f_blocks.saturating_sub(found.f_bavail)),
+            provisioned: ByteSize(provisioned),
+        })
     }
 
     /// Makes a volume with an empty tree whose root everybody may use (mode 1777). There already:

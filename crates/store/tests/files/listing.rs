@@ -86,24 +86,37 @@ fn memory_peak_bytes() -> u64 {
     peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
-/// `cargo test -p store --test files -- --ignored million`, a minute or so.
+/// How many entries, and whether memory is judged: a campaign runs this test alone, while the
+/// tests beside it here would count as its own.
+///
+/// `COMMONHOLD_ENTRIES=1000000 cargo test --release -p store --test files large -- --nocapture`
+fn entries_wanted() -> (u64, bool) {
+    match std::env::var("COMMONHOLD_ENTRIES") {
+        Ok(number) => (number.parse().expect("COMMONHOLD_ENTRIES is a number"), true),
+        Err(_) => (3000, false),
+    }
+}
+
 #[test]
-#[ignore = "makes a million files"]
-fn a_million_entries_are_listed_in_bounded_memory() {
-    const ENTRIES: u64 = 1_000_000;
+fn a_large_directory_is_listed_in_bounded_memory() {
+    const PIECE: usize = 1000;
+    let (wanted, is_alone) = entries_wanted();
     let Some(home) = Home::dir() else { return };
     let volume = home.volume(1, 8192 * MIB);
     volume.set_durability(Durability::Relaxed).unwrap();
     let d = make_directory(&volume, &user(0), volume.root(), "d");
-    for n in 0..ENTRIES {
+    let start = std::time::Instant::now();
+    for n in 0..wanted {
         create(&volume, &user(0), d, &format!("{n}"));
     }
+    let made = start.elapsed();
     let before = memory_peak_bytes();
     let start = std::time::Instant::now();
     let (mut entries, mut after) = (0, 0);
     let mut sum = 0u64;
     loop {
-        let listing = volume.read_directory(&user(0), d, after, 1000, false).unwrap();
+        let listing = volume.read_directory(&user(0), d, after, PIECE, false).unwrap();
+        assert!(listing.entries.len() <= PIECE);
         for entry in &listing.entries {
             entries += 1;
             sum += std::str::from_utf8(&entry.name).unwrap().parse::<u64>().unwrap();
@@ -114,7 +127,10 @@ fn a_million_entries_are_listed_in_bounded_memory() {
         }
     }
     let more = memory_peak_bytes() - before;
-    eprintln!("{entries} entries in {:?}, {more} bytes more", start.elapsed());
-    assert_eq!((entries, sum), (ENTRIES, ENTRIES * (ENTRIES - 1) / 2));
-    assert!(more < 16 * MIB, "{more} bytes");
+    eprintln!(
+        "{entries} entries made in {made:?}, listed in {:?}, {more} bytes more",
+        start.elapsed()
+    );
+    assert_eq!((entries, sum), (wanted, wanted * (wanted - 1) / 2));
+    assert!(!is_alone || more < 16 * MIB, "{more} bytes");
 }

@@ -145,3 +145,17 @@ fn churn(volume: &dyn FileStore, directory: model::file::FileId, thread: u64) {
         }
     }
 }
+
+#[test]
+fn a_pool_tells_what_its_volumes_were_promised_before_any_is_opened() {
+    for mut home in Home::all() {
+        home.volume(1, 8 * MIB);
+        home.volume(2, 16 * MIB).resize(ByteSize(24 * MIB)).unwrap();
+        home.volume(3, 4 * MIB);
+        home.pool().delete_volume(volume_id(3)).unwrap();
+        home.reopen();
+        let usage = home.pool().usage().unwrap();
+        assert_eq!(usage.provisioned, ByteSize(32 * MIB));
+        assert!(usage.used < usage.capacity, "{usage:?}");
+    }
+}

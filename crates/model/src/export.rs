@@ -33,7 +33,8 @@ pub enum Durability {
     /// Stable writes, COMMIT and every change of names and attributes survive power loss.
     #[default]
     Strict,
-    /// They survive the end of the daemon; power loss may take the last seconds.
+    /// What a client commits does. The rest survives the end of the daemon; power loss may take the
+    /// last seconds.
     Relaxed,
 }
 

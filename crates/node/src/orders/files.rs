@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use env::BlockIo;
-use model::export::{ConnectedClient, FileUsage, Rule, Squash, Terms};
+use model::export::{ConnectedClient, Durability, FileUsage, Rule, Squash, Terms};
 use model::id::{PoolId, VolumeId};
 use model::order::{Mode, Order, OrderError, PoolUsage, Report, SnapshotUsage, Source};
 use nfs::export as served;
 use nfs::handle::FileSystemId;
 use store::StoreError;
-use store::files::{Durability, FilePool, FileVolume};
+use store::files::{FilePool, FileVolume};
 
 use super::{Orders, State, failed, order_error};
 use crate::NodeError;
@@ -341,10 +341,6 @@ impl State {
         let (id, wanted) = (terms.volume, terms.durability);
         let volume = blocking(move || {
             let volume = pool.volume(id)?;
-            let wanted = match wanted {
-                model::export::Durability::Strict => Durability::Strict,
-                model::export::Durability::Relaxed => Durability::Relaxed,
-            };
             if volume.durability() != wanted {
                 volume.set_durability(wanted)?;
             }

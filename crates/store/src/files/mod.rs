@@ -47,17 +47,6 @@ pub use pool::FilePool;
 #[derive(Clone)]
 pub struct FileVolume(Arc<volume::Inner>);
 
-/// When a change of a volume is durable.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Durability {
-    /// When it is answered, as [`model::file::FileStore`] promises.
-    #[default]
-    Strict,
-    /// When the client commits, or some seconds later. A crash of the machine (not of the daemon)
-    /// may lose what was answered before.
-    Relaxed,
-}
-
 /// How much a volume may hold, and does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FileUsage {

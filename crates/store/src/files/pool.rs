@@ -10,6 +10,7 @@ use env::posix::btrfs;
 use env::posix::handle::{Form, inode_of};
 use env::posix::identity::act_as;
 use env::{Files, Random, RealFiles};
+use model::export::Durability;
 use model::id::{PoolId, SnapshotId, VolumeId};
 use model::order::PoolUsage;
 use model::pool::Driver;
@@ -26,7 +27,7 @@ use super::record::{self, PoolRecord, VolumeRecord, failed};
 use super::usage::Usage;
 use super::volume::{Inner, Tree};
 use super::walk::{self, each_entry, open_ours};
-use super::{CopyMethod, Durability, FileVolume};
+use super::{CopyMethod, FileVolume};
 use crate::error::StoreError;
 use crate::pool::locked;
 

@@ -8,6 +8,7 @@ use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
 use env::posix::btrfs;
+use model::export::Durability;
 use model::id::{SnapshotId, VolumeId};
 use model::pool::Driver;
 use model::size::ByteSize;
@@ -21,7 +22,7 @@ use super::trees::name;
 use super::usage::{BLOCK_BYTES, FILE_BYTES};
 use super::volume::{Inner, Tree, alone, path, shared};
 use super::walk::{self, open_ours};
-use super::{CopyMethod, Durability, FileSnapshot, FileUsage, FileVolume};
+use super::{CopyMethod, FileSnapshot, FileUsage, FileVolume};
 use crate::error::StoreError;
 use crate::pool::locked;
 

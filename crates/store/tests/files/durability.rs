@@ -1,8 +1,8 @@
 //! What outlives the daemon: ids, content, settings.
 
+use model::export::Durability;
 use model::file::{FileError, FileStore, Removal};
 use model::size::ByteSize;
-use store::files::Durability;
 
 use crate::homes::{Home, MIB, create, make_directory, names, text, user, volume_id, write};
 

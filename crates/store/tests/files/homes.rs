@@ -1,5 +1,6 @@
 //! Where volumes lie in these tests.
 
+use model::export::Durability;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,7 @@ use model::id::{PoolId, VolumeId};
 use model::pool::Driver;
 use model::size::ByteSize;
 use store::StoreError;
-use store::files::{Durability, FilePool, FileVolume};
+use store::files::{FilePool, FileVolume};
 use uuid::Uuid;
 
 pub(crate) const MIB: u64 = 1 << 20;

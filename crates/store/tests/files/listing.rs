@@ -1,12 +1,12 @@
 //! Listing directories by pieces, while others change them.
 
+use model::export::Durability;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use model::file::{Creation, FileStore, Removal};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use store::files::Durability;
 
 use crate::homes::{Home, MIB, create, make_directory, mode, user};
 

@@ -1,6 +1,7 @@
 //! Real trees do what the file system in memory does, whatever is asked of both, and by whom.
 
 use bytes::Bytes;
+use model::export::Durability;
 use model::file::{
     Access, Attributes, Caller, Creation, FileError, FileId, FileKind, FileResult, FileStore, New,
     Removal, SetAttributes, Stability,
@@ -8,7 +9,6 @@ use model::file::{
 use nfs::memory::Memory;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use store::files::Durability;
 
 use crate::homes::{Home, MIB, mode, names, size, user};
 

@@ -1,12 +1,13 @@
 //! Snapshots, clones, roll backs.
 
 use bytes::Bytes;
+use model::export::Durability;
 use model::file::{FileError, FileKind, FileStore, New, Removal, SetAttributes, SetTime, Time};
 use model::id::SnapshotId;
 use model::pool::Driver;
 use model::size::ByteSize;
 use store::StoreError;
-use store::files::{CopyMethod, Durability, FileVolume};
+use store::files::{CopyMethod, FileVolume};
 use uuid::Uuid;
 
 use crate::homes::{Home, MIB, create, make_directory, mode, names, text, user, volume_id, write};

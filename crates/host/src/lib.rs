@@ -1,13 +1,15 @@
-//! The consumer's side: an iSCSI initiator in user space, and the guard of a shared volume.
+//! The consumer's side: an iSCSI initiator and an NFS client in user space, and the guard of a
+//! shared volume.
 //!
 //! Entry points: [`Initiator::connect`] for a session, [`Initiator::discover`] for a list of
 //! targets, [`LogicalUnit`] for the commands that one wants most, [`guard::Guard`] to run a command
-//! while a volume is held.
+//! while a volume is held, [`files::FileClient`] for a file volume.
 //!
 //! Invariant: one task owns the socket and the machine; handles only send it requests, so a
 //! handle can be cloned and used from anywhere at once.
 
 mod driver;
+pub mod files;
 pub mod guard;
 mod initiator;
 mod logical_unit;

@@ -284,3 +284,67 @@ async fn a_stop_lets_calls_end_and_their_replies_go_out() {
     // This one's and the service's own.
     assert_eq!(Arc::strong_count(&service), 2, "a thread is left");
 }
+
+/// Blocking, so that the service's own threads are all that runs besides.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_client_of_this_project_does_a_days_work() {
+    use host::files::{
+        Compound, FileClient, Identity, LockRange, LockType, Opening, Stable, StateidOf, Who,
+    };
+    let world = World::new(FileLimits::default()).await;
+    let portal = world.service.portals()[0];
+    // The records of both clients.
+    (0..4).for_each(|_| world.let_one.send(()).unwrap());
+    let work = move || -> Result<(), host::files::FilesError> {
+        let who = Who::default();
+        let mut client = FileClient::connect(portal, &Identity::named("one"), &who, 8)?;
+        assert_eq!(client.slots(), 8);
+        client.reclaimed()?;
+        let root = client.mount("/e")?;
+        let below = client.create_directory(&root, "d")?;
+        let file = client.open(&below, "a", Opening::New(0o644))?;
+        let again = client.open(&below, "a", Opening::New(0o644)).unwrap_err();
+        assert_eq!(again.status(), Some(nfs::v4::Status::Exist));
+        let data = Bytes::from(vec![5; 300_000]);
+        client.write_at(&file, 4096, Stable::File, &data)?;
+        assert_eq!(client.read_at(&file, 4096, 400_000)?, data);
+        // As many reads at once as there are slots.
+        for slot in 0..client.slots() {
+            let offset = 4096 * slot as u64;
+            let read = Compound::new().file(&file.handle).read(&file.stateid, offset, 4096);
+            client.send(slot, read)?;
+        }
+        for _ in 0..client.slots() {
+            let (slot, mut results) = client.receive()?;
+            let (_, data) = results.moved(1)?.read()?;
+            assert_eq!(data, vec![if slot == 0 { 0 } else { 5 }; 4096]);
+        }
+        let range = LockRange { kind: LockType::Write, reclaim: false, offset: 0, bytes: 10 };
+        let owner = client.owner("locks");
+        let lock = Compound::new().file(&file.handle).lock(&range, &file.stateid, &owner);
+        let held = client.call(lock)?.moved(1)?.stateid(StateidOf::Lock)?;
+
+        let mut other = FileClient::connect(portal, &Identity::named("two"), &who, 1)?;
+        other.reclaimed()?;
+        let theirs = other.open(&below, "a", Opening::Existing)?;
+        let wants = Compound::new().file(&theirs.handle).lock(
+            &range,
+            &theirs.stateid,
+            &other.owner("locks"),
+        );
+        let refused = other.call(wants)?.moved(1)?.stateid(StateidOf::Lock).unwrap_err();
+        assert_eq!(refused.status(), Some(nfs::v4::Status::Denied));
+        let free = Compound::new().file(&file.handle).unlock(&range, &held);
+        client.call(free)?.moved(1)?.stateid(StateidOf::Unlock)?;
+        other.close(&theirs)?;
+        other.leave()?;
+
+        client.close(&file)?;
+        client.rename(&below, "a", "b")?;
+        assert_eq!(client.list(&below)?, ["b"]);
+        client.remove(&below, "b")?;
+        assert!(client.list(&below)?.is_empty());
+        client.leave()
+    };
+    tokio::task::spawn_blocking(work).await.unwrap().unwrap();
+}

@@ -49,7 +49,7 @@ impl Files {
         let pools = self.pools();
         blocking(move || {
             for pool in pools {
-                match pool.volume(volume) {
+                match opened(&pool, volume) {
                     Err(StoreError::Missing { .. }) => {}
                     found => return found,
                 }
@@ -68,6 +68,21 @@ async fn blocking<T: Send + 'static>(
         Ok(done) => done.map_err(order_error),
         Err(error) => Err(OrderError::Failed { why: error.to_string() }),
     }
+}
+
+/// Opens a volume; what it uses is counted meanwhile, where a crash left only a bound.
+fn opened(pool: &FilePool, volume: VolumeId) -> Result<FileVolume, StoreError> {
+    let volume = pool.volume(volume)?;
+    if volume.needs_count() {
+        let counted = volume.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = counted.recount() {
+                let volume = counted.id();
+                tracing::error!(%volume, %error, "what the volume uses is only bounded");
+            }
+        });
+    }
+    Ok(volume)
 }
 
 /// Gives the room of what was deleted back, meanwhile.
@@ -140,6 +155,12 @@ impl Orders {
         if let Some(service) = self.state.files.service.get() {
             service.stop().await;
         }
+        let pools = self.state.files.pools();
+        let settle = move || pools.iter().try_for_each(|pool| pool.settle());
+        if let Err(error) = blocking(settle).await {
+            // Nothing is lost: the volumes are counted at the next start.
+            tracing::warn!(%error, "what volumes use was not noted at the end");
+        }
     }
 
     pub(crate) fn files_page(&self) -> String {
@@ -198,12 +219,14 @@ impl State {
     }
 
     pub(super) async fn open_file_pool(&self, record: PoolRecord) -> Result<(), OrderError> {
-        let PoolRecord { pool, driver, path, .. } = record;
-        if self.files.pool(pool).is_some() {
+        let PoolRecord { pool, driver, path, capacity, .. } = record;
+        if let Some(open) = self.files.pool(pool) {
+            open.set_capacity(capacity);
             return Ok(());
         }
         let random = Arc::clone(&self.shared.world.random);
-        let open = move || FilePool::open(std::path::Path::new(&path), pool, driver, random);
+        let open =
+            move || FilePool::open(std::path::Path::new(&path), pool, driver, random, capacity);
         let open = Arc::new(blocking(open).await?);
         let mut pools = self.files.pools.lock().expect("no panic while the lock is held");
         let open = Arc::clone(pools.entry(pool).or_insert(open));
@@ -340,7 +363,7 @@ impl State {
         let pool = self.files.pool(terms.pool).ok_or_else(missing)?;
         let (id, wanted) = (terms.volume, terms.durability);
         let volume = blocking(move || {
-            let volume = pool.volume(id)?;
+            let volume = opened(&pool, id)?;
             if volume.durability() != wanted {
                 volume.set_durability(wanted)?;
             }

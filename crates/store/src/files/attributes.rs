@@ -83,7 +83,7 @@ impl Inner {
             }
             op.apply(caller, file, set)?;
             let after = op.stat_changed(file, &found)?;
-            count(&self.usage, &mut state, &after);
+            count(&self.usage, file.id.inode, &mut state, &after);
             Changed { before, after: attributes(file.id, &after) }
         };
         self.make_durable(file)?;
@@ -117,9 +117,9 @@ impl Inner {
 }
 
 /// The file's blocks as they are now are what the volume's usage counts for it.
-pub(super) fn count(usage: &Usage, state: &mut State, found: &Statx) {
+pub(super) fn count(usage: &Usage, inode: u64, state: &mut State, found: &Statx) {
     let now = blocks(found);
-    usage.changed(state.blocks, now);
+    usage.changed(inode, state.blocks, now);
     state.blocks = now;
 }
 

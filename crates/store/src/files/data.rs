@@ -95,7 +95,7 @@ impl Inner {
         let done = work(&op, &file, &found);
         let after =
             if matches!(done, Ok(1..)) { op.stat_changed(&file, &found)? } else { stat(&file.fd)? };
-        count(&self.usage, &mut state, &after);
+        count(&self.usage, id.inode, &mut state, &after);
         drop(reserved);
         drop(state);
         Ok((file, Changed { before, after: attributes(id, &after) }, done?))
@@ -123,7 +123,13 @@ impl Inner {
         file.regular()?;
         // Durability may be relaxed, but who asks for it by name gets it.
         self.flush(&file)?;
-        let after = attributes(id, &stat(&file.fd)?);
+        let mut state = locked(&file.state);
+        let found = stat(&file.fd)?;
+        // Written out, a file may have blocks that it did not have before.
+        if !state.gone {
+            count(&self.usage, id.inode, &mut state, &found);
+        }
+        let after = attributes(id, &found);
         Ok(Changed { before: after.before(), after })
     }
 

@@ -28,6 +28,8 @@ mod listing;
 mod names;
 mod pool;
 mod record;
+mod recount;
+mod room;
 mod snapshots;
 mod store;
 mod sweep;

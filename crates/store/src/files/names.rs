@@ -55,7 +55,7 @@ impl<'a> Place<'a> {
 
     fn leave(mut self, op: &Op<'_>) -> FileResult<Changed> {
         let after = op.stat_changed(self.directory, &self.found)?;
-        count(&op.volume.usage, &mut self.state, &after);
+        count(&op.volume.usage, self.directory.id.inode, &mut self.state, &after);
         Ok(Changed { before: self.before, after: attributes(self.directory.id, &after) })
     }
 
@@ -81,7 +81,7 @@ impl Op<'_> {
         unlink()?;
         if victim.is_directory() || found.stx_nlink <= 1 {
             state.gone = true;
-            self.volume.usage.gone(state.blocks);
+            self.volume.usage.gone(victim.id.inode, state.blocks);
             self.volume.pool.cache.remove(self.volume.number, victim.id);
         }
         Ok(())
@@ -238,7 +238,7 @@ impl Inner {
             let mut state = locked(&file.state);
             let found = stat(&file.fd)?;
             state.blocks = blocks(&found);
-            self.usage.made(state.blocks);
+            self.usage.made(file.id.inode, state.blocks);
             found
         };
         let directory = place.leave(op)?;
@@ -379,6 +379,9 @@ impl Inner {
                 Err(error) => return Err(error),
             };
             let (old, new) = (path(from_name)?, path(to_name)?);
+            if moved != from && moved != to {
+                op.meet(&source.fd, &old, moved);
+            }
             let rename = || {
                 let _acting = op.act(caller)?;
                 renameat(&source.fd, &old, &target.fd, &new).map_err(not_empty)
@@ -442,6 +445,7 @@ impl Inner {
                 let follow = AtFlags::SYMLINK_FOLLOW;
                 linkat(CWD, source, &parent.fd, path(name)?, follow).map_err(refused)?;
             }
+            self.usage.recount.met(id.inode, state.blocks);
             (attributes(id, &op.stat_changed(&file, &before)?), place.leave(&op)?)
         };
         self.make_durable(&parent)?;

@@ -15,16 +15,15 @@ use model::id::{PoolId, SnapshotId, VolumeId};
 use model::order::PoolUsage;
 use model::pool::Driver;
 use model::size::ByteSize;
-use rustix::fs::{
-    Mode, OFlags, fstatfs, fstatvfs, fsync, ioctl_ficlone, mkdirat, openat, renameat,
-};
+use rustix::fs::{Mode, OFlags, fstatfs, fsync, ioctl_ficlone, mkdirat, openat, renameat};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use super::cache::Cache;
 use super::ids::LIVING;
-use super::record::{self, PoolRecord, VolumeRecord, failed};
-use super::usage::Usage;
+use super::record::{self, CountRecord, PoolRecord, VolumeRecord, failed};
+use super::room::Room;
+use super::usage::{self, Usage};
 use super::volume::{Inner, Tree};
 use super::walk::{self, each_entry, open_ours};
 use super::{CopyMethod, FileVolume};
@@ -44,7 +43,6 @@ const OPEN_FILES_MAX: u64 = 1 << 16;
 pub(super) struct PoolShared {
     pub(super) id: PoolId,
     pub(super) driver: Driver,
-    home: OwnedFd,
     volumes: OwnedFd,
     pub(super) deleted: OwnedFd,
     pub(super) next_deleted: AtomicU64,
@@ -55,6 +53,7 @@ pub(super) struct PoolShared {
     pub(super) file_bytes_max: u64,
     pub(super) cache: Cache,
     verifier: u64,
+    pub(super) room: Arc<Room>,
     /// No other process has the pool.
     _lock: Box<dyn Send + Sync>,
 }
@@ -65,6 +64,13 @@ pub struct FilePool {
     shared: Arc<PoolShared>,
     random: Arc<dyn Random>,
     open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Recorded {
+    /// In bytes, as all else here.
+    provisioned: u64,
+    used: u64,
 }
 
 #[derive(Default)]
@@ -85,6 +91,7 @@ impl FilePool {
         id: PoolId,
         driver: Driver,
         random: Arc<dyn Random>,
+        capacity: Option<ByteSize>,
     ) -> Result<Self, StoreError> {
         if driver == Driver::Local {
             return Err(StoreError::refused("the driver local is for block volumes"));
@@ -101,6 +108,8 @@ impl FilePool {
         // Whoever reaches a tree by its path is checked by nobody.
         rustix::fs::fchmod(&home, OURS).map_err(errno)?;
         let mount = check(&home, driver)?;
+        // What a killed process wrote may be in the page cache only.
+        rustix::fs::syncfs(&home).map_err(errno)?;
         let found = record::read::<PoolRecord>(home.as_fd(), "the pool's record")?;
         let record = PoolRecord { id, driver };
         match found {
@@ -121,11 +130,11 @@ impl FilePool {
         let kind = fstatfs(&home).map_err(errno)?.f_type;
         let file_bytes_max =
             if kind == EXT4 { EXT4_FILE_BYTES_MAX } else { i64::MAX.cast_unsigned() };
+        let clones = clones(&home);
         let shared = PoolShared {
             id,
             driver,
-            clones: clones(&home),
-            home,
+            clones,
             volumes,
             deleted,
             next_deleted: AtomicU64::new(number(&*random) >> 1),
@@ -134,9 +143,18 @@ impl FilePool {
             file_bytes_max,
             cache: Cache::new(open_files_max()),
             verifier: number(&*random),
+            room: Arc::new(Room::new(home, capacity)),
             _lock: lock,
         };
-        Ok(Self { shared: Arc::new(shared), random, open: Mutex::default() })
+        let pool = Self { shared: Arc::new(shared), random, open: Mutex::default() };
+        pool.shared.room.space.add(pool.recorded()?.used);
+        pool.shared.room.refill();
+        Ok(pool)
+    }
+
+    /// Changes the limit of what the pool may hold, from now on.
+    pub fn set_capacity(&self, capacity: Option<ByteSize>) {
+        self.shared.room.space.set_limit(capacity);
     }
 
     #[must_use]
@@ -164,32 +182,50 @@ impl FilePool {
         Ok(volumes)
     }
 
-    /// How full the pool is: bytes of the file system that it lies on, and the sizes that volumes
-    /// were promised. No volume is opened for it, which would count all its files.
+    /// How full the pool is: `used` is what volumes use and what was copied for snapshots;
+    /// `capacity` is the limit, or what is used and left on the file system when that is less. No
+    /// volume is opened for it.
     ///
     /// # Errors
     /// `Io`, `Corrupt`.
     pub fn usage(&self) -> Result<PoolUsage, StoreError> {
-        let found = fstatvfs(&self.shared.home).map_err(|e| failed("ask for space", e))?;
-        let bytes = |blocks: u64| ByteSize(blocks.saturating_mul(found.f_frsize));
-        let mut provisioned = 0u64;
-        for volume in self.volumes()? {
-            let what = format!("file volume {volume}");
-            let home = match open_ours(&self.shared.volumes, &volume.to_string()) {
-                Ok(home) => home,
-                // Deleted since the list was made.
-                Err(Errno::NOENT) => continue,
-                Err(errno) => return Err(failed(&what, errno)),
-            };
-            let record = record::read::<VolumeRecord>(home.as_fd(), &what)?;
-            provisioned = provisioned.saturating_add(record.map_or(0, |record| record.size_bytes));
-        }
+        let room = &self.shared.room;
+        let used = room.space.used();
+        let left = room.left().map_err(|errno| failed("ask for space", errno))?;
+        let within = used.saturating_add(left);
         Ok(PoolUsage {
             pool: self.shared.id,
-            capacity: bytes(found.f_blocks),
-            used: bytes(found.f_blocks.saturating_sub(found.f_bavail)),
-            provisioned: ByteSize(provisioned),
+            capacity: ByteSize(room.space.limit().map_or(within, |limit| limit.min(within))),
+            used: ByteSize(used),
+            provisioned: ByteSize(self.recorded()?.provisioned),
         })
+    }
+
+    /// What the records of all volumes say together.
+    fn recorded(&self) -> Result<Recorded, StoreError> {
+        let mut all = Recorded::default();
+        for volume in self.volumes()? {
+            let one = self.recorded_of(volume)?;
+            all.provisioned = all.provisioned.saturating_add(one.provisioned);
+            all.used = all.used.saturating_add(one.used);
+        }
+        Ok(all)
+    }
+
+    /// Nothing for a volume that is not there, or cannot be read: that is told when it is opened.
+    fn recorded_of(&self, volume: VolumeId) -> Result<Recorded, StoreError> {
+        let what = format!("file volume {volume}");
+        let home = match open_ours(&self.shared.volumes, &volume.to_string()) {
+            Ok(home) => home,
+            Err(Errno::NOENT) => return Ok(Recorded::default()),
+            Err(errno) => return Err(failed(&what, errno)),
+        };
+        let Ok(Some(record)) = record::read::<VolumeRecord>(home.as_fd(), &what) else {
+            return Ok(Recorded::default());
+        };
+        let used = usage::recorded(&home, &what, record.size_bytes)?.bytes;
+        let used = used.saturating_add(record.copied_bytes());
+        Ok(Recorded { provisioned: record.size_bytes, used })
     }
 
     /// Makes a volume with an empty tree whose root everybody may use (mode 1777). There already:
@@ -204,8 +240,11 @@ impl FilePool {
         durability: Durability,
     ) -> Result<FileVolume, StoreError> {
         self.create(volume, size, durability, |trees| {
-            self.shared.make_tree(trees, FIRST_TREE).map_err(|e| failed("make a tree", e))?;
-            Ok(())
+            let made = self.shared.make_tree(trees, FIRST_TREE);
+            let found = made.and_then(|tree| walk::stat_open(&tree.root));
+            let blocks = usage::blocks(&found.map_err(|e| failed("make a tree", e))?);
+            let bytes = usage::counted(1, blocks);
+            Ok(CountRecord { exact: true, carried: 0, files: 1, bytes })
         })
     }
 
@@ -232,7 +271,7 @@ impl FilePool {
         volume: VolumeId,
         size: ByteSize,
         durability: Durability,
-        fill: impl FnOnce(&OwnedFd) -> Result<(), StoreError>,
+        fill: impl FnOnce(&OwnedFd) -> Result<CountRecord, StoreError>,
     ) -> Result<FileVolume, StoreError> {
         match self.volume(volume) {
             Err(StoreError::Missing { .. }) => {}
@@ -245,7 +284,7 @@ impl FilePool {
         mkdirat(&shared.deleted, &aside, OURS).map_err(io)?;
         let made = open_ours(&shared.deleted, &aside).map_err(io).and_then(|home| {
             let trees = made_or_there(&home, TREES).map_err(io)?;
-            fill(&trees)?;
+            let count = fill(&trees)?;
             let mut key = [0; 16];
             self.random.fill(&mut key);
             let record = VolumeRecord {
@@ -256,9 +295,11 @@ impl FilePool {
                 next_tree: FIRST_TREE + 1,
                 snapshots: Vec::new(),
             };
-            record::write(home.as_fd(), &record)?;
+            shared.room.write(home.as_fd(), &record)?;
+            shared.room.write(home.as_fd(), &count)?;
             rustix::fs::syncfs(&home).map_err(io)?;
             renameat(&shared.deleted, &aside, &shared.volumes, volume.to_string()).map_err(io)?;
+            shared.room.space.add(count.bytes);
             fsync(&shared.volumes).map_err(io)
         });
         if let Err(error) = made {
@@ -269,7 +310,8 @@ impl FilePool {
         self.volume(volume)
     }
 
-    /// Opens a volume; once it is, it stays open. Counts what it uses.
+    /// Opens a volume; once it is, it stays open. What it uses is known at once, or a bound of it
+    /// until [`FileVolume::recount`].
     ///
     /// # Errors
     /// `Missing`, `Corrupt`, `Format`, `Io`.
@@ -288,10 +330,23 @@ impl FilePool {
             .ok_or_else(|| StoreError::corrupt(&*what, "it has no record"))?;
         open.next_number += 1;
         let shared = Arc::clone(&self.shared);
-        let found = open_volume(shared, volume, open.next_number, home, record)
+        let count = home.try_clone().map_err(|why| StoreError::from_io(&*what, 0, why))?;
+        let room = Arc::clone(&self.shared.room);
+        let usage = Usage::open(count, room, &what, record.size_bytes)?;
+        let found = open_volume(shared, volume, open.next_number, home, record, usage)
             .map_err(|errno| failed(&what, errno))?;
         open.volumes.insert(volume, found.clone());
         Ok(found)
+    }
+
+    /// Makes all that was done durable, with what each volume uses, so that no volume has to be
+    /// counted when it is next opened: to be called at an orderly stop.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        let open: Vec<_> = locked(&self.open).volumes.values().cloned().collect();
+        open.iter().try_for_each(FileVolume::settle)
     }
 
     /// Deletes a volume with its snapshots: it is gone at once, and its room comes back by
@@ -302,12 +357,16 @@ impl FilePool {
     pub fn delete_volume(&self, volume: VolumeId) -> Result<(), StoreError> {
         let io = |errno| failed("delete a volume", errno);
         let mut open = locked(&self.open);
+        let mut used = self.recorded_of(volume)?.used;
         if let Some(found) = open.volumes.remove(&volume) {
-            found.0.end();
+            used = found.0.end();
         }
         let shared = &self.shared;
         match renameat(&shared.volumes, volume.to_string(), &shared.deleted, shared.fresh_name()) {
-            Ok(()) => fsync(&shared.volumes).map_err(io),
+            Ok(()) => {
+                shared.room.space.release(used);
+                fsync(&shared.volumes).map_err(io)
+            }
             Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(io(errno)),
         }
@@ -319,7 +378,9 @@ impl FilePool {
     /// # Errors
     /// `Io`.
     pub fn sweep(&self) -> Result<(), StoreError> {
-        self.shared.sweep().map_err(|errno| failed("remove what is deleted", errno))
+        let swept = self.shared.sweep();
+        self.shared.room.refill();
+        swept.map_err(|errno| failed("remove what is deleted", errno))
     }
 }
 
@@ -384,6 +445,7 @@ fn open_volume(
     number: u64,
     home: OwnedFd,
     record: VolumeRecord,
+    usage: Usage,
 ) -> Result<FileVolume, Errno> {
     let trees_home = open_ours(&home, TREES)?;
     // What a change that did not come to its end has left.
@@ -404,9 +466,6 @@ fn open_volume(
     for snapshot in &record.snapshots {
         trees.insert(snapshot.tree, Tree::open(&trees_home, snapshot.tree)?);
     }
-    let usage = Usage::new(record.size_bytes);
-    let (files, blocks) = walk::count(&trees[&LIVING].root)?;
-    usage.reset(files, blocks);
     let verifier = AtomicU64::new(pool.verifier);
     Ok(FileVolume(Arc::new(Inner {
         pool,
@@ -427,12 +486,15 @@ fn open_volume(
 }
 
 impl Inner {
-    /// Nothing of the volume is reached any more, and nothing of it is open.
-    fn end(&self) {
+    /// Nothing of the volume is reached any more, and nothing of it is open. Answers the bytes that
+    /// it used, its snapshots' copies with it.
+    fn end(&self) -> u64 {
+        let copied = locked(&self.browsed).iter().map(|snapshot| snapshot.copied_bytes).sum();
         let _changes = super::volume::alone(&self.changes);
         let mut trees = super::volume::alone(&self.trees);
         self.deleted.store(true, Ordering::Relaxed);
         trees.clear();
         self.pool.cache.purge(self.number, None);
+        self.usage.used().saturating_add(copied)
     }
 }

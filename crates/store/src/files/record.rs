@@ -1,4 +1,4 @@
-//! The two records of a file pool: what the pool is, and what a volume is.
+//! The records of a file pool: what the pool is, what a volume is, and what a volume uses.
 //!
 //! A record is replaced as a whole: written beside, synced, renamed, and the directory synced. So
 //! each change of a volume's structure happens at one moment or not at all.
@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use model::id::{PoolId, SnapshotId};
 use model::pool::Driver;
-use rustix::fs::{Mode, OFlags, fsync, openat, renameat};
+use rustix::fs::{AtFlags, Mode, OFlags, fsync, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use uuid::Uuid;
 
@@ -20,8 +20,8 @@ const VERSION: u16 = 1;
 const HEADER_BYTES: usize = 20;
 /// A volume with ten thousand snapshots of long names fits.
 const RECORD_BYTES_MAX: usize = 4 << 20;
-pub(super) const RECORD: &str = "record";
-const RECORD_NEW: &str = "record.tmp";
+const RECORD: &str = "record";
+const COUNT: &str = "count";
 
 /// A snapshot of a file volume.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,15 +52,29 @@ pub(super) struct PoolRecord {
     pub(super) driver: Driver,
 }
 
+/// What a volume uses. Removed when it is not known: then it is at most the volume's size.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct CountRecord {
+    /// The volume uses exactly that; else at most that.
+    pub(super) exact: bool,
+    /// Orderly stops since the volume was counted file by file.
+    pub(super) carried: u16,
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+}
+
 /// A record's kind is in its bytes, so that none is taken for the other.
 pub(super) trait Record: Sized {
     const KIND: u16;
+    /// Of its file.
+    const NAME: &'static str;
     fn put(&self, out: &mut Vec<u8>);
     fn get(fields: &mut Fields<'_>) -> Option<Self>;
 }
 
 impl Record for PoolRecord {
     const KIND: u16 = 1;
+    const NAME: &'static str = RECORD;
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.id.0.as_bytes());
         let driver: u16 = match self.driver {
@@ -83,6 +97,7 @@ impl Record for PoolRecord {
 
 impl Record for VolumeRecord {
     const KIND: u16 = 2;
+    const NAME: &'static str = RECORD;
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.size_bytes.to_be_bytes());
         out.extend_from_slice(&u16::from(self.relaxed).to_be_bytes());
@@ -117,9 +132,28 @@ impl Record for VolumeRecord {
     }
 }
 
+impl Record for CountRecord {
+    const KIND: u16 = 3;
+    const NAME: &'static str = COUNT;
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&u16::from(self.exact).to_be_bytes());
+        out.extend_from_slice(&self.carried.to_be_bytes());
+        out.extend_from_slice(&self.files.to_be_bytes());
+        out.extend_from_slice(&self.bytes.to_be_bytes());
+    }
+    fn get(fields: &mut Fields<'_>) -> Option<Self> {
+        let (exact, carried) = (fields.u16()? != 0, fields.u16()?);
+        Some(Self { exact, carried, files: fields.u64()?, bytes: fields.u64()? })
+    }
+}
+
 impl VolumeRecord {
     pub(super) fn id_key(&self) -> IdKey {
         IdKey(self.key)
+    }
+    /// For all snapshots together.
+    pub(super) fn copied_bytes(&self) -> u64 {
+        self.snapshots.iter().map(|snapshot| snapshot.copied_bytes).fold(0, u64::saturating_add)
     }
     /// Whether the record needs this tree.
     pub(super) fn names(&self, tree: u32) -> bool {
@@ -181,22 +215,34 @@ pub(super) fn failed(what: &str, errno: Errno) -> StoreError {
 /// # Errors
 /// `NoSpace`, `Io`: either the old or the new record is there.
 pub(super) fn write<R: Record>(directory: BorrowedFd<'_>, record: &R) -> Result<(), StoreError> {
-    write_bytes(directory, &encode(record)).map_err(|errno| failed("write a record", errno))
+    write_bytes(directory, R::NAME, &encode(record))
+        .map_err(|errno| failed("write a record", errno))
 }
 
-fn write_bytes(directory: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
+/// Removes a record, durably.
+pub(super) fn remove<R: Record>(directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    match unlinkat(directory, R::NAME, AtFlags::empty()) {
+        Ok(()) => fsync(directory),
+        Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn write_bytes(directory: BorrowedFd<'_>, name: &str, mut bytes: &[u8]) -> Result<(), Errno> {
+    let aside = format!("{name}.tmp");
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let file = openat(directory, RECORD_NEW, flags, Mode::RUSR | Mode::WUSR)?;
+    let file = openat(directory, &aside, flags, Mode::RUSR | Mode::WUSR)?;
     while !bytes.is_empty() {
         let written = rustix::io::write(&file, bytes)?;
         bytes = &bytes[written..];
     }
     fsync(&file)?;
-    renameat(directory, RECORD_NEW, directory, RECORD)?;
+    renameat(directory, &aside, directory, name)?;
     fsync(directory)
 }
 
-/// The directory's record; `None` when it has none.
+/// The directory's record; `None` when it has none. What a killed process wrote may be in the page
+/// cache only: who opens the pool syncs it before.
 ///
 /// # Errors
 /// `Corrupt`, `Format`, `Io`.
@@ -205,13 +251,11 @@ pub(super) fn read<R: Record>(
     what: &str,
 ) -> Result<Option<R>, StoreError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = match openat(directory, RECORD, flags, Mode::empty()) {
+    let file = match openat(directory, R::NAME, flags, Mode::empty()) {
         Ok(file) => file,
         Err(Errno::NOENT) => return Ok(None),
         Err(errno) => return Err(failed(what, errno)),
     };
-    // After a killed process the newest record may be in the page cache only.
-    fsync(&file).map_err(|errno| failed(what, errno))?;
     let mut bytes = Vec::new();
     loop {
         let at = bytes.len() as u64;
@@ -254,6 +298,8 @@ mod tests {
         assert_eq!(decode::<VolumeRecord>("it", &bytes).unwrap(), record());
         let pool = PoolRecord { id: PoolId(Uuid::from_bytes([4; 16])), driver: Driver::Btrfs };
         assert_eq!(decode::<PoolRecord>("it", &encode(&pool)).unwrap(), pool);
+        let count = CountRecord { exact: true, carried: 7, files: 5, bytes: 1 << 40 };
+        assert_eq!(decode::<CountRecord>("it", &encode(&count)).unwrap(), count);
         let confused = decode::<PoolRecord>("it", &bytes);
         assert!(matches!(confused, Err(StoreError::Format { .. })));
     }

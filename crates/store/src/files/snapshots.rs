@@ -17,9 +17,9 @@ use std::os::fd::AsFd;
 
 use super::ids::LIVING;
 use super::pool::TREES;
-use super::record::{self, SnapshotRecord, VolumeRecord, failed};
+use super::record::{CountRecord, SnapshotRecord, VolumeRecord, failed};
 use super::trees::name;
-use super::usage::{BLOCK_BYTES, FILE_BYTES};
+use super::usage::{FILE_BYTES, counted};
 use super::volume::{Inner, Tree, alone, path, shared};
 use super::walk::{self, open_ours};
 use super::{CopyMethod, FileSnapshot, FileUsage, FileVolume};
@@ -56,16 +56,43 @@ impl FileVolume {
     /// `Io`.
     pub fn usage(&self) -> Result<FileUsage, StoreError> {
         let usage = &self.0.usage;
-        let below = rustix::fs::fstatvfs(&self.0.home).map_err(|e| failed("ask for space", e))?;
-        let below = below.f_bavail.saturating_mul(below.f_frsize);
-        let available = usage.free().min(below);
+        let left = self.0.pool.room.left().map_err(|e| failed("ask for space", e))?;
+        let available = usage.free().min(left);
         Ok(FileUsage {
             size: ByteSize(usage.limit()),
-            used: ByteSize(usage.used()),
+            used: ByteSize(usage.used().min(usage.limit())),
             available: ByteSize(available),
             inodes_used: usage.files(),
             inodes_available: available / FILE_BYTES,
         })
+    }
+
+    /// Counts what the volume uses, when only a bound of it is known, while it serves. Takes long
+    /// where there are many files.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn recount(&self) -> Result<(), StoreError> {
+        self.0.recount().map_err(|errno| failed("count a volume", errno))
+    }
+
+    /// Whether [`Self::recount`] is to be called, and nobody has.
+    #[must_use]
+    pub fn needs_count(&self) -> bool {
+        self.0.usage.is_due() && !self.0.usage.recount.is_on()
+    }
+
+    /// See [`super::FilePool::settle`].
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        let _changes = alone(&self.0.changes);
+        if self.0.deleted.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        rustix::fs::syncfs(&self.0.home).map_err(|errno| failed("sync the volume", errno))?;
+        self.0.usage.settle()
     }
 
     /// Gives the volume this size, larger or smaller, while it is in use.
@@ -73,6 +100,7 @@ impl FileVolume {
     /// # Errors
     /// `Refused` when it holds more than that. `NoSpace`, `Io`.
     pub fn resize(&self, size: ByteSize) -> Result<(), StoreError> {
+        self.recount()?;
         let mut record = locked(&self.0.record);
         // Nobody writes between the comparison and the new limit.
         let _changes = alone(&self.0.changes);
@@ -118,6 +146,10 @@ impl FileVolume {
         if record.snapshots.iter().any(|known| known.name == name) {
             return Err(StoreError::refused(format!("another snapshot has the name {name}")));
         }
+        // Refused with numbers before it is begun, where it would copy more than the pool may hold.
+        let copies = inner.pool.method() == CopyMethod::Bytes;
+        let room = &inner.pool.room.space;
+        let mut claim = room.claim(if copies { inner.usage.used() } else { 0 })?;
         let changes = alone(&inner.changes);
         let (number, copy, method, copied_bytes) = {
             let trees = shared(&inner.trees);
@@ -127,6 +159,7 @@ impl FileVolume {
         drop(changes);
         let made = SnapshotRecord { id: snapshot, name, tree: number, copied_bytes };
         inner.replace(&mut record, |record| record.snapshots.push(made))?;
+        claim.spend(copied_bytes);
         alone(&inner.trees).insert(number, copy);
         *locked(&inner.browsed) = record.snapshots.clone();
         Ok(method)
@@ -168,9 +201,10 @@ impl FileVolume {
         let Some(found) = record.snapshots.iter().find(|known| known.id == snapshot) else {
             return Ok(());
         };
-        let tree = found.tree;
+        let (tree, copied_bytes) = (found.tree, found.copied_bytes);
         inner.replace(&mut record, |record| record.snapshots.retain(|known| known.tree != tree))?;
         *locked(&inner.browsed) = record.snapshots.clone();
+        inner.pool.room.space.release(copied_bytes);
         {
             let mut trees = alone(&inner.trees);
             trees.remove(&tree);
@@ -195,6 +229,8 @@ impl FileVolume {
             let trees = shared(&inner.trees);
             let tree = trees.get(&source).ok_or_else(|| missing(inner))?;
             let held = fits(tree, ByteSize(record.size_bytes))?;
+            let allowed = inner.usage.allow(counted(held.0, held.1));
+            allowed.map_err(|_| StoreError::from_io("roll back", 0, Errno::IO.into()))?;
             let (number, copy, ..) = inner.add_tree(&mut record, tree, false)?;
             (number, copy, held)
         };
@@ -219,7 +255,7 @@ fn missing(volume: &Inner) -> StoreError {
 /// What a tree holds, when a volume of this size can hold it.
 fn fits(tree: &Tree, size: ByteSize) -> Result<(u64, u64), StoreError> {
     let (files, blocks) = walk::count(&tree.root).map_err(|errno| failed("count a tree", errno))?;
-    let held = ByteSize(blocks * BLOCK_BYTES + files * FILE_BYTES);
+    let held = ByteSize(counted(files, blocks));
     if held.0 > size.0 {
         let why =
             format!("the snapshot holds {held}, the volume's size is {size}: it must be larger");
@@ -237,7 +273,7 @@ impl Inner {
     ) -> Result<(), StoreError> {
         let mut new = record.clone();
         change(&mut new);
-        record::write(self.home.as_fd(), &new)?;
+        self.pool.room.write(self.home.as_fd(), &new)?;
         **record = new;
         Ok(())
     }
@@ -275,16 +311,20 @@ impl Inner {
         to: &OwnedFd,
         tree: u32,
         size: ByteSize,
-    ) -> Result<(), StoreError> {
+    ) -> Result<CountRecord, StoreError> {
         // Nobody deletes it meanwhile.
         let record = locked(&self.record);
         let source = record.snapshots.iter().find(|known| known.id == snapshot);
         let source = source.ok_or_else(|| StoreError::missing(format!("snapshot {snapshot}")))?;
         let trees = shared(&self.trees);
         let source = trees.get(&source.tree).ok_or_else(|| missing(self))?;
-        fits(source, size)?;
-        self.pool.copy_tree(source, to, tree, false).map_err(|e| failed("copy the tree", e))?;
-        Ok(())
+        let (files, blocks) = fits(source, size)?;
+        let copied = self.pool.copy_tree(source, to, tree, false);
+        let (_, method, _) = copied.map_err(|e| failed("copy the tree", e))?;
+        // What is copied file by file may lie in other blocks.
+        let exact = method == CopyMethod::Subvolume;
+        let bytes = if exact { counted(files, blocks) } else { size.0 };
+        Ok(CountRecord { exact, carried: 0, files, bytes })
     }
 
     fn drop_tree(&self, tree: u32) -> Result<(), StoreError> {

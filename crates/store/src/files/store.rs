@@ -40,7 +40,7 @@ impl FileStore for FileVolume {
     fn space(&self, _: &Caller) -> FileResult<Space> {
         let usage = &self.0.usage;
         let below = rustix::fs::fstatvfs(&self.0.home).map_err(refused)?;
-        let free_bytes = usage.free().min(below.f_bavail.saturating_mul(below.f_frsize));
+        let free_bytes = usage.free().min(self.0.pool.room.left().map_err(refused)?);
         // btrfs has no limit of inodes, and says 0.
         let inodes = if below.f_files == 0 { u64::MAX } else { below.f_favail };
         let free_files = (usage.free() / FILE_BYTES).min(inodes);

@@ -95,6 +95,7 @@ impl Inner {
         if file.tree != LIVING {
             return Err(FileError::ReadOnly);
         }
+        self.usage.allow(0)?;
         Ok(op)
     }
 

@@ -45,18 +45,24 @@ impl Home {
 
     /// On a btrfs in a sparse file.
     pub(crate) fn btrfs() -> Option<Self> {
-        Self::image("mkfs.btrfs", Driver::Btrfs)
+        Self::image("mkfs.btrfs", Driver::Btrfs, 1024 * MIB)
     }
 
     /// The driver `dir` on XFS, in a sparse file.
     pub(crate) fn xfs() -> Option<Self> {
-        Self::image("mkfs.xfs", Driver::Dir)
+        Self::image("mkfs.xfs", Driver::Dir, 1024 * MIB)
     }
 
-    fn image(mkfs: &str, driver: Driver) -> Option<Self> {
+    /// File systems that are soon full.
+    pub(crate) fn small() -> Vec<Self> {
+        let ext4 = Self::image("mkfs.ext4", Driver::Dir, 64 * MIB);
+        [ext4, Self::image("mkfs.btrfs", Driver::Btrfs, 160 * MIB)].into_iter().flatten().collect()
+    }
+
+    fn image(mkfs: &str, driver: Driver, bytes: u64) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let (image, path) = (directory.path().join("image"), directory.path().join("mounted"));
-        std::fs::File::create(&image).unwrap().set_len(1024 * MIB).unwrap();
+        std::fs::File::create(&image).unwrap().set_len(bytes).unwrap();
         std::fs::create_dir(&path).unwrap();
         let (image, mount) = (image.to_str().unwrap(), path.to_str().unwrap());
         // Two that look for a free loop device at once may find the same one.
@@ -96,7 +102,7 @@ impl Home {
     fn open(&mut self) -> Result<(), StoreError> {
         let id = PoolId(Uuid::from_bytes([7; 16]));
         let random = Arc::new(env::OsRandom);
-        self.pool = Some(FilePool::open(&self.path, id, self.driver, random)?);
+        self.pool = Some(FilePool::open(&self.path, id, self.driver, random, None)?);
         Ok(())
     }
     pub(crate) fn pool(&self) -> &FilePool {
@@ -105,8 +111,13 @@ impl Home {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
-    /// As after a restart of the daemon. Volumes that are held stop this.
+    /// As after an orderly restart of the daemon. Volumes that are held stop this.
     pub(crate) fn reopen(&mut self) {
+        self.pool().settle().unwrap();
+        self.reopen_killed();
+    }
+    /// As after the daemon was killed.
+    pub(crate) fn reopen_killed(&mut self) {
         self.pool = None;
         // As at the end: a process that was just forked may still hold the lock.
         let opened = (0..100).any(|_| {

@@ -5,7 +5,7 @@ use model::file::{Creation, FileError, FileStore, Range, Removal, Stability};
 use model::size::ByteSize;
 use store::StoreError;
 
-use crate::homes::{Home, MIB, create, make_directory, mode, user, volume_id, write};
+use crate::homes::{Home, MIB, create, make_directory, mode, text, user, volume_id, write};
 
 const SLACK: u64 = 64 << 10;
 
@@ -49,7 +49,7 @@ fn a_write_past_the_size_is_refused_and_a_deletion_makes_room_at_once() {
             assert_eq!(used.inodes_used, 2);
             assert!((MIB..MIB + SLACK).contains(&used.used.0));
         }
-        // Counted anew, a file with two names is one file.
+        // Kept or counted anew, a file with two names is one file.
         let volume = home.volume(1, 0);
         volume
             .link(&who, volume.lookup(&who, volume.root(), b"c").unwrap().file, volume.root(), b"d")
@@ -58,6 +58,16 @@ fn a_write_past_the_size_is_refused_and_a_deletion_makes_room_at_once() {
         drop(volume);
         home.reopen();
         let volume = home.pool().volume(volume_id(1)).unwrap();
+        assert!(!volume.needs_count());
+        assert_eq!(volume.usage().unwrap(), before);
+        volume.remove(&who, volume.root(), b"d", Removal::File).unwrap();
+        let before = volume.usage().unwrap();
+        drop(volume);
+        home.reopen_killed();
+        let volume = home.pool().volume(volume_id(1)).unwrap();
+        assert!(volume.needs_count());
+        assert!(volume.usage().unwrap().used >= before.used);
+        volume.recount().unwrap();
         assert_eq!(volume.usage().unwrap(), before);
     }
 }
@@ -116,11 +126,144 @@ fn the_count_is_right_after_many_changes_at_once() {
             });
             volume.usage().unwrap()
         };
-        home.reopen();
-        let after = home.pool().volume(volume_id(1)).unwrap().usage().unwrap();
+        home.reopen_killed();
+        let volume = home.pool().volume(volume_id(1)).unwrap();
+        volume.recount().unwrap();
+        let after = volume.usage().unwrap();
         assert_eq!(after.inodes_used, before.inodes_used);
         // A file system may add blocks of its own when it writes out, and gives some back.
         assert!(after.used.0.abs_diff(before.used.0) < 4 * SLACK, "{before:?} {after:?}");
+    }
+}
+
+/// After a kill a volume serves at once, and a count that runs beside its clients finds what one
+/// without clients finds.
+#[test]
+fn a_volume_is_counted_while_clients_change_it() {
+    for mut home in Home::all() {
+        let who = user(0);
+        {
+            let volume = home.volume(1, 64 * MIB);
+            let d = make_directory(&volume, &who, volume.root(), "d");
+            for n in 0..40 {
+                let at = make_directory(&volume, &who, d, &format!("d{n}"));
+                for name in ["a", "b"] {
+                    let file = create(&volume, &who, at, name).attributes.file;
+                    let data = Bytes::from(vec![9; 9000]);
+                    volume.write(&who, file, 0, &data, Stability::Unstable).unwrap();
+                }
+            }
+        }
+        home.reopen_killed();
+        let volume = home.pool().volume(volume_id(1)).unwrap();
+        assert!(volume.needs_count());
+        let d = volume.lookup(&who, volume.root(), b"d").unwrap().file;
+        std::thread::scope(|scope| {
+            for thread in 0..3u64 {
+                let volume = volume.clone();
+                scope.spawn(move || churn(&volume, d, thread));
+                let volume = home.pool().volume(volume_id(1)).unwrap();
+                // Whole directories move from where it was not counted to where it was.
+                scope.spawn(move || {
+                    for n in 0..40 {
+                        let (name, to) = (format!("d{n}"), format!("d{}", (n * 7 + thread) % 40));
+                        let Ok(to) = volume.lookup(&user(0), d, to.as_bytes()) else { continue };
+                        let to = (to.file, name.as_bytes());
+                        let _ = volume.rename(&user(0), (d, name.as_bytes()), to);
+                    }
+                });
+            }
+            scope.spawn(|| volume.recount().unwrap());
+        });
+        assert!(!volume.needs_count());
+        let beside = volume.usage().unwrap();
+        drop(volume);
+        home.reopen_killed();
+        let volume = home.pool().volume(volume_id(1)).unwrap();
+        volume.recount().unwrap();
+        let alone = volume.usage().unwrap();
+        assert_eq!(alone.inodes_used, beside.inodes_used);
+        assert!(alone.used.0.abs_diff(beside.used.0) < 4 * SLACK, "{beside:?} {alone:?}");
+    }
+}
+
+/// Nothing that may have room is refused for good before it is counted, and the limit holds.
+#[test]
+fn what_does_not_fit_a_bound_is_asked_to_come_again() {
+    for mut home in Home::all() {
+        let who = user(0);
+        {
+            let volume = home.volume(1, 16 * MIB);
+            let file = create(&volume, &who, volume.root(), "a").attributes.file;
+            write(&volume, &who, file, 0, &vec![1; 1 << 20]);
+        }
+        home.reopen_killed();
+        let volume = home.pool().volume(volume_id(1)).unwrap();
+        let file = volume.lookup(&who, volume.root(), b"a").unwrap().file;
+        let fill = |bytes| volume.allocate(&who, file, Range { offset: 0, bytes });
+        assert_eq!(fill(15 * MIB), Err(FileError::Busy));
+        volume.recount().unwrap();
+        fill(15 * MIB).unwrap();
+        assert_eq!(fill(17 * MIB), Err(FileError::NoSpace));
+    }
+}
+
+#[test]
+fn a_pool_holds_no_more_than_its_limit_whatever_its_volumes_were_promised() {
+    for mut home in Home::all() {
+        let who = user(0);
+        home.pool().set_capacity(Some(ByteSize(10 * MIB)));
+        let (one, other) = (home.volume(1, 64 * MIB), home.volume(2, 64 * MIB));
+        let file = create(&one, &who, one.root(), "a").attributes.file;
+        one.allocate(&who, file, Range { offset: 0, bytes: 6 * MIB }).unwrap();
+        let file = create(&other, &who, other.root(), "b").attributes.file;
+        let fill = |bytes| other.allocate(&who, file, Range { offset: 0, bytes });
+        assert_eq!(fill(5 * MIB), Err(FileError::NoSpace));
+        let usage = home.pool().usage().unwrap();
+        assert_eq!(usage.capacity, ByteSize(10 * MIB));
+        assert!((6 * MIB..6 * MIB + SLACK).contains(&usage.used.0), "{usage:?}");
+        one.remove(&who, one.root(), b"a", Removal::File).unwrap();
+        fill(5 * MIB).unwrap();
+        home.pool().delete_volume(volume_id(1)).unwrap();
+        drop((one, other));
+        home.reopen();
+        let usage = home.pool().usage().unwrap();
+        assert!((5 * MIB..5 * MIB + SLACK).contains(&usage.used.0), "{usage:?}");
+        home.pool().delete_volume(volume_id(2)).unwrap();
+        assert_eq!(home.pool().usage().unwrap().used, ByteSize(0));
+    }
+}
+
+/// The file system below is full before any volume is: only what needs room is refused.
+#[test]
+fn a_full_file_system_refuses_data_and_still_keeps_records_and_deletes() {
+    for mut home in Home::small() {
+        let who = user(0);
+        let left = home.pool().usage().unwrap().capacity.0;
+        let (one, other) = (home.volume(1, 1 << 30), home.volume(2, 1 << 30));
+        let noise = (0..1u32 << 20).map(|n| (n.wrapping_mul(0x9e37) >> 7).to_le_bytes()[0]);
+        let piece: Bytes = noise.collect();
+        let file = create(&one, &who, one.root(), "a").attributes.file;
+        let put = |at: u64| one.write(&who, file, at * MIB, &piece, Stability::File).map(|_| ());
+        let written = (0..1024).take_while(|at| put(*at).is_ok()).count() as u64;
+        assert_eq!(put(written), Err(FileError::NoSpace));
+        assert!(written * MIB > left / 2, "{written} MiB of {left} bytes");
+        // All but data goes on.
+        for n in 0..100 {
+            let d = make_directory(&other, &who, other.root(), &format!("d{n}"));
+            other.set_attributes(&who, d, &mode(0o700), None).unwrap();
+        }
+        other.resize(ByteSize(2 << 30)).unwrap();
+        home.volume(3, MIB);
+        assert_eq!(text(&one, &who, file), &piece[..]);
+        drop((one, other));
+        home.reopen();
+        let one = home.pool().volume(volume_id(1)).unwrap();
+        let put = |at: u64| one.write(&who, file, at * MIB, &piece, Stability::File).map(|_| ());
+        assert_eq!(put(written + 9), Err(FileError::NoSpace));
+        one.remove(&who, one.root(), b"a", Removal::File).unwrap();
+        let file = create(&one, &who, one.root(), "b").attributes.file;
+        one.write(&who, file, 0, &piece, Stability::File).unwrap();
     }
 }
 

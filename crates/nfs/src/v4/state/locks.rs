@@ -119,6 +119,7 @@ impl State {
         let lock = Lock { owner: owner.clone(), file: *file, open: open.number, seqid: 0 };
         self.entries.insert(key, Entry::Lock(lock));
         self.files.entry(*file).or_default().locks.push(key);
+        self.note_lock(open.client, owner);
         Ok(key)
     }
 
@@ -223,5 +224,6 @@ impl State {
             file.locks.retain(|one| *one != key);
         }
         self.tidy_file(&lock.file);
+        self.note_unlocked(key.client, lock.owner);
     }
 }

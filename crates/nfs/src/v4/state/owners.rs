@@ -25,6 +25,15 @@ pub(super) struct Owner {
     busy: bool,
     /// The open that its last request closed, so that a retry finds its way here.
     closed: Option<Key>,
+    /// Files that it has a lock stateid of. An owner of locks that has none is forgotten: clients
+    /// use its name again and begin at any number.
+    locks: u32,
+}
+
+impl Owner {
+    fn is_done(&self, key: &OwnerKey) -> bool {
+        key.of_locks && self.locks == 0 && !self.busy
+    }
 }
 
 /// Where a request stands in its owner's sequence.
@@ -108,6 +117,27 @@ impl State {
         owner.busy = false;
         if !STAYS.contains(&status) {
             owner.last = Some((seqid, reply, file));
+        }
+        if owner.is_done(key) {
+            self.owners.remove(key);
+        }
+    }
+
+    /// An owner of locks has a stateid of a file more.
+    pub(super) fn note_lock(&mut self, client: u32, name: &Bytes) {
+        let key = OwnerKey { client, name: name.clone(), of_locks: true };
+        if let Some(owner) = self.owners.get_mut(&key) {
+            owner.locks += 1;
+        }
+    }
+
+    /// And one less.
+    pub(super) fn note_unlocked(&mut self, client: u32, name: Bytes) {
+        let key = OwnerKey { client, name, of_locks: true };
+        let Some(owner) = self.owners.get_mut(&key) else { return };
+        owner.locks = owner.locks.saturating_sub(1);
+        if owner.is_done(&key) {
+            self.owners.remove(&key);
         }
     }
 

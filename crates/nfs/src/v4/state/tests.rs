@@ -500,3 +500,42 @@ fn what_an_operator_drops_is_gone_in_that_file_system_alone() {
     assert_eq!(read(&mut state, &there.stateid, &file_there), Err(Status::BadStateid));
     assert_eq!(read(&mut state, &here.stateid, &file(0)), Ok(()));
 }
+
+#[test]
+fn a_lock_owner_without_locks_may_begin_its_numbers_again() {
+    // Linux numbers an owner's requests from 0 again once it has let go of all, or got nothing.
+    let mut state = State::new(config(), 1, Vec::new(), 0);
+    let mut connect = |owner: u8| {
+        let (owner, verifier) = (name(owner), [owner; 8]);
+        let principal = Principal::Uid(0);
+        let exchange = Exchange { owner, verifier, principal, address: ADDRESS, update: false };
+        let (id, confirm) = state.set_client_id(&exchange, 0).unwrap();
+        state.confirm_client_id(id, confirm, principal, 0).unwrap();
+        state.client_number(id).unwrap()
+    };
+    let (one, two) = (connect(1), connect(2));
+    let opened = [one, two].map(|client| state.open_file(&open(client, 0, 0, 3, 0), 0).unwrap());
+    let lock = |state: &mut State, which: usize, seqid: u32| {
+        let key = OwnerKey { client: [one, two][which], name: name(9), of_locks: true };
+        let turn = state.turn(&key, seqid)?;
+        assert_eq!(turn, Turn::Next, "another request than the last");
+        let owner = LockOwner::New { open: opened[which].stateid.clone(), name: name(9) };
+        let (file, range) = (file(0), (0, 9));
+        let asked = LockRequest { owner, file, range, write: true, claim: Claim::New };
+        let locked = state.lock(&asked, None, 0);
+        let status = if locked.is_ok() { Status::Ok } else { Status::Denied };
+        state.end_turn(&key, seqid, status, Bytes::new(), None);
+        Ok(locked.ok())
+    };
+    let held = lock(&mut state, 0, 7).unwrap().unwrap();
+    assert_eq!(lock(&mut state, 0, 0), Err(Status::BadSeqid), "it has a lock");
+    assert_eq!(lock(&mut state, 1, 3), Ok(None));
+    assert_eq!(lock(&mut state, 1, 0), Ok(None), "it was denied all that it asked for");
+    state.unlock(&held, None, &file(0), (0, 9)).unwrap();
+    assert_eq!(lock(&mut state, 0, 0), Err(Status::BadSeqid), "its stateid is still good");
+    state.release_lock_owner(one, &name(9)).unwrap();
+    assert!(lock(&mut state, 0, 0).unwrap().is_some());
+    let (one_closes, file) = (opened[0].stateid.clone(), file(0));
+    state.close(&one_closes, None, &file).unwrap();
+    assert!(lock(&mut state, 1, 0).unwrap().is_some(), "a close takes locks and numbers along");
+}

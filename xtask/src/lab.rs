@@ -1,4 +1,4 @@
-//! End to end with the stock kernel initiator, in the virtual machines of tests/lab.
+//! End to end with the clients of a stock kernel, in the virtual machines of tests/lab.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,12 +7,47 @@ use crate::peers::is_root;
 use crate::steps::{self, Outcome, has_program};
 
 /// What the lab's scripts call (Debian: qemu-system-x86 qemu-utils iproute2 openssh-client
-/// mmdebstrap e2fsprogs cpio xz-utils).
-const PROGRAMS: [&str; 8] =
-    ["qemu-system-x86_64", "qemu-img", "ip", "ssh", "mmdebstrap", "mke2fs", "cpio", "xz"];
+/// mmdebstrap e2fsprogs cpio xz-utils btrfs-progs).
+const PROGRAMS: [&str; 9] = [
+    "qemu-system-x86_64",
+    "qemu-img",
+    "ip",
+    "ssh",
+    "mmdebstrap",
+    "mke2fs",
+    "cpio",
+    "xz",
+    "mkfs.btrfs",
+];
 
-/// Build the image when it is missing or old, then let `tests/lab/kernel-initiator` do the work.
-pub(crate) fn run(root: &Path) -> Outcome {
+/// Whose work is shown.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Lab {
+    /// Block volumes over iSCSI: `tests/lab/kernel-initiator`
+    Initiator,
+    /// File volumes over NFS: `tests/lab/kernel-nfs`
+    Nfs,
+}
+
+impl Lab {
+    pub(crate) const ALL: [Self; 2] = [Self::Initiator, Self::Nfs];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Initiator => "lab initiator",
+            Self::Nfs => "lab nfs",
+        }
+    }
+    fn script(self) -> &'static str {
+        match self {
+            Self::Initiator => "kernel-initiator",
+            Self::Nfs => "kernel-nfs",
+        }
+    }
+}
+
+/// Build the image when it is missing or old, then let the script do the work.
+pub(crate) fn run(root: &Path, which: Lab) -> Outcome {
     if !is_root() {
         return Outcome::Skipped("the lab makes a network of its own: it needs root".into());
     }
@@ -31,5 +66,5 @@ pub(crate) fn run(root: &Path) -> Outcome {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
     let binary = target.join("release/commonhold");
-    steps::execute(Command::new(lab.join("kernel-initiator")).env("COMMONHOLD", binary))
+    steps::execute(Command::new(lab.join(which.script())).env("COMMONHOLD", binary))
 }

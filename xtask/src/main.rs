@@ -40,8 +40,11 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// End to end with the stock kernel initiator, in virtual machines (needs root and QEMU)
-    Lab,
+    /// End to end with the clients of a stock kernel, in virtual machines (needs root and QEMU)
+    Lab {
+        /// One of them; all when not given
+        which: Option<lab::Lab>,
+    },
     /// Every codec of outside bytes under fuzzing: a fixed slice, or as long as you like
     Fuzz {
         /// One target; all of them when not given
@@ -89,6 +92,14 @@ enum Task {
         #[arg(long, default_value_t = 1)]
         seed: u32,
     },
+    /// The file service is killed under NFS clients, which lose nothing and keep their locks
+    NfsRestarts {
+        /// How many times
+        #[arg(long, default_value_t = 100)]
+        rounds: u32,
+        #[arg(long, default_value_t = 1)]
+        seed: u32,
+    },
 }
 
 /// The workspace's directory: the parent of this crate's.
@@ -107,7 +118,11 @@ fn main() -> ExitCode {
         Task::Fuzz { target, seconds } => {
             fuzz::run(&mut board, &root, target.as_deref(), seconds);
         }
-        Task::Lab => board.run("lab", || lab::run(&root)),
+        Task::Lab { which } => {
+            for which in which.map_or(lab::Lab::ALL.to_vec(), |one| vec![one]) {
+                board.run(which.name(), || lab::run(&root, which));
+            }
+        }
         Task::Bench { arguments } => bench::run(&mut board, &root, "bench", &arguments),
         Task::Compare { arguments } => bench::run(&mut board, &root, "compare", &arguments),
         Task::Crash { seeds } => board.run("crash", || crash(&root, seeds)),
@@ -120,6 +135,10 @@ fn main() -> ExitCode {
             let settings =
                 [("COMMONHOLD_COUNTERS", increments), ("COMMONHOLD_COUNTERS_SEED", seed)];
             campaign(&root, "counters", &settings)
+        }),
+        Task::NfsRestarts { rounds, seed } => board.run("nfs-restarts", || {
+            let settings = [("COMMONHOLD_NFS_ROUNDS", rounds), ("COMMONHOLD_NFS_SEED", seed)];
+            campaign(&root, "nfs_restart", &settings)
         }),
     }
     board.close()

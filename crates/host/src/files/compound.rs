@@ -91,8 +91,9 @@ impl Compound {
     pub fn new() -> Self {
         Self::default()
     }
-    /// How many operations there are, and their bytes.
-    pub(super) fn into_parts(self) -> (u32, Writer) {
+    /// How many operations there are, and their bytes: for who has sessions of its own.
+    #[must_use]
+    pub fn into_parts(self) -> (u32, Writer) {
         (self.count, self.writer)
     }
     pub(super) fn step(mut self, code: u32, arguments: impl FnOnce(&mut Writer)) -> Self {
@@ -180,6 +181,11 @@ impl Compound {
                 to.u32(number);
             }
         })
+    }
+    /// RECLAIM_COMPLETE, for all file systems.
+    #[must_use]
+    pub fn reclaim_complete() -> Self {
+        Self::new().step(code::RECLAIM_COMPLETE, |to| to.put(&false))
     }
     #[must_use]
     pub fn close(self, stateid: &Stateid) -> Self {
@@ -328,6 +334,11 @@ pub struct Results {
 }
 
 impl Results {
+    /// Of what stands behind the result of SEQUENCE.
+    #[must_use]
+    pub fn new(reader: Reader) -> Self {
+        Self { reader }
+    }
     /// Takes the status of an operation.
     ///
     /// # Errors

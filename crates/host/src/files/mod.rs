@@ -217,8 +217,7 @@ impl FileClient {
     /// # Errors
     /// The server refuses, or the connection is lost.
     pub fn reclaimed(&mut self) -> Result<(), FilesError> {
-        let compound = Compound::new().step(code::RECLAIM_COMPLETE, |to| to.put(&false));
-        self.call(compound)?.skip(&[code::RECLAIM_COMPLETE])
+        self.call(Compound::reclaim_complete())?.skip(&[code::RECLAIM_COMPLETE])
     }
 
     /// Ends session and client.

@@ -1,0 +1,480 @@
+//! A client of version 4.1 that goes on whatever happens to the server.
+//!
+//! ```text
+//!               connection ends: the same requests again, on the same slots, with the same numbers
+//!             .---------------------------------------------------------------------.
+//!             v                                                                     |
+//!   absent --EXCHANGE_ID, CREATE_SESSION, reclaims, RECLAIM_COMPLETE--> settled --requests--> replies
+//!      ^                                                                  |
+//!      '-------------- NFS4ERR_BADSESSION: the server has restarted ------'
+//! ```
+
+use std::io::{Error, Result as IoResult};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use host::files::{Compound, LockRange, LockType, Opening, Owner, Results, Stable, StateidOf};
+use nfs::v4::Status;
+use nfs::v4::state::Channel;
+use nfs::v4::types::{ClientId, SessionId, Stateid, Verifier};
+use nfs::xdr::{Reader, Writer, Xdr};
+
+use super::wire::Wire;
+
+/// Requests of one client that are under way at once.
+pub const SLOTS: usize = 4;
+const COMPOUND: (u32, u32, u32) = (100_003, 4, 1);
+/// A client that has got nowhere for so long has found a fault.
+const PATIENCE: Duration = Duration::from_secs(100);
+
+/// What a COMPOUND was answered: the last operation's status, and the results behind SEQUENCE's.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: Status,
+    pub results: Results,
+    /// An earlier start of the server was sent the same, and may have done it.
+    pub again: bool,
+}
+
+impl Reply {
+    /// The results behind so many operations that only move, which must have succeeded.
+    pub fn behind(&mut self, moves: usize) -> &mut Results {
+        self.results.moved(moves).unwrap()
+    }
+}
+
+/// A range of bytes and the stateid of its lock.
+#[derive(Clone, Debug)]
+pub struct Locked {
+    pub owner: Bytes,
+    pub range: (u64, u64),
+    pub stateid: Stateid,
+}
+
+/// A file that is open, with the locks on it.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    pub handle: Bytes,
+    pub stateid: Stateid,
+    pub locks: Vec<Locked>,
+}
+
+/// What is asked of the server, in words that outlive its restart.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Of the opened file of this number.
+    Write {
+        file: usize,
+        offset: u64,
+        stable: Stable,
+        data: Bytes,
+    },
+    Read {
+        file: usize,
+        offset: u64,
+        count: u32,
+    },
+    Commit {
+        file: usize,
+    },
+    /// A new file, which is closed at once.
+    Create {
+        directory: Bytes,
+        name: Bytes,
+    },
+    Remove {
+        directory: Bytes,
+        name: Bytes,
+    },
+    Rename {
+        directory: Bytes,
+        from: Bytes,
+        to: Bytes,
+    },
+    /// Names of a directory, from a cookie on.
+    List {
+        directory: Bytes,
+        cookie: u64,
+    },
+    Open {
+        directory: Bytes,
+        name: Bytes,
+    },
+    Lock {
+        file: usize,
+        owner: Bytes,
+        range: (u64, u64),
+    },
+    Lookup {
+        path: Vec<Bytes>,
+    },
+}
+
+/// Why requests have no answer yet.
+#[derive(Debug)]
+enum Fault {
+    Broken(Error),
+    Session,
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+pub struct Client {
+    pub wire: Wire,
+    name: Bytes,
+    verifier: Verifier,
+    id: ClientId,
+    session: Option<SessionId>,
+    /// Of each slot: the number of the last request that was answered.
+    answered: [u32; SLOTS],
+    pub opened: Vec<Opened>,
+    /// Sessions that it has had.
+    pub sessions: u32,
+    /// How long it waits before it says that all is reclaimed.
+    pub dawdles: Duration,
+    /// When it last began and ended to say so.
+    pub reclaimed: Option<(Instant, Instant)>,
+}
+
+impl Client {
+    pub fn new(wire: Wire, name: &str) -> Self {
+        let name = Bytes::copy_from_slice(name.as_bytes());
+        Self {
+            wire,
+            name,
+            verifier: *b"verifier",
+            id: ClientId(0),
+            session: None,
+            answered: [0; SLOTS],
+            opened: Vec::new(),
+            sessions: 0,
+            dawdles: Duration::ZERO,
+            reclaimed: None,
+        }
+    }
+
+    /// Asks all of these at once, at most [`SLOTS`], and again until each has its answer. A single
+    /// request for new state that comes during the grace is asked again too.
+    pub fn ask(&mut self, requests: &[Request]) -> Vec<Reply> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let replies = self.ask_once(requests, false);
+            if !replies.iter().any(|reply| reply.status == Status::Grace) {
+                return replies;
+            }
+            assert!(requests.len() == 1, "only one request at a time may have to wait");
+            assert!(Instant::now() < end, "the grace does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// As [`Self::ask`], without waiting for the end of the grace; may lose the connection on
+    /// purpose when all is sent.
+    pub fn ask_once(&mut self, requests: &[Request], mut hangs_up: bool) -> Vec<Reply> {
+        assert!(requests.len() <= SLOTS);
+        let mut replies: Vec<Option<Reply>> = requests.iter().map(|_| None).collect();
+        let mut sent_in: Vec<Option<u32>> = vec![None; requests.len()];
+        let end = Instant::now() + PATIENCE;
+        while replies.iter().any(Option::is_none) {
+            assert!(Instant::now() < end, "no answer to {requests:?}");
+            match self.try_all(requests, &mut replies, &mut sent_in, &mut hangs_up) {
+                Ok(()) => {}
+                Err(Fault::Broken(_)) => {
+                    self.wire.hang_up();
+                    std::thread::sleep(Duration::from_millis(3));
+                }
+                Err(Fault::Session) => {
+                    // What else was asked in it is answered alike: nobody waits for that.
+                    self.wire.hang_up();
+                    self.session = None;
+                }
+            }
+        }
+        replies.into_iter().flatten().collect()
+    }
+
+    fn send(&mut self, slot: usize, request: &Request) -> Result<u32, Fault> {
+        Ok(self.send_compound(slot, self.operations(request))?)
+    }
+
+    fn send_compound(&mut self, slot: usize, compound: Compound) -> IoResult<u32> {
+        let (count, operations) = compound.into_parts();
+        let mut writer = head(1 + count);
+        writer.u32(53);
+        writer.put(&self.session.ok_or_else(|| Error::other("no session"))?);
+        writer.u32(self.answered[slot] + 1);
+        writer.u32(u32::try_from(slot).unwrap());
+        writer.u32(u32::try_from(SLOTS - 1).unwrap());
+        writer.put(&false);
+        writer.append(operations);
+        self.wire.send(COMPOUND, writer.into_bytes())
+    }
+
+    fn try_all(
+        &mut self,
+        requests: &[Request],
+        replies: &mut [Option<Reply>],
+        sent_in: &mut [Option<u32>],
+        hangs_up: &mut bool,
+    ) -> Result<(), Fault> {
+        self.settle()?;
+        let mut waits = Vec::new();
+        for slot in (0..requests.len()).filter(|slot| replies[*slot].is_none()) {
+            waits.push((self.send(slot, &requests[slot])?, slot));
+            sent_in[slot].get_or_insert(self.sessions);
+        }
+        if std::mem::take(hangs_up) {
+            self.wire.hang_up();
+            return Ok(());
+        }
+        for _ in 0..waits.len() {
+            let (xid, slot, reply) = self.receive(&waits)?;
+            waits.retain(|(other, _)| *other != xid);
+            if let Some(mut reply) = reply {
+                reply.again = sent_in[slot] != Some(self.sessions);
+                replies[slot] = Some(reply);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next reply and its slot; none when the same is to be asked again.
+    fn receive(&mut self, waits: &[(u32, usize)]) -> Result<(u32, usize, Option<Reply>), Fault> {
+        let (xid, results) = self.wire.receive()?;
+        let known = waits.iter().find(|(other, _)| *other == xid);
+        let (_, slot) = *known.expect("a reply to nothing that was asked");
+        let mut reader = results.unwrap_or_else(|body| panic!("a call is answered {body:?}"));
+        let status = Status::read(&mut reader).unwrap();
+        Bytes::read(&mut reader).unwrap();
+        let count = reader.u32().unwrap();
+        let of_sequence = if count == 0 {
+            status
+        } else {
+            assert_eq!(reader.u32().unwrap(), 53);
+            Status::read(&mut reader).unwrap()
+        };
+        match of_sequence {
+            Status::Ok => {}
+            // The first of two that are the same has not ended; or its reply was not kept.
+            Status::Delay => {
+                std::thread::sleep(Duration::from_millis(2));
+                return Ok((xid, slot, None));
+            }
+            Status::RetryUncachedRep => {
+                self.answered[slot] += 1;
+                return Ok((xid, slot, None));
+            }
+            Status::BadSession => return Err(Fault::Session),
+            other => panic!("SEQUENCE on slot {slot}: {other:?}"),
+        }
+        SessionId::read(&mut reader).unwrap();
+        let sequence = reader.u32().unwrap();
+        assert_eq!(sequence, self.answered[slot] + 1, "a reply of another request");
+        (0..4).for_each(|_| assert!(reader.u32().is_ok()));
+        self.answered[slot] += 1;
+        Ok((xid, slot, Some(Reply { status, results: Results::new(reader), again: false })))
+    }
+
+    /// One request of the recovery itself.
+    fn step(&mut self, compound: impl Fn() -> Compound) -> Result<Reply, Fault> {
+        loop {
+            let xid = self.send_compound(0, compound())?;
+            if let (_, _, Some(reply)) = self.receive(&[(xid, 0)])? {
+                return Ok(reply);
+            }
+        }
+    }
+
+    /// Has a session, with all that was open and locked.
+    fn settle(&mut self) -> Result<(), Fault> {
+        if self.session.is_some() {
+            return Ok(());
+        }
+        let (id, sequence) = self.exchange()?;
+        self.id = id;
+        let session = self.create_session(sequence)?;
+        self.session = Some(session);
+        self.answered = [0; SLOTS];
+        self.sessions += 1;
+        let done = self.reclaim();
+        if done.is_err() {
+            // Begun again as a whole: a reclaim that was answered is answered alike again.
+            self.session = None;
+        }
+        done
+    }
+
+    fn alone(&mut self, code: u32, arguments: impl FnOnce(&mut Writer)) -> Result<Reader, Fault> {
+        let mut writer = head(1);
+        writer.u32(code);
+        arguments(&mut writer);
+        let mut reader = self.wire.call(COMPOUND, writer.into_bytes())?;
+        let status = Status::read(&mut reader).unwrap();
+        if status == Status::Delay || status == Status::StaleClientid {
+            return Err(Fault::Session);
+        }
+        assert_eq!(status, Status::Ok, "operation {code}");
+        Bytes::read(&mut reader).unwrap();
+        (0..3).for_each(|_| assert!(reader.u32().is_ok()));
+        Ok(reader)
+    }
+
+    fn exchange(&mut self) -> Result<(ClientId, u32), Fault> {
+        let (verifier, name) = (self.verifier, self.name.clone());
+        let mut reader = self.alone(42, |writer| {
+            writer.put(&verifier);
+            writer.opaque(&name);
+            // No flags, no state protection, no implementation.
+            (0..3).for_each(|_| writer.u32(0));
+        })?;
+        Ok((Xdr::read(&mut reader).unwrap(), reader.u32().unwrap()))
+    }
+
+    fn create_session(&mut self, sequence: u32) -> Result<SessionId, Fault> {
+        let channel = Channel {
+            header_pad_bytes: 0,
+            request_bytes_max: 1 << 20,
+            reply_bytes_max: 1 << 20,
+            cached_bytes_max: 4096,
+            operations_max: 16,
+            requests_max: u32::try_from(SLOTS).unwrap(),
+            rdma_ird: Vec::new(),
+        };
+        let id = self.id;
+        let mut reader = self.alone(43, |writer| {
+            writer.put(&id);
+            writer.u32(sequence);
+            writer.u32(0);
+            writer.put(&channel);
+            writer.put(&channel);
+            (0..2).for_each(|_| writer.u32(0));
+        })?;
+        Ok(Xdr::read(&mut reader).unwrap())
+    }
+
+    /// Everything that was held, and then that this was all.
+    fn reclaim(&mut self) -> Result<(), Fault> {
+        for number in 0..self.opened.len() {
+            let (handle, opener) = (self.opened[number].handle.clone(), self.opener());
+            let mut reply = self.step(|| Compound::new().file(&handle).reclaim_open(&opener))?;
+            self.opened[number].stateid = reply.behind(1).open().unwrap();
+            for lock in 0..self.opened[number].locks.len() {
+                let Locked { owner, range, .. } = self.opened[number].locks[lock].clone();
+                let (open, owner) = (self.opened[number].stateid.clone(), self.owner(&owner));
+                let (file, range) = (|| Compound::new().file(&handle), lock_range(range, true));
+                let mut reply = self.step(|| file().lock(&range, &open, &owner))?;
+                let stateid = reply.behind(1).stateid(StateidOf::Lock).unwrap();
+                self.opened[number].locks[lock].stateid = stateid;
+            }
+        }
+        std::thread::sleep(self.dawdles);
+        let begins = Instant::now();
+        let status = self.step(Compound::reclaim_complete)?.status;
+        assert!(matches!(status, Status::Ok | Status::CompleteAlready), "{status:?}");
+        self.reclaimed = Some((begins, Instant::now()));
+        Ok(())
+    }
+
+    fn owner(&self, name: &Bytes) -> Owner {
+        Owner { client: self.id, name: name.clone() }
+    }
+
+    /// Whose all opens are.
+    fn opener(&self) -> Owner {
+        self.owner(&self.name)
+    }
+
+    fn operations(&self, request: &Request) -> Compound {
+        let file = |number: &usize| Compound::new().file(&self.opened[*number].handle);
+        let stateid = |number: &usize| &self.opened[*number].stateid;
+        match request {
+            Request::Write { file: number, offset, stable, data } => {
+                file(number).write(stateid(number), *offset, *stable, data)
+            }
+            Request::Read { file: number, offset, count } => {
+                file(number).read(stateid(number), *offset, *count)
+            }
+            Request::Commit { file: number } => file(number).commit(0, 0),
+            Request::Create { directory, name } => Compound::new()
+                .file(directory)
+                .open(&self.opener(), name, Opening::New(0o666))
+                .close(&Stateid::CURRENT),
+            Request::Remove { directory, name } => Compound::new().file(directory).remove(name),
+            Request::Rename { directory, from, to } => {
+                Compound::new().file(directory).save().rename(from, to)
+            }
+            Request::List { directory, cookie } => {
+                Compound::new().file(directory).readdir(*cookie, [0; 8], 32 << 10)
+            }
+            Request::Open { directory, name } => Compound::new()
+                .file(directory)
+                .open(&self.opener(), name, Opening::OrCreate(0o666))
+                .handle(),
+            Request::Lock { file: number, owner, range } => {
+                let range = lock_range(*range, false);
+                file(number).lock(&range, stateid(number), &self.owner(owner))
+            }
+            Request::Lookup { path } => path
+                .iter()
+                .fold(Compound::new().root(), |compound, name| compound.lookup(name))
+                .handle(),
+        }
+    }
+
+    /// One request.
+    pub fn one(&mut self, request: Request) -> Reply {
+        self.ask(&[request]).remove(0)
+    }
+
+    /// The handle of a path from the server's root.
+    pub fn find(&mut self, path: &[&str]) -> Result<Bytes, Status> {
+        let names = path.iter().map(|name| Bytes::copy_from_slice(name.as_bytes()));
+        let mut reply = self.one(Request::Lookup { path: names.collect() });
+        let is_there = reply.status == Status::Ok;
+        if is_there {
+            Ok(reply.behind(1 + path.len()).handle().unwrap())
+        } else {
+            Err(reply.status)
+        }
+    }
+
+    /// Opens a file, which is made when it is not there; its number.
+    pub fn open(&mut self, directory: &Bytes, name: &[u8]) -> usize {
+        let (directory, name) = (directory.clone(), Bytes::copy_from_slice(name));
+        let mut reply = self.one(Request::Open { directory, name });
+        let stateid = reply.behind(1).open().unwrap();
+        let handle = reply.results.handle().unwrap();
+        self.opened.push(Opened { handle, stateid, locks: Vec::new() });
+        self.opened.len() - 1
+    }
+
+    /// Tries for an exclusive lock; what came of it.
+    pub fn lock(&mut self, file: usize, owner: &str, range: (u64, u64)) -> Status {
+        let owner = Bytes::copy_from_slice(owner.as_bytes());
+        let request = Request::Lock { file, owner: owner.clone(), range };
+        let mut reply = self.ask_once(&[request], false).remove(0);
+        if reply.status == Status::Ok {
+            let stateid = reply.behind(1).stateid(StateidOf::Lock).unwrap();
+            self.opened[file].locks.push(Locked { owner, range, stateid });
+        }
+        reply.status
+    }
+}
+
+/// Offset and bytes of an exclusive lock.
+fn lock_range((offset, bytes): (u64, u64), reclaim: bool) -> LockRange {
+    LockRange { kind: LockType::Write, reclaim, offset, bytes }
+}
+
+/// COMPOUND's arguments up to the first operation.
+fn head(count: u32) -> Writer {
+    let mut writer = Writer::default();
+    writer.opaque(b"");
+    writer.u32(1);
+    writer.u32(count);
+    writer
+}

@@ -2,13 +2,17 @@
 
 use crate::goals::CONNECTIONS;
 use crate::pattern::{Cores, Pattern};
-use crate::report::{Backing, NBDKIT, OURS, Report, Sample, TGT};
+use crate::report::{Backing, Files, GANESHA, NBDKIT, OURS, RELAXED, Report, Sample, TGT};
 use crate::statistics::Spread;
 use crate::svg::{Anchor, Drawing, Style, step};
 
 /// Servers in the order of the bars, with colours that differ in brightness as well (after
 /// Okabe and Ito): ours stands out.
-const SERIES: [(&str, &str); 3] = [(OURS, "#0b62a8"), (TGT, "#e69f00"), (NBDKIT, "#8a939c")];
+const SERIES: Series = [(OURS, "#0b62a8"), (TGT, "#e69f00"), (NBDKIT, "#8a939c")];
+/// The same for file volumes.
+const FILES: Series = [(OURS, "#0b62a8"), (RELAXED, "#56b4e9"), (GANESHA, "#8a939c")];
+
+type Series = [(&'static str, &'static str); 3];
 
 const WIDTH: f64 = 900.0;
 const LEFT: f64 = 62.0;
@@ -64,12 +68,12 @@ fn head(drawing: &mut Drawing, title: &str, below: &str) {
 }
 
 /// Who is what colour, in the order of the bars, at the right edge.
-fn legend(drawing: &mut Drawing, y: f64) {
+fn legend(drawing: &mut Drawing, series: Series, y: f64) {
     // A letter's width, about: fonts differ.
     let width = |name: &str| 18.0 + 7.4 * name.len() as f64 + 18.0;
-    let all: f64 = SERIES.iter().map(|(name, _)| width(name)).sum();
+    let all: f64 = series.iter().map(|(name, _)| width(name)).sum();
     let mut x = WIDTH - RIGHT - all + 18.0;
-    for (name, colour) in SERIES {
+    for (name, colour) in series {
         drawing.bar((x, y - 10.5), 12.0, 12.0, colour);
         drawing.text((x + 18.0, y), strong(13.0, TITLE, Anchor::Start), name);
         x += width(name);
@@ -98,11 +102,16 @@ fn axis(drawing: &mut Drawing, y: f64, most: f64, (left, right): (f64, f64)) -> 
 }
 
 /// Panels over each other, with one row of labels below the last.
-fn bars(title: &str, below: &str, labels: &[[String; 2]], panels: &[Panel]) -> String {
+fn bars(
+    (title, below): (&str, &str),
+    series: Series,
+    labels: &[[String; 2]],
+    panels: &[Panel],
+) -> String {
     let height = HEAD + panels.len() as f64 * PANEL + (panels.len() as f64 - 1.0) * GAP + FOOT;
     let mut drawing = Drawing::new(WIDTH, height, &format!("{title}. {below}"));
     head(&mut drawing, title, below);
-    legend(&mut drawing, 36.0);
+    legend(&mut drawing, series, 36.0);
     let right = WIDTH - RIGHT;
     let group = (right - LEFT) / labels.len().max(1) as f64;
     for (row, panel) in panels.iter().enumerate() {
@@ -112,7 +121,7 @@ fn bars(title: &str, below: &str, labels: &[[String; 2]], panels: &[Panel]) -> S
         drawing.text((EDGE, y - 14.0), style, panel.title);
         for (at, values) in panel.groups.iter().enumerate() {
             let middle = LEFT + (at as f64 + 0.5) * group;
-            self::group(&mut drawing, values, (middle, y + PANEL), (group, unit));
+            self::group(&mut drawing, (series, values), (middle, y + PANEL), (group, unit));
         }
     }
     for (at, label) in labels.iter().enumerate() {
@@ -127,13 +136,13 @@ fn bars(title: &str, below: &str, labels: &[[String; 2]], panels: &[Panel]) -> S
 /// The bars of one group, about its middle and on its foot.
 fn group(
     drawing: &mut Drawing,
-    values: &[Option<Spread>; 3],
+    (series, values): (Series, &[Option<Spread>; 3]),
     (middle, foot): (f64, f64),
     (width, unit): (f64, f64),
 ) {
     let bar = (width * 0.27).min(44.0);
     let left = middle - bar * 1.5;
-    for (at, (value, (_, colour))) in values.iter().zip(SERIES).enumerate() {
+    for (at, (value, (_, colour))) in values.iter().zip(series).enumerate() {
         let x = left + at as f64 * bar;
         let Some(spread) = value else {
             drawing.text((x + bar / 2.0, foot - 6.0), quiet(11.0, Anchor::Middle), "–");
@@ -190,6 +199,7 @@ pub(crate) fn draw(report: &Report) -> Vec<Picture> {
         pictures.extend((!large.is_empty()).then(|| sequential(report, backing, &large)));
     }
     pictures.extend(connections(report));
+    pictures.extend(report.files.as_ref().map(files));
     pictures
 }
 
@@ -223,7 +233,7 @@ fn random(report: &Report, backing: Backing, patterns: &[Pattern]) -> Picture {
         ),
     ];
     let says = format!("4 KiB random I/O on {}", place(backing));
-    let svg = bars(&says, &conditions(report), &labels, &panels);
+    let svg = bars((&says, &conditions(report)), SERIES, &labels, &panels);
     Picture { name: format!("random-{}.svg", backing.name()), says, svg }
 }
 
@@ -237,8 +247,50 @@ fn sequential(report: &Report, backing: Backing, patterns: &[Pattern]) -> Pictur
         panel(report, backing, patterns, "server CPU, µs per MiB (less is better)", cpu),
     ];
     let says = format!("Sequential I/O on {}", place(backing));
-    let svg = bars(&says, &conditions(report), &labels, &panels);
+    let svg = bars((&says, &conditions(report)), SERIES, &labels, &panels);
     Picture { name: format!("sequential-{}.svg", backing.name()), says, svg }
+}
+
+/// File servers: the rate of each kind of load as a share of the peer's, and what one costs.
+fn files(files: &Files) -> Picture {
+    let patterns = files.patterns();
+    let value = |pattern: &str, server: &str, of: fn(&Sample) -> f64| {
+        files.row(pattern, server)?.spread(of)
+    };
+    let rate = |pattern: &str| {
+        let peer = value(pattern, GANESHA, |sample| sample.iops)?.median;
+        Some(peer).filter(|peer| *peer > 0.0)
+    };
+    let shares = patterns.iter().map(|pattern| {
+        FILES.map(|(server, _)| {
+            let (found, peer) = (value(pattern, server, |s| s.iops)?, rate(pattern)?);
+            let [median, least, most] =
+                [found.median, found.least, found.most].map(|value| value / peer);
+            Some(Spread { median, least, most })
+        })
+    });
+    let costs = patterns
+        .iter()
+        .map(|pattern| FILES.map(|(server, _)| value(pattern, server, |s| s.server_us)));
+    let panels = [
+        Panel { title: "rate, of nfs-ganesha's (more is better)", groups: shares.collect() },
+        Panel { title: "server CPU, µs for each (less is better)", groups: costs.collect() },
+    ];
+    let labels: Vec<[String; 2]> = patterns
+        .iter()
+        .map(|pattern| {
+            let (work, count) = pattern.split_once('-').unwrap_or((pattern, ""));
+            [work.to_owned(), format!("× {count}")]
+        })
+        .collect();
+    let says = "File volumes beside nfs-ganesha, NFSv4.1".to_owned();
+    let below = format!(
+        "bars: median of {}; thin lines: least to most · {} cores shared with the load, loopback \
+         · {}",
+        files.rounds, files.taken.machine.cores, files.taken.machine.date
+    );
+    let svg = bars((&says, &below), FILES, &labels, &panels);
+    Picture { name: "files.svg".to_owned(), says, svg }
 }
 
 /// Places of labels that keep their distance, from wishes; as many as there are wishes.

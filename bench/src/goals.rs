@@ -1,6 +1,6 @@
 //! What we mean to reach, as a table, and whether a report reaches it.
 
-use crate::report::{Backing, NBDKIT, OURS, Report, TGT};
+use crate::report::{Backing, Files, GANESHA, NBDKIT, OURS, RELAXED, Report, Sample, TGT};
 use crate::statistics::confidence;
 
 /// The verdict on one goal.
@@ -74,6 +74,36 @@ const SCALING_SHARE: f64 = 0.95;
 /// Connections to one volume, in the order of the picture.
 pub(crate) const CONNECTIONS: [u32; 5] = [1, 2, 4, 8, 16];
 
+/// What a file server is measured by.
+#[derive(Clone, Copy)]
+enum FileMeasure {
+    /// Operations in a second, against the peer's.
+    Rate,
+    /// CPU time of the server for each, as a share of the peer's.
+    Cpu,
+}
+
+/// Pattern, measure, bar, and which of our trees: the one with the durability that the peer has in
+/// this pattern. Reads and writes that wait for no medium are the same in both of ours; names are
+/// made by the peer without waiting for one.
+const FILES: [(&str, FileMeasure, f64, &str); 15] = [
+    ("read4k-32", FileMeasure::Cpu, 1.0 / 3.0, OURS),
+    ("write4k-32", FileMeasure::Cpu, 1.0 / 3.0, OURS),
+    ("read4k-32", FileMeasure::Rate, 2.0, OURS),
+    ("write4k-32", FileMeasure::Rate, 2.0, OURS),
+    ("sync4k-1", FileMeasure::Rate, 1.0, OURS),
+    ("read1m-4", FileMeasure::Rate, 1.0, OURS),
+    ("write1m-4", FileMeasure::Rate, 1.0, OURS),
+    ("create-1", FileMeasure::Rate, 2.0, RELAXED),
+    ("stat-1", FileMeasure::Rate, 2.0, RELAXED),
+    ("read-1", FileMeasure::Rate, 2.0, RELAXED),
+    ("unlink-1", FileMeasure::Rate, 2.0, RELAXED),
+    ("create-16", FileMeasure::Rate, 2.0, RELAXED),
+    ("stat-16", FileMeasure::Rate, 2.0, RELAXED),
+    ("read-16", FileMeasure::Rate, 2.0, RELAXED),
+    ("unlink-16", FileMeasure::Rate, 2.0, RELAXED),
+];
+
 /// All goals, on the figures with the memory-backed file.
 pub(crate) fn judge(report: &Report) -> Vec<Goal> {
     let mut goals = Vec::new();
@@ -86,6 +116,7 @@ pub(crate) fn judge(report: &Report) -> Vec<Goal> {
     goals.push(writers(report));
     goals.push(safety(report));
     goals.push(idle(report));
+    goals.extend(FILES.iter().map(|wanted| of_files(report.files.as_ref(), wanted)));
     goals
 }
 
@@ -202,6 +233,29 @@ fn safety(report: &Report) -> Goal {
     Goal { name, wanted, found, verdict }
 }
 
+fn of_files(
+    files: Option<&Files>,
+    (pattern, measure, bar, ours): &(&str, FileMeasure, f64, &str),
+) -> Goal {
+    let (what, of): (_, fn(&Sample) -> f64) = match measure {
+        FileMeasure::Rate => ("rate", |sample| sample.iops),
+        FileMeasure::Cpu => ("server CPU", |sample| sample.server_us),
+    };
+    let median = |server: &str| Some(files?.row(pattern, server)?.spread(of)?.median);
+    let ratio = median(ours).zip(median(GANESHA)).map(|(ours, theirs)| ours / theirs);
+    let (found, wanted) = match measure {
+        FileMeasure::Rate => (
+            ratio.map(|ratio| (format!("{ratio:.2}"), ratio >= *bar)),
+            format!("at least {bar:.0} × {GANESHA}"),
+        ),
+        FileMeasure::Cpu => (
+            ratio.map(|ratio| (format!("{ratio:.2}"), ratio <= *bar)),
+            format!("at most {bar:.2} × {GANESHA}"),
+        ),
+    };
+    goal(format!("files: {what}, {pattern}, {ours}"), wanted, found)
+}
+
 fn idle(report: &Report) -> Goal {
     let found = report.idle.iter().find(|idle| idle.server == OURS).map(|idle| {
         let text = format!(
@@ -218,7 +272,7 @@ fn idle(report: &Report) -> Goal {
 mod tests {
     use super::*;
     use crate::report::tests::report;
-    use crate::report::{Idle, Safety};
+    use crate::report::{FileRow, Files, Idle, Safety, Sample, Taken};
 
     fn verdict(report: &Report, start: &str) -> Verdict {
         let goals = judge(report);
@@ -282,6 +336,7 @@ mod tests {
     fn safety_is_decided_only_by_what_the_samples_show() {
         let with = |ratios: &[f64]| Report {
             safety: Some(Safety {
+                taken: Taken::default(),
                 registrants: 16,
                 slice_s: 0.5,
                 cpu_ratios: ratios.to_vec(),
@@ -305,5 +360,34 @@ mod tests {
         };
         assert_eq!(verdict(&with(9.9), "CPU of an idle"), Verdict::Met);
         assert_eq!(verdict(&with(10.1), "CPU of an idle"), Verdict::Missed);
+    }
+
+    #[test]
+    fn files_are_judged_by_the_tree_that_is_as_durable() {
+        let row = |pattern: &str, server: &str, iops: f64, server_us: f64| FileRow {
+            pattern: pattern.to_owned(),
+            server: server.to_owned(),
+            samples: vec![Sample {
+                iops,
+                bytes_per_s: 0.0,
+                p50_us: None,
+                p99_us: None,
+                server_us,
+                server_cores: 1.0,
+            }],
+        };
+        let rows = vec![
+            row("create-1", OURS, 10.0, 9.0),
+            row("create-1", RELAXED, 200.0, 9.0),
+            row("create-1", GANESHA, 100.0, 9.0),
+            row("read4k-32", OURS, 199.0, 10.0),
+            row("read4k-32", GANESHA, 100.0, 30.0),
+        ];
+        let report =
+            Report { files: Some(Files { rows, ..Files::default() }), ..Report::default() };
+        assert_eq!(verdict(&report, "files: rate, create-1, "), Verdict::Met);
+        assert_eq!(verdict(&report, "files: rate, read4k-32"), Verdict::Missed);
+        assert_eq!(verdict(&report, "files: server CPU, read4k-32"), Verdict::Met);
+        assert_eq!(verdict(&report, "files: rate, stat-1, "), Verdict::NotMeasured);
     }
 }

@@ -10,6 +10,7 @@
 
 mod charts;
 mod compare;
+mod files;
 mod goals;
 mod load;
 mod machine;
@@ -35,7 +36,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use measure::Plan;
 use pattern::Pattern;
-use report::{Backing, NBDKIT, OURS, Report, TGT};
+use report::{Backing, NBDKIT, OURS, Report, TGT, Taken};
 
 /// Measures and comparisons.
 #[derive(Parser)]
@@ -72,14 +73,32 @@ enum Output {
     Json,
 }
 
+/// What a run measures; the page keeps the last figures of the others.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Block volumes beside tgt and nbdkit
+    Block,
+    /// What reservations cost a write
+    Safety,
+    /// File volumes beside nfs-ganesha; needs root
+    Files,
+}
+
 #[derive(Args)]
 struct BenchArguments {
     /// One round of one second for each pattern, to try it; writes to target/bench
     #[arg(long)]
     quick: bool,
-    /// Only these patterns, such as rr4k-1,rw4k-32x4; without connections, safety and idle
+    /// Only these parts [default: all]
+    #[arg(long, value_delimiter = ',')]
+    part: Vec<Part>,
+    /// Only these patterns of block volumes, such as rr4k-1,rw4k-32x4; without connections, safety
+    /// and idle
     #[arg(long, value_delimiter = ',')]
     patterns: Vec<Pattern>,
+    /// Only these of file volumes, such as read4k-32,create-16
+    #[arg(long, value_delimiter = ',')]
+    works: Vec<files::Work>,
     /// Rounds of each pattern [default: 5]
     #[arg(long)]
     rounds: Option<u32>,
@@ -111,7 +130,35 @@ struct BenchArguments {
 
 impl BenchArguments {
     fn is_whole(&self) -> bool {
-        self.patterns.is_empty() && self.backing.is_empty() && self.servers.is_empty()
+        let block = self.patterns.is_empty() && self.backing.is_empty() && self.servers.is_empty();
+        block && self.works.is_empty()
+    }
+
+    /// Asking for patterns of one part leaves the others out.
+    fn has(&self, part: Part) -> bool {
+        let all = self.part.is_empty() || self.part.contains(&part);
+        let narrowed = match part {
+            Part::Block => !self.works.is_empty() && self.patterns.is_empty(),
+            Part::Safety => !self.works.is_empty() || !self.patterns.is_empty(),
+            Part::Files => self.works.is_empty() && !self.patterns.is_empty(),
+        };
+        all && !narrowed
+    }
+
+    fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(if self.quick { 1 } else { 5 }).max(1)
+    }
+
+    fn files_plan(&self, root: &Path) -> files::FilesPlan {
+        let defaults = files::DEFAULT.iter().filter_map(|name| name.parse().ok());
+        let block = self.plan(root);
+        files::FilesPlan {
+            works: if self.works.is_empty() { defaults.collect() } else { self.works.clone() },
+            rounds: self.rounds(),
+            seconds: block.seconds,
+            disk: block.disk,
+            taken: Taken { machine: machine::look(), command: block.command },
+        }
     }
 
     fn plan(&self, root: &Path) -> Plan {
@@ -130,12 +177,14 @@ impl BenchArguments {
             },
             backings: if self.backing.is_empty() { both } else { self.backing.clone() },
             servers: or(&self.servers, servers),
-            rounds: self.rounds.unwrap_or(if self.quick { 1 } else { 5 }).max(1),
+            rounds: self.rounds(),
             seconds: self.seconds.unwrap_or(if self.quick { 1.0 } else { 2.0 }).max(0.1),
             volume_bytes: self.size.as_u64().max(64 << 20),
+            block: self.has(Part::Block),
+            safety: self.has(Part::Safety),
             whole: self.patterns.is_empty(),
-            safety_pairs: if self.quick { 4 } else { 60 },
-            safety_slice_s: if self.quick { 0.2 } else { 0.5 },
+            safety_pairs: if self.quick { 4 } else { 1500 },
+            safety_slice_s: if self.quick { 0.2 } else { 0.1 },
             idle_s: if self.quick { 1.0 } else { 10.0 },
             disk: self.disk.clone().unwrap_or_else(|| root.join("target/bench")),
             command: format!("cargo xtask {}", words.join(" ")),
@@ -195,7 +244,7 @@ async fn bench(arguments: &BenchArguments) -> Result<()> {
             serde_json::from_str(&text)
                 .with_context(|| format!("{} is no results file", file.display()))?
         }
-        None => measure::run(&arguments.plan(root)).await?,
+        None => measured(arguments, root).await?,
     };
     let docs = arguments.docs(root);
     write(&report, &docs)?;
@@ -203,6 +252,32 @@ async fn bench(arguments: &BenchArguments) -> Result<()> {
     let shown = docs.strip_prefix(root).unwrap_or(&docs);
     eprintln!("\nwrote benchmarks.md and benchmarks/ in {}", shown.display());
     Ok(())
+}
+
+/// What was asked for, and beside it what the page had of the other parts.
+async fn measured(arguments: &BenchArguments, root: &Path) -> Result<Report> {
+    let [block, safety] = [Part::Block, Part::Safety].map(|part| arguments.has(part));
+    let kept = std::fs::read_to_string(arguments.docs(root).join("benchmarks/results.json"));
+    let kept: Option<Report> = kept.ok().and_then(|text| serde_json::from_str(&text).ok());
+    let mut kept = kept.unwrap_or_default();
+    let mut report = Report::default();
+    if block || safety {
+        report = measure::run(&arguments.plan(root)).await?;
+    }
+    if !safety {
+        report.safety = kept.safety.take();
+    }
+    if !block {
+        let safety = report.safety.take();
+        report = Report { safety, ..kept.clone() };
+    }
+    report.files = if arguments.has(Part::Files) {
+        let plan = arguments.files_plan(root);
+        Some(tokio::task::spawn_blocking(move || files::run(&plan)).await??)
+    } else {
+        kept.files
+    };
+    Ok(report)
 }
 
 /// Where `compare` writes in docs/sceptic.md.
@@ -267,6 +342,9 @@ fn show(report: &Report, output: Output) -> Result<()> {
             println!("{}", table::throughput(report, backing).terminal());
             println!("{}", table::costs(report, backing).terminal());
         }
+    }
+    if let Some(files) = &report.files {
+        println!("\nfile volumes, median (least-most)\n{}", table::files(files).terminal());
     }
     println!("\n{}", table::goals(report).terminal());
     println!("{}", table::summary(report));

@@ -12,7 +12,7 @@ use crate::load::{Generator, INITIATORS};
 use crate::machine;
 use crate::pattern::{Cores, Pattern};
 use crate::process::{bind, cpu_us, has_program, threads_cpu_us};
-use crate::report::{Backing, Idle, NBDKIT, OURS, Report, Row, Sample, TGT};
+use crate::report::{Backing, Idle, NBDKIT, Report, Row, Sample, TGT, Taken};
 use crate::servers::{self, Hosts, Places, Running};
 use crate::{safety, sessions};
 
@@ -29,7 +29,10 @@ pub(crate) struct Plan {
     pub(crate) rounds: u32,
     pub(crate) seconds: f64,
     pub(crate) volume_bytes: u64,
-    /// Connections to one volume, the cost of safety and idle servers as well.
+    /// Everything but the cost of safety.
+    pub(crate) block: bool,
+    pub(crate) safety: bool,
+    /// Connections to one volume and idle servers as well.
     pub(crate) whole: bool,
     pub(crate) safety_pairs: u32,
     pub(crate) safety_slice_s: f64,
@@ -58,7 +61,8 @@ impl Plan {
     fn steps(&self) -> u64 {
         let patterns: usize = self.backings.iter().map(|one| self.patterns(*one).len()).sum();
         let runs = patterns * self.servers.len() * self.rounds as usize;
-        let pairs = if self.whole { self.safety_pairs as usize } else { 0 };
+        let runs = if self.block { runs } else { 0 };
+        let pairs = if self.safety { self.safety_pairs as usize } else { 0 };
         (runs + pairs) as u64
     }
 }
@@ -82,10 +86,14 @@ pub(crate) async fn run(plan: &Plan) -> Result<Report> {
     let style = "{elapsed_precise} [{bar:30}] {pos}/{len} {msg}  (ends in {eta})";
     bar.set_style(ProgressStyle::with_template(style)?.progress_chars("=> "));
     bar.enable_steady_tick(Duration::from_millis(250));
-    for backing in &plan.backings {
-        let run =
-            Run { plan, places: &places, generator: &generator, backing: *backing, bar: &bar };
-        run.all(&mut report).await?;
+    let on = |backing| Run { plan, places: &places, generator: &generator, backing, bar: &bar };
+    if plan.block {
+        for backing in &plan.backings {
+            on(*backing).all(&mut report).await?;
+        }
+    }
+    if plan.safety {
+        on(Backing::Memory).safety(&mut report).await?;
     }
     bar.finish_and_clear();
     report.minutes = begin.elapsed().as_secs_f64() / 60.0;
@@ -113,17 +121,24 @@ impl Run<'_> {
             self.pattern(pattern, &running, report).await?;
         }
         if self.plan.whole && self.backing == Backing::Memory {
-            let ours = running.iter().find(|one| one.server.name == OURS);
-            if let Some(ours) = ours {
-                let (pairs, slice_s) = (self.plan.safety_pairs, self.plan.safety_slice_s);
-                let progress = |message: String| {
-                    self.bar.set_message(message);
-                    self.bar.inc(1);
-                };
-                report.safety = Some(safety::measure(ours, pairs, slice_s, progress).await?);
-            }
             report.idle = self.idle(&running).await?;
         }
+        Ok(())
+    }
+
+    /// The cost of safety, alone on the machine.
+    async fn safety(&self, report: &mut Report) -> Result<()> {
+        let hosts = Hosts { initiators: &[&INITIATORS] };
+        let bytes = self.plan.volume_bytes;
+        let ours = servers::start_ours(self.places, self.home()?, bytes, hosts)?;
+        sessions::fill(&ours.address, bytes).await?;
+        let (pairs, slice_s) = (self.plan.safety_pairs, self.plan.safety_slice_s);
+        let progress = |message: String| {
+            self.bar.set_message(message);
+            self.bar.inc(1);
+        };
+        let taken = Taken { machine: report.machine.clone(), command: report.command.clone() };
+        report.safety = Some(safety::measure(&ours, taken, (pairs, slice_s), progress).await?);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! docs/benchmarks.md: all of it is written here, but for what stands between two marks.
 
 use crate::charts::Picture;
-use crate::report::{Backing, OURS, Report};
+use crate::report::{Backing, OURS, Report, Taken};
 use crate::statistics::confidence;
 use crate::table;
 
@@ -25,7 +25,7 @@ pub(crate) fn replace(text: &str, (begin, end): (&str, &str), inside: &str) -> O
 /// The whole page; `old` is what stands there now.
 pub(crate) fn write(report: &Report, pictures: &[Picture], old: &str) -> String {
     let by_hand = between(old, BY_HAND).unwrap_or(NOTHING_YET);
-    let mut page = String::from("# Speed, beside tgt and nbdkit\n\n");
+    let mut page = String::from("# Speed, beside tgt, nbdkit and nfs-ganesha\n\n");
     page.push_str(&introduction(report));
     page.push_str(&format!("\n## Goals\n\n{}.\n\n", table::summary(report)));
     page.push_str(&table::goals(report).markdown());
@@ -38,6 +38,7 @@ pub(crate) fn write(report: &Report, pictures: &[Picture], old: &str) -> String 
     for picture in pictures.iter().filter(|picture| picture.name == "connections.svg") {
         page.push_str(&format!("\n## More connections\n\n{}\n", image(picture)));
     }
+    page.push_str(&files(report, pictures));
     page.push_str(&safety(report));
     page.push_str(&idle(report));
     page.push_str(&conditions(report));
@@ -81,6 +82,48 @@ fn section(report: &Report, backing: Backing, pictures: &[Picture]) -> String {
     text
 }
 
+/// When and where a part was measured.
+fn taken(taken: &Taken) -> String {
+    let Taken { machine, command } = taken;
+    format!(
+        "Measured by `{command}` on {}, {} ({} cores), kernel {}, commit {}, load before {}.",
+        machine.date,
+        machine.processor,
+        machine.cores,
+        machine.kernel,
+        machine.commit,
+        machine.load
+    )
+}
+
+fn files(report: &Report, pictures: &[Picture]) -> String {
+    let Some(files) = &report.files else { return String::new() };
+    let mut text = format!(
+        "\n## File volumes\n\n{} Medians of {} rounds of {} s, servers in turn, each on a directory \
+         of the same file system, over NFSv4.1 from our own client. `read4k`, `write4k`, `read1m` \
+         and `write1m` go to one file in the page cache, so many requests under way on one \
+         connection; `sync4k` is FILE_SYNC; a run of `write1m` ends with a COMMIT that counts. \
+         The others are small files, one request after another by so many clients: `create` is \
+         OPEN and CLOSE, `stat` LOOKUP and GETATTR, `read` OPEN, READ of 4 KiB and CLOSE.\n\n\
+         Durability: what nfs-ganesha makes, renames or removes is not on the medium when it \
+         answers, as with a volume of ours that is `relaxed`. A volume as it comes waits for the \
+         medium, so its `create` and `unlink` stand beside the others for their price, not for a \
+         race.\n",
+        taken(&files.taken),
+        files.rounds,
+        files.seconds
+    );
+    for picture in pictures.iter().filter(|picture| picture.name.starts_with("files")) {
+        text.push_str(&format!("\n{}\n", image(picture)));
+    }
+    text.push_str(&format!("\n{}\n", table::files(files).markdown()));
+    for server in &files.servers {
+        text.push_str(&format!("- {} {}: {}.\n", server.name, server.version, server.how));
+    }
+    files.skipped.iter().for_each(|why| text.push_str(&format!("- {why}.\n")));
+    text
+}
+
 fn percent(ratio: f64) -> f64 {
     (ratio - 1.0) * 100.0
 }
@@ -92,13 +135,14 @@ fn safety(report: &Report) -> String {
          reservation of type 5 (Write Exclusive - Registrants Only) among {} registrants, against \
          the same writes with nobody registered: {} pairs of slices of {} s next to each other, \
          the first of a pair alternating. A write without costs {:.2} µs of CPU and {:.2} µs by \
-         the clock.\n\n| with, against without | median | 95 % confidence |\n| --- | ---: | ---: |\
+         the clock. {}\n\n| with, against without | median | 95 % confidence |\n| --- | ---: | ---: |\
          \n",
         safety.registrants,
         safety.cpu_ratios.len(),
         safety.slice_s,
         safety.plain_cpu_us,
-        safety.plain_time_us
+        safety.plain_time_us,
+        taken(&safety.taken)
     );
     for (what, ratios) in [
         ("server CPU of a write", &safety.cpu_ratios),

@@ -8,6 +8,9 @@ use crate::statistics::{self, Spread};
 pub(crate) const OURS: &str = "commonhold";
 pub(crate) const TGT: &str = "tgt";
 pub(crate) const NBDKIT: &str = "nbdkit";
+/// The peer of file volumes, and our own with the durability that it has.
+pub(crate) const GANESHA: &str = "nfs-ganesha";
+pub(crate) const RELAXED: &str = "commonhold, relaxed";
 
 /// Where the bytes lie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
@@ -70,6 +73,7 @@ pub(crate) struct Idle {
 /// 1.01 is 1 % more. Each ratio is of two slices next to each other.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Safety {
+    pub(crate) taken: Taken,
     pub(crate) registrants: u32,
     pub(crate) slice_s: f64,
     pub(crate) cpu_ratios: Vec<f64>,
@@ -102,6 +106,56 @@ pub(crate) struct Machine {
     pub(crate) commit: String,
 }
 
+/// When a part of the report was measured, where and how.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Taken {
+    pub(crate) machine: Machine,
+    pub(crate) command: String,
+}
+
+/// All rounds of one load against one tree of files.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct FileRow {
+    pub(crate) pattern: String,
+    pub(crate) server: String,
+    pub(crate) samples: Vec<Sample>,
+}
+
+impl FileRow {
+    pub(crate) fn spread(&self, measure: impl Fn(&Sample) -> f64) -> Option<Spread> {
+        let values: Vec<f64> = self.samples.iter().map(measure).collect();
+        statistics::spread(&values)
+    }
+}
+
+/// File volumes beside their peer.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Files {
+    pub(crate) taken: Taken,
+    pub(crate) rounds: u32,
+    pub(crate) seconds: f64,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) rows: Vec<FileRow>,
+    pub(crate) skipped: Vec<String>,
+}
+
+impl Files {
+    pub(crate) fn row(&self, pattern: &str, server: &str) -> Option<&FileRow> {
+        self.rows.iter().find(|row| row.pattern == pattern && row.server == server)
+    }
+
+    /// In the order of their measuring, each once.
+    pub(crate) fn patterns(&self) -> Vec<&str> {
+        let mut found: Vec<&str> = Vec::new();
+        for row in &self.rows {
+            if !found.contains(&row.pattern.as_str()) {
+                found.push(&row.pattern);
+            }
+        }
+        found
+    }
+}
+
 /// The whole run.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
@@ -116,6 +170,8 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     pub(crate) idle: Vec<Idle>,
     pub(crate) safety: Option<Safety>,
+    #[serde(default)]
+    pub(crate) files: Option<Files>,
     /// What could not be measured, and why.
     pub(crate) skipped: Vec<String>,
 }

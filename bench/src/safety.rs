@@ -10,7 +10,7 @@ use bytes::Bytes;
 use host::{HostError, LogicalUnit};
 
 use crate::process::threads_cpu_us;
-use crate::report::Safety;
+use crate::report::{Safety, Taken};
 use crate::servers::Running;
 use crate::sessions;
 use crate::statistics::{Dice, median};
@@ -34,12 +34,13 @@ struct Slice {
 /// Measure so many pairs. The first of a pair alternates, so that a drift meets both alike.
 pub(crate) async fn measure(
     running: &Running,
-    pairs: u32,
-    slice_s: f64,
+    taken: Taken,
+    (pairs, slice_s): (u32, f64),
     progress: impl Fn(String),
 ) -> Result<Safety> {
     let units = sessions::log_in_many(&running.address, REGISTRANTS).await?;
     let mut safety = Safety {
+        taken,
         registrants: u32::from(REGISTRANTS),
         slice_s,
         cpu_ratios: Vec::new(),

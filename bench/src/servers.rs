@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::{Guard, free_port};
-use crate::report::{NBDKIT, OURS, Server, TGT};
+use crate::report::{GANESHA, NBDKIT, OURS, Server, TGT};
 
 /// How a load generator reaches a volume.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -68,7 +68,7 @@ pub(crate) fn start_ours(
     volume_bytes: u64,
     hosts: Hosts<'_>,
 ) -> Result<Running> {
-    let (mut guard, portal) = serve(places, home.path())?;
+    let (mut guard, portal) = serve(places, home.path(), &[])?;
     let pid = guard.child().id();
     let verb = |arguments: &[&str]| verb(places, home.path(), arguments);
     let size = volume_bytes.to_string();
@@ -100,12 +100,13 @@ pub(crate) fn start_ours(
 }
 
 /// Start the daemon on what its directory holds.
-fn serve(places: &Places, home: &Path) -> Result<(Guard, String)> {
+fn serve(places: &Places, home: &Path, more: &[&str]) -> Result<(Guard, String)> {
     let log = std::fs::File::create(home.join("log"))?;
     let mut child = Command::new(&places.commonhold)
         .args(["serve", "--chap", "off", "--listen", "127.0.0.1:0", "--portals", "127.0.0.1:0"])
         .arg("--data")
         .arg(home.join("data"))
+        .args(more)
         .env("XDG_CONFIG_HOME", home)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -161,7 +162,7 @@ impl Running {
         drop(guard);
         match address {
             Address::Iscsi { target, lun, .. } if server.name == OURS => {
-                let (mut guard, portal) = serve(places, home.path())?;
+                let (mut guard, portal) = serve(places, home.path(), &[])?;
                 let pid = guard.child().id();
                 let address = Address::Iscsi { portal, target, lun };
                 Ok(Self { guard, server, address, pid, home })
@@ -240,4 +241,69 @@ pub(crate) fn start_nbdkit(places: &Places, home: TempDir, bytes: u64) -> Result
         how: "nbdkit as packaged, file plugin, its 16 threads".to_owned(),
     };
     Ok(Running { guard, server, address: Address::Nbd { port }, pid: pid.parse()?, home })
+}
+
+/// A file server that runs; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct FileServer {
+    _guard: Guard,
+    pub(crate) server: Server,
+    pub(crate) portal: std::net::SocketAddr,
+    /// Of its trees, from the root of what it exports.
+    pub(crate) paths: Vec<String>,
+    pub(crate) pid: u32,
+    _home: TempDir,
+}
+
+/// Starts a daemon with a file volume of each of these durabilities, on a directory in `home`.
+pub(crate) fn start_file_volumes(
+    places: &Places,
+    home: TempDir,
+    durabilities: &[&str],
+) -> Result<FileServer> {
+    let (mut guard, _) = serve(places, home.path(), &["--nfs-portals", "127.0.0.1:0"])?;
+    let pid = guard.child().id();
+    let verb = |arguments: &[&str]| verb(places, home.path(), arguments);
+    let trees = home.path().join("trees");
+    std::fs::create_dir(&trees)?;
+    let trees = trees.to_string_lossy();
+    verb(&["pool", "create", "bench", "--class", "file", "--driver", "dir", "--path", &trees])?;
+    let (mut portal, mut paths) = (None, Vec::new());
+    for name in durabilities {
+        verb(&["volume", "create", name, "--kind", "file", "--size", "8g", "--durability", name])?;
+        verb(&["export", "update", name, "--access", "*,rw,squash=none"])?;
+        let shown = verb(&["volume", "show", name])?;
+        let resource = shown.get("resource").and_then(Value::as_str);
+        let resource = resource.and_then(|resource| resource.strip_prefix("nfs://"));
+        let (address, path) = resource
+            .and_then(|resource| resource.split_once('/'))
+            .context("the volume tells no resource")?;
+        portal = Some(address.parse()?);
+        paths.push(format!("/{path}"));
+    }
+    let server = Server {
+        name: OURS.to_owned(),
+        version: crate::machine::version(&places.commonhold.to_string_lossy(), &["--version"]),
+        how: "commonhold serve, a pool with the driver dir".to_owned(),
+    };
+    let portal = portal.context("no volume was asked for")?;
+    Ok(FileServer { _guard: guard, server, portal, paths, pid, _home: home })
+}
+
+/// Starts nfs-ganesha on a directory in `home`.
+pub(crate) fn start_ganesha(places: &Places, home: TempDir) -> Result<FileServer> {
+    let port = free_port()?;
+    let tree = home.path().join("tree");
+    std::fs::create_dir(&tree)?;
+    let arguments = [&port.to_string(), &*tree.to_string_lossy()];
+    let (guard, said) = script(places, "ganesha-start", &arguments, ("LANG", "C"))?;
+    let words = read_words(said, &["pid"], "pid")?;
+    let [Some(pid)] = &words[..] else { bail!("nfs-ganesha did not start") };
+    let server = Server {
+        name: GANESHA.to_owned(),
+        version: crate::machine::version("ganesha.nfsd", &["-v"]),
+        how: "nfs-ganesha as packaged, VFS, NFSv4 alone, no delegations".to_owned(),
+    };
+    let (portal, paths) = (([127, 0, 0, 1], port).into(), vec!["/bench".to_owned()]);
+    Ok(FileServer { _guard: guard, server, portal, paths, pid: pid.parse()?, _home: home })
 }

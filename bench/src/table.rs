@@ -4,7 +4,9 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use crate::goals::{self, Verdict};
 use crate::pattern::Pattern;
-use crate::report::{Backing, NBDKIT, OURS, Report, Row, Sample, TGT};
+use crate::report::{
+    Backing, FileRow, Files, GANESHA, NBDKIT, OURS, RELAXED, Report, Row, Sample, TGT,
+};
 use crate::statistics::Spread;
 
 /// Three digits that count: 174k, 15.2k, 980, 3.4.
@@ -44,6 +46,61 @@ pub(crate) fn line(rows: &[Row]) -> String {
     });
     let parts: Vec<_> = parts.collect();
     format!("{:<10} {:<11} {} {unit}", first.backing.name(), first.pattern, parts.join("  "))
+}
+
+/// One kind of load on file servers as one line, while the run goes on.
+pub(crate) fn file_line(rows: &[FileRow]) -> String {
+    let Some(first) = rows.first() else { return String::new() };
+    let parts = rows.iter().filter_map(|row| {
+        let value = row.spread(|sample| sample.iops)?.median;
+        let cpu = row.spread(|sample| sample.server_us)?.median;
+        Some(format!("{} {:>6} ({cpu:>6.1} µs)", row.server, short(value)))
+    });
+    format!("{:<11} {} a second", first.pattern, parts.collect::<Vec<_>>().join("  "))
+}
+
+/// Rates and costs of file servers.
+pub(crate) fn files(files: &Files) -> Grid {
+    let servers = [OURS, RELAXED, GANESHA];
+    let mut head = cells(["pattern", "unit"]);
+    head.extend(cells(servers));
+    head.extend(cells(["of ganesha", "relaxed of ganesha"]));
+    for what in ["CPU µs", "p50 µs", "p99 µs"] {
+        head.push(format!("{what}: {OURS}"));
+        head.extend(cells(["relaxed", "ganesha"]));
+    }
+    let rows = files.patterns().into_iter().map(|pattern| {
+        let of = |server: &str, measure: fn(&Sample) -> f64| {
+            files.row(pattern, server).and_then(|row| row.spread(measure))
+        };
+        let large = files.rows.iter().any(|row| {
+            let bytes = |sample: &Sample| sample.bytes_per_s > 300_000.0 * sample.iops;
+            row.pattern == pattern && row.samples.iter().any(bytes)
+        });
+        let (unit, measure): (_, fn(&Sample) -> f64) = if large {
+            ("MB/s", |sample| sample.bytes_per_s / 1e6)
+        } else {
+            ("a second", |sample| sample.iops)
+        };
+        let spreads = servers.map(|server| of(server, measure));
+        let mut row = cells([pattern, unit]);
+        row.extend(spreads.map(range));
+        row.extend([ratio(spreads[0], spreads[2]), ratio(spreads[1], spreads[2])]);
+        let costs: [fn(&Sample) -> f64; 3] = [
+            |sample| sample.server_us,
+            |sample| sample.p50_us.unwrap_or(f64::NAN),
+            |sample| sample.p99_us.unwrap_or(f64::NAN),
+        ];
+        for cost in costs {
+            let value = |server: &str| of(server, cost).map(|spread| spread.median);
+            let shown = |value: Option<f64>| {
+                value.filter(|value| value.is_finite()).map_or_else(|| "-".to_owned(), short)
+            };
+            row.extend(servers.map(|server| shown(value(server))));
+        }
+        row
+    });
+    Grid { head, rows: rows.collect(), numbers_from: 2 }
 }
 
 /// A heading and rows of cells.

@@ -1,5 +1,5 @@
 //! What the kernel offers to a file server and the standard library does not: acting as somebody
-//! else, names of inodes that outlive paths, and subvolumes. Linux only; safe wrappers of calls.
+//! else, names of inodes that outlive paths, subvolumes, and whether a thread has waited. Linux only; safe wrappers of calls.
 
 // Each call takes memory that lives on this side of it.
 #![allow(unsafe_code)]
@@ -9,6 +9,7 @@ pub mod btrfs;
 pub mod clone;
 pub mod handle;
 pub mod identity;
+pub mod waits;
 
 use std::io;
 

@@ -5,7 +5,6 @@ use std::io;
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use bytes::Bytes;
 use nfs::handle::FileSystemId;
@@ -16,8 +15,6 @@ use super::poll::{Interest, Poller};
 
 /// Calls of one connection that run at the same time: part of the threads is left to others.
 pub(super) const RUNNING_MAX: usize = 32;
-/// A call that took so long has waited for something: those behind it go to other threads.
-const SLOW: Duration = Duration::from_micros(500);
 /// For how long after a slow call a connection's calls are spread over threads.
 const SPREAD_MS: u64 = 1000;
 
@@ -125,11 +122,9 @@ impl Connection {
         lock(&self.output).unsent()
     }
 
-    /// A call has ended; slow ones make its successors run beside each other.
-    pub(super) fn note_time(&self, took: Duration, now_ms: u64) {
-        if took >= SLOW {
-            self.spread_until_ms.store(now_ms + SPREAD_MS, Relaxed);
-        }
+    /// A call has waited for something: its successors run beside each other.
+    pub(super) fn spread(&self, now_ms: u64) {
+        self.spread_until_ms.store(now_ms + SPREAD_MS, Relaxed);
     }
     /// Whether calls are to go to other threads.
     fn is_spread(&self, now_ms: u64) -> bool {
@@ -167,8 +162,7 @@ impl Connection {
     }
 
     /// Who reads has been at a call for long: others go on without it. As [`Self::end_reading`].
-    pub(super) fn relieve(&self, poller: &Poller, now_ms: u64) -> io::Result<bool> {
-        self.spread_until_ms.store(now_ms + SPREAD_MS, Relaxed);
+    pub(super) fn relieve(&self, poller: &Poller) -> io::Result<bool> {
         let reader = lock(&self.desk).reading;
         reader.map_or(Ok(false), |reader| self.end_reading(poller, reader, false))
     }

@@ -5,8 +5,10 @@ use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::time::Duration;
 
 use bytes::Bytes;
+use env::posix::waits;
 use model::file::FileStore;
 use nfs::server::{Server, answer};
 
@@ -21,6 +23,9 @@ use super::{RECORD_BYTES_MAX, Service, as_ms};
 pub(super) const CONNECTIONS: u64 = 1 << 32;
 /// A thread that runs calls as their reader for so long is relieved.
 const LONG_MS: u64 = 10;
+/// A call that took so long, and has waited meanwhile, waited for a disk: those behind it go to
+/// other threads. One that was only not given the processor says nothing about its successors.
+const SLOW: Duration = Duration::from_micros(500);
 /// Replies that are gathered before they are sent.
 const BATCH_BYTES: usize = 256 << 10;
 /// A call that is not whole and has fewer bytes was not cut by the network, but by its sender.
@@ -261,11 +266,18 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
 
     /// Runs calls that this thread has read, one after another; the replies go out together.
     fn run_as(&self, connection: &Arc<Connection>, reader: u64) -> Result<(), Option<Turned>> {
-        let mut batch = Batch::default();
+        let (mut batch, mut waits) = (Batch::default(), waits::of_this_thread());
         while connection.unsent() < self.share.unsent_max {
             let Some(call) = connection.dequeue_as(reader, self.now_ms()) else { break };
             let bytes = call.len();
-            if let Some(reply) = self.run(connection, call) {
+            let (reply, took) = self.run(connection, call);
+            if took >= SLOW {
+                let before = std::mem::replace(&mut waits, waits::of_this_thread());
+                if waits != before {
+                    connection.spread(self.now_ms());
+                }
+            }
+            if let Some(reply) = reply {
                 batch.push(reply);
             }
             if connection.has_run(bytes) {
@@ -288,7 +300,7 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         for token in posts.iter().filter_map(|post| post.is_long(now_ms)) {
             let found = lock(&self.connections).get(&token).cloned();
             let Some(connection) = found else { continue };
-            match connection.relieve(&self.poller, now_ms) {
+            match connection.relieve(&self.poller) {
                 Ok(true) => self.list(&connection),
                 Ok(false) => {}
                 Err(_) => self.close(&connection),
@@ -304,8 +316,12 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         }
         let Some(call) = call else { return };
         let bytes = call.len();
-        let mut batch = Batch::default();
-        if let Some(reply) = self.run(connection, call) {
+        let (mut batch, before) = (Batch::default(), waits::of_this_thread());
+        let (reply, took) = self.run(connection, call);
+        if took >= SLOW && waits::of_this_thread() != before {
+            connection.spread(self.now_ms());
+        }
+        if let Some(reply) = reply {
             batch.push(reply);
         }
         let sent = connection.send(&self.poller, batch, self.now_ms());
@@ -318,8 +334,8 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         }
     }
 
-    /// Answers one call.
-    fn run(&self, connection: &Connection, call: Bytes) -> Option<Vec<Bytes>> {
+    /// Answers one call, and says how long that took.
+    fn run(&self, connection: &Connection, call: Bytes) -> (Option<Vec<Bytes>>, Duration) {
         let began = self.clock.now();
         let now_ms = as_ms(began);
         // Held until the call has ended: who changes the exports waits for it.
@@ -342,8 +358,7 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         if let Some(file_system) = reached.get() {
             self.note(connection, Seen { file_system, version, at_ms: now_ms });
         }
-        connection.note_time(self.clock.now().saturating_sub(began), now_ms);
-        reply
+        (reply, self.clock.now().saturating_sub(began))
     }
 
     /// Notes who calls upon what, about once a second.

@@ -1,0 +1,134 @@
+//! What is asked of a file server, as a name such as `read4k-32` or `create-16`.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// One kind of load.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Work {
+    /// READ or WRITE of one open file.
+    Data(Data),
+    /// Small files: one request after another by each client.
+    Names(Names),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Data {
+    pub(crate) writes: bool,
+    /// FILE_SYNC: on the medium before it is answered.
+    pub(crate) stable: bool,
+    pub(crate) random: bool,
+    pub(crate) block_bytes: u32,
+    /// Requests under way at once, on one connection.
+    pub(crate) depth: u32,
+}
+
+/// What is done with small files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// OPEN that makes it, then CLOSE.
+    Create,
+    /// LOOKUP and GETATTR.
+    Stat,
+    /// OPEN, READ of 4 KiB, CLOSE.
+    Read,
+    Unlink,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Names {
+    pub(crate) step: Step,
+    pub(crate) clients: u32,
+}
+
+const RANDOM: u32 = 4 << 10;
+const SEQUENTIAL: u32 = 1 << 20;
+
+/// The names and what they mean; the number of requests or clients stands behind them.
+const TABLE: [(&str, Kind); 9] = [
+    ("read4k", Kind::Data(false, false, true, RANDOM)),
+    ("write4k", Kind::Data(true, false, true, RANDOM)),
+    ("sync4k", Kind::Data(true, true, true, RANDOM)),
+    ("read1m", Kind::Data(false, false, false, SEQUENTIAL)),
+    ("write1m", Kind::Data(true, false, false, SEQUENTIAL)),
+    ("create", Kind::Names(Step::Create)),
+    ("stat", Kind::Names(Step::Stat)),
+    ("read", Kind::Names(Step::Read)),
+    ("unlink", Kind::Names(Step::Unlink)),
+];
+
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Writes, stable, random, size.
+    Data(bool, bool, bool, u32),
+    Names(Step),
+}
+
+impl FromStr for Work {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wanted = "write WORK-COUNT, such as read4k-32 or create-16";
+        let (name, count) = text.split_once('-').ok_or(wanted)?;
+        let count = count.parse().ok().filter(|count| (1..=128).contains(count)).ok_or(wanted)?;
+        let (_, kind) = TABLE.iter().find(|(known, _)| *known == name).ok_or(wanted)?;
+        Ok(match *kind {
+            Kind::Data(writes, stable, random, block_bytes) => {
+                Self::Data(Data { writes, stable, random, block_bytes, depth: count })
+            }
+            Kind::Names(step) => Self::Names(Names { step, clients: count }),
+        })
+    }
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let same = |kind: &Kind| match (*kind, *self) {
+            (Kind::Data(writes, stable, random, bytes), Self::Data(data)) => {
+                (writes, stable, random, bytes)
+                    == (data.writes, data.stable, data.random, data.block_bytes)
+            }
+            (Kind::Names(step), Self::Names(names)) => step == names.step,
+            _ => false,
+        };
+        let name = TABLE.iter().find(|(_, kind)| same(kind)).map_or("?", |(name, _)| name);
+        let count = match self {
+            Self::Data(data) => data.depth,
+            Self::Names(names) => names.clients,
+        };
+        write!(f, "{name}-{count}")
+    }
+}
+
+/// What is measured unless something else is asked for.
+pub(crate) const DEFAULT: [&str; 15] = [
+    "read4k-1",
+    "read4k-32",
+    "write4k-1",
+    "write4k-32",
+    "sync4k-1",
+    "read1m-4",
+    "write1m-4",
+    "create-1",
+    "stat-1",
+    "read-1",
+    "unlink-1",
+    "create-16",
+    "stat-16",
+    "read-16",
+    "unlink-16",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for name in DEFAULT {
+            assert_eq!(name.parse::<Work>().unwrap().to_string(), name);
+        }
+        for wrong in ["read4k", "read4k-0", "read4k-129", "walk-1", "-1", "read-x"] {
+            assert!(wrong.parse::<Work>().is_err(), "{wrong}");
+        }
+    }
+}

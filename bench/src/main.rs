@@ -42,7 +42,8 @@ use report::{Backing, NBDKIT, OURS, Report, TGT, Taken};
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
-    /// Measure the daemon beside tgt and nbdkit; writes docs/benchmarks.md and its pictures
+    /// Measure the daemon beside tgt, nbdkit and nfs-ganesha; writes docs/benchmarks.md and its
+    /// pictures
     Bench(BenchArguments),
     /// Ask the daemon and tgt the same questions; writes the table of docs/sceptic.md
     Compare(CompareArguments),
@@ -273,7 +274,17 @@ async fn measured(arguments: &BenchArguments, root: &Path) -> Result<Report> {
     }
     report.files = if arguments.has(Part::Files) {
         let plan = arguments.files_plan(root);
-        Some(tokio::task::spawn_blocking(move || files::run(&plan)).await??)
+        let taken = plan.taken.clone();
+        let found = tokio::task::spawn_blocking(move || files::run(&plan)).await?;
+        let asked = !arguments.part.is_empty() || !arguments.works.is_empty();
+        Some(match found {
+            // Without root there are no file volumes; the other parts are worth having.
+            Err(why) if !asked => {
+                let skipped = vec![format!("not measured: {why:#}")];
+                report::Files { taken, skipped, ..report::Files::default() }
+            }
+            found => found?,
+        })
     } else {
         kept.files
     };

@@ -73,6 +73,7 @@ pub(crate) struct Idle {
 /// 1.01 is 1 % more. Each ratio is of two slices next to each other.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Safety {
+    #[serde(default)]
     pub(crate) taken: Taken,
     pub(crate) registrants: u32,
     pub(crate) slice_s: f64,

@@ -20,8 +20,9 @@ pub(crate) const TESTED: [Peer; 7] = [
 ];
 
 /// For measuring and comparing.
-pub(crate) const MEASURED: [Peer; 4] = [
+pub(crate) const MEASURED: [Peer; 5] = [
     ("tgtd", "tgt"),
+    ("ganesha.nfsd", "nfs-ganesha"),
     ("nbdkit", "nbdkit"),
     ("qemu-img", "qemu-utils"),
     ("iscsi-test-cu", "libiscsi-bin"),
@@ -29,6 +30,8 @@ pub(crate) const MEASURED: [Peer; 4] = [
 
 /// qemu-img's own iSCSI driver is a module in a package of its own.
 const QEMU_ISCSI: &str = "qemu-block-extra";
+/// So is nfs-ganesha's way to serve a directory.
+const GANESHA_VFS: &str = "nfs-ganesha-vfs";
 
 /// Install what is missing where we may; say what stays missing where we may not.
 pub(crate) fn install(peers: &[Peer]) -> Outcome {
@@ -90,8 +93,12 @@ fn missing_packages(peers: &[Peer]) -> Vec<&'static str> {
         .filter(|(program, _)| !has_program(program) && !in_sbin(program))
         .map(|(_, package)| *package)
         .collect();
-    if !has_qemu_iscsi() {
+    if !has_module("qemu/block-iscsi.so") {
         missing.push(QEMU_ISCSI);
+    }
+    let wants_ganesha = peers.iter().any(|(program, _)| *program == "ganesha.nfsd");
+    if wants_ganesha && !has_module("ganesha/libfsalvfs.so") {
+        missing.push(GANESHA_VFS);
     }
     missing
 }
@@ -101,9 +108,10 @@ fn in_sbin(program: &str) -> bool {
     ["/usr/sbin", "/sbin"].iter().any(|directory| Path::new(directory).join(program).is_file())
 }
 
-fn has_qemu_iscsi() -> bool {
+/// Is there such a file among the libraries of any architecture?
+fn has_module(name: &str) -> bool {
     let libraries = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
-    libraries.map(|entry| entry.path()).any(|path| path.join("qemu/block-iscsi.so").is_file())
+    libraries.map(|entry| entry.path()).any(|path| path.join(name).is_file())
 }
 
 /// By the owner of our own process directory: no further library for one number.

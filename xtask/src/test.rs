@@ -22,13 +22,14 @@ pub(crate) fn run(board: &mut Board, root: &Path, with_peers: bool) {
         return;
     }
     board.run("install peers", || peers::install(&peers::TESTED));
+    board.run("install what is measured", || peers::install(&peers::MEASURED));
     // Its tests say themselves which peer they miss.
     let peers = ["test", "-p", "cli", "--test", "e2e", "--", "--nocapture", "--test-threads=1"];
     board.run("peers", || cargo(root, &peers));
     // That the measuring works, never how fast anything is.
     let mut bench = vec!["run", "--quiet", "-p", "bench", "--", "bench", "--quick"];
     bench.extend(["--size", "64MiB", "--seconds", "0.2", "--backing", "memory"]);
-    bench.extend(["--patterns", "rr4k-1,sw128k-8"]);
+    bench.extend(["--patterns", "rr4k-1,sw128k-8", "--works", "read4k-4,sync4k-1,create-2"]);
     board.run("bench, a trial", || cargo(root, &bench));
 }
 

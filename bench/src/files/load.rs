@@ -15,7 +15,7 @@ use crate::statistics::Dice;
 
 /// Bytes of the file that data are read from and written to.
 pub(crate) const FILE_BYTES: u64 = 256 << 20;
-const FILL_BYTES: usize = 1 << 20;
+const FILL_DEPTH: u32 = 32;
 const SMALL_BYTES: usize = 4096;
 /// Small files that each client reads and asks about.
 const SMALL_FILES: u64 = 200;
@@ -43,16 +43,31 @@ fn connect(place: &Place, slots: u32) -> Result<FileClient> {
     Ok(client)
 }
 
-/// Makes the file that data are read from, whole.
+/// Makes the file that data are read from, whole, by writes of the size that most of the load has:
+/// the file system remembers how large they were, and a file from large ones would make each small
+/// write dear in the kernel, whoever serves it.
 pub(crate) fn prepare(place: &Place) -> Result<()> {
-    let mut client = connect(place, 1)?;
+    let mut client = connect(place, FILL_DEPTH)?;
     let root = client.mount(&place.path).context("the tree is not there")?;
     let file = client.open(&root, "data", Opening::OrCreate(0o644))?;
     let mut dice = Dice(0xF1_1E);
     let piece: Bytes =
-        (0..FILL_BYTES).map(|_| u8::try_from(dice.below(256)).unwrap_or(0)).collect();
-    for at in 0..FILE_BYTES / FILL_BYTES as u64 {
-        client.write_at(&file, at * FILL_BYTES as u64, Stable::Unstable, &piece)?;
+        (0..SMALL_BYTES).map(|_| u8::try_from(dice.below(256)).unwrap_or(0)).collect();
+    let mut offsets = (0..FILE_BYTES).step_by(SMALL_BYTES);
+    let mut send = |client: &mut FileClient, slot| -> Result<bool> {
+        let Some(offset) = offsets.next() else { return Ok(false) };
+        let write = Compound::new().file(&file.handle);
+        client.send(slot, write.write(&file.stateid, offset, Stable::Unstable, &piece))?;
+        Ok(true)
+    };
+    let mut under_way = 0;
+    for slot in 0..client.slots() {
+        under_way += usize::from(send(&mut client, slot)?);
+    }
+    while under_way > 0 {
+        let (slot, mut results) = client.receive()?;
+        results.moved(1)?.written()?;
+        under_way -= usize::from(!send(&mut client, slot)?);
     }
     let commit = Compound::new().file(&file.handle).commit(0, 0);
     client.call(commit)?.moved(1)?.committed()?;

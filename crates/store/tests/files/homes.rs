@@ -21,18 +21,48 @@ pub(crate) const MIB: u64 = 1 << 20;
 pub(crate) struct Home {
     pub(crate) driver: Driver,
     path: PathBuf,
-    mounted: bool,
     pool: Option<FilePool>,
+    _mounted: Option<Mounted>,
     _directory: tempfile::TempDir,
 }
 
 static MOUNTING: Mutex<()> = Mutex::new(());
 
-fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     let done = Command::new(program).args(arguments).output();
     let done = done.map_err(|why| format!("{program}: {why}"))?;
     let text = String::from_utf8_lossy(&done.stderr).into_owned();
     if done.status.success() { Ok(()) } else { Err(format!("{program}: {text}")) }
+}
+
+/// A file system in a file, until it is dropped.
+pub(crate) struct Mounted(PathBuf);
+
+impl Mounted {
+    /// At a path that it makes; more options begin with a comma.
+    pub(crate) fn new(image: &Path, at: &Path, more: &str) -> Result<Self, String> {
+        std::fs::create_dir(at).unwrap();
+        // Two that look for a free loop device at once may find the same one.
+        let _one_at_a_time = MOUNTING.lock();
+        let options = format!("loop{more}");
+        run("mount", &["-o", &options, image.to_str().unwrap(), at.to_str().unwrap()])?;
+        Ok(Self(at.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // A process that another test has just forked holds our descriptors until it runs.
+        let path = self.0.to_str().unwrap();
+        let ended = (0..100).any(|_| {
+            let ended = run("umount", &[path]).is_ok();
+            if !ended {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            ended
+        });
+        assert!(ended || std::thread::panicking(), "{path} is in use");
+    }
 }
 
 impl Home {
@@ -40,7 +70,7 @@ impl Home {
     pub(crate) fn dir() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pool");
-        Self::at(directory, path, Driver::Dir, false)
+        Self::at(directory, path, Driver::Dir, None)
     }
 
     /// On a btrfs in a sparse file.
@@ -63,27 +93,33 @@ impl Home {
         let directory = tempfile::tempdir().unwrap();
         let (image, path) = (directory.path().join("image"), directory.path().join("mounted"));
         std::fs::File::create(&image).unwrap().set_len(bytes).unwrap();
-        std::fs::create_dir(&path).unwrap();
-        let (image, mount) = (image.to_str().unwrap(), path.to_str().unwrap());
-        // Two that look for a free loop device at once may find the same one.
-        let one_at_a_time = MOUNTING.lock();
-        let done =
-            run(mkfs, &["-q", image]).and_then(|()| run("mount", &["-o", "loop", image, mount]));
-        drop(one_at_a_time);
-        if let Err(why) = done {
-            eprintln!("skipped: no file system in a loop device: {why}");
-            return None;
+        let made = run(mkfs, &["-q", image.to_str().unwrap()]);
+        match made.and_then(|()| Mounted::new(&image, &path, "")) {
+            Ok(mounted) => Self::on(directory, mounted, driver),
+            Err(why) => {
+                eprintln!("skipped: no file system in a loop device: {why}");
+                None
+            }
         }
-        Self::at(directory, path, driver, true)
+    }
+
+    /// On what is mounted in this directory.
+    pub(crate) fn on(
+        directory: tempfile::TempDir,
+        mounted: Mounted,
+        driver: Driver,
+    ) -> Option<Self> {
+        let path = mounted.0.clone();
+        Self::at(directory, path, driver, Some(mounted))
     }
 
     fn at(
         directory: tempfile::TempDir,
         path: PathBuf,
         driver: Driver,
-        mounted: bool,
+        mounted: Option<Mounted>,
     ) -> Option<Self> {
-        let mut home = Self { driver, path, mounted, pool: None, _directory: directory };
+        let mut home = Self { driver, path, pool: None, _mounted: mounted, _directory: directory };
         match home.open() {
             Ok(()) => Some(home),
             Err(StoreError::Refused { why }) => {
@@ -132,24 +168,6 @@ impl Home {
     pub(crate) fn volume(&self, number: u8, size: u64) -> FileVolume {
         let pool = self.pool();
         pool.create_volume(volume_id(number), ByteSize(size), Durability::Strict).unwrap()
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        self.pool = None;
-        if self.mounted {
-            // A process that another test has just forked holds our descriptors until it runs.
-            let path = self.path.to_str().unwrap();
-            let ended = (0..100).any(|_| {
-                let ended = run("umount", &[path]).is_ok();
-                if !ended {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                ended
-            });
-            assert!(ended || std::thread::panicking(), "{path} is in use");
-        }
     }
 }
 

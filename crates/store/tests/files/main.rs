@@ -10,5 +10,6 @@ mod homes;
 mod listing;
 mod model;
 mod permissions;
+mod power;
 mod quota;
 mod snapshots;

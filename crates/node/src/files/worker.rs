@@ -316,11 +316,10 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         }
         let Some(call) = call else { return };
         let bytes = call.len();
-        let (mut batch, before) = (Batch::default(), waits::of_this_thread());
-        let (reply, took) = self.run(connection, call);
-        if took >= SLOW && waits::of_this_thread() != before {
-            connection.spread(self.now_ms());
-        }
+        let mut batch = Batch::default();
+        // Beside others, a call waits for them as well: only who runs calls alone can tell whether
+        // they are slow, and does so anew when the time of spreading is over.
+        let (reply, _) = self.run(connection, call);
         if let Some(reply) = reply {
             batch.push(reply);
         }

@@ -1,5 +1,5 @@
-//! The thread that looks at the clock: leases, grace, clients that keep things half done; and the
-//! end of the service.
+//! The threads that look at the clock: one for leases, grace and clients that keep things half
+//! done, one that makes durable what followed from that; and the end of the service.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -10,6 +10,7 @@ use super::connection::{Connection, lock};
 use super::figures::Turned;
 use super::{FileService, Service};
 use model::file::FileStore;
+use nfs::v4::state;
 
 /// How often it looks for threads that are at one call for long, when there may be some.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
@@ -25,11 +26,37 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 pub(super) fn start<F: FileStore + Clone + Send + Sync>(
     service: &Arc<Service<F>>,
 ) -> std::io::Result<()> {
+    start_one(service, "files-keeper", keep)?;
+    start_one(service, "files-records", settle)
+}
+
+fn start_one<F: FileStore + Clone + Send + Sync>(
+    service: &Arc<Service<F>>,
+    name: &str,
+    run: fn(&Service<F>),
+) -> std::io::Result<()> {
     let mine = Arc::clone(service);
-    let thread = std::thread::Builder::new().name("files-keeper".into());
-    let thread = thread.spawn(move || keep(&mine))?;
+    let thread = std::thread::Builder::new().name(name.into()).spawn(move || run(&mine))?;
     lock(&service.threads).push(thread);
     Ok(())
+}
+
+/// What the clock has changed becomes durable although nobody asks for anything: a record that
+/// stays would have the next start wait for a client that is long gone. It waits for a disk, which
+/// the keeper must not.
+fn settle<F: FileStore + Clone + Send + Sync>(service: &Service<F>) {
+    while !service.ending.load(Acquire) {
+        let is_settled = lock(&service.state.0).is_settled();
+        if !is_settled && state::settle(&service.state, &*service.records).is_err() {
+            // The next request finds it again and fails by it; the log has the reason.
+            tracing::debug!("records of NFS clients could not be made durable");
+        }
+        let (mutex, wake) = &service.wake;
+        let guard = lock(mutex);
+        if !service.ending.load(Acquire) {
+            drop(wake.wait_timeout(guard, Duration::from_millis(LOOK_MS)));
+        }
+    }
 }
 
 fn keep<F: FileStore + Clone + Send + Sync>(service: &Service<F>) {
@@ -58,8 +85,8 @@ fn keep<F: FileStore + Clone + Send + Sync>(service: &Service<F>) {
 impl<F: FileStore + Clone + Send + Sync> Service<F> {
     fn look(&self, now_ms: u64) {
         lock(&self.state.0).tick(now_ms);
-        // What has to become durable by that does so before the next reply; here it would hold up
-        // the relief of others.
+        // What has to become durable by that does so before the next reply, or by another thread;
+        // here it would hold up the relief of others.
         self.relax();
     }
 

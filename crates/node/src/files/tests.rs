@@ -21,13 +21,14 @@ const FILE_BYTES: usize = 1 << 20;
 const ID: FileSystemId = FileSystemId([1; 16]);
 
 /// Records that are kept only when the test lets them be.
-struct Slow(Mutex<mpsc::Receiver<()>>);
+struct Slow(Mutex<mpsc::Receiver<()>>, Mutex<()>);
 
 impl ClientRecords for Slow {
     fn alone(
         &self,
         settle: &mut dyn FnMut() -> Result<(), RecordError>,
     ) -> Result<(), RecordError> {
+        let _turn = lock(&self.1);
         settle()
     }
     fn store(&self, _: &ClientRecord) -> Result<(), RecordError> {
@@ -60,7 +61,7 @@ impl World {
         let portals = vec![(Ipv4Addr::LOCALHOST, 0).into()];
         let settings = FileSettings { portals, limits, ..FileSettings::default() };
         let (let_one, lets) = mpsc::channel();
-        let records = Box::new(Slow(Mutex::new(lets)));
+        let records = Box::new(Slow(Mutex::new(lets), Mutex::default()));
         let kept = Kept { secret: [3; 32], boot: 1, clients: Vec::new(), records };
         let clock = Arc::new(env::RealClock::default());
         let service = FileService::start(settings, kept, clock).unwrap();

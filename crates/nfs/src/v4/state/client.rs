@@ -28,6 +28,8 @@ pub(super) struct Client {
     pub(super) minor_zero: bool,
     pub(super) confirmed: bool,
     pub(super) renewed_ms: u64,
+    /// When it was last seen to have opens or locks.
+    pub(super) had_state_ms: u64,
     /// Has a record from before the restart.
     pub(super) may_reclaim: bool,
     pub(super) reclaim_complete: bool,
@@ -111,6 +113,7 @@ impl State {
             minor_zero,
             confirmed: false,
             renewed_ms: now_ms,
+            had_state_ms: now_ms,
             may_reclaim,
             reclaim_complete: false,
             create_next: 1,
@@ -395,6 +398,8 @@ impl State {
         let key = Key { client: number, number: client.next_entry };
         client.next_entry = client.next_entry.wrapping_add(1);
         client.entries.insert(key.number);
+        let record = ClientRecord { owner: client.owner.clone(), minor_zero: client.minor_zero };
+        self.keep_record(record);
         Ok(key)
     }
 }

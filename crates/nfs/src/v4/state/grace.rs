@@ -8,6 +8,10 @@ use bytes::Bytes;
 use super::{ClientRecord, Effect, State};
 use crate::v4::status::Status;
 
+/// How long a client that has neither opens nor locks keeps its record: so long that who opens
+/// and closes one file after another does not write a record each time.
+const IDLE_MS: u64 = 5000;
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Grace {
     ends_ms: u64,
@@ -52,6 +56,24 @@ impl State {
         for client in self.clients.values_mut() {
             client.may_reclaim = false;
         }
+    }
+
+    /// Who has had neither opens nor locks for a while has nothing to reclaim: nobody is to wait
+    /// for it after a restart. Its next open keeps its record again.
+    pub(super) fn forget_the_idle(&mut self, now_ms: u64) {
+        if self.in_grace() {
+            // Some of them are about to reclaim, now or after one more restart.
+            return;
+        }
+        let mut idle = Vec::new();
+        for client in self.clients.values_mut().filter(|client| client.confirmed) {
+            if client.has_state() {
+                client.had_state_ms = now_ms;
+            } else if now_ms.saturating_sub(client.had_state_ms) > IDLE_MS {
+                idle.push(client.owner.clone());
+            }
+        }
+        idle.iter().for_each(|owner| self.forget_record(owner));
     }
 
     pub(super) fn keep_record(&mut self, record: ClientRecord) {

@@ -234,12 +234,13 @@ impl State {
         self.clients.get_mut(&number).ok_or(Status::StaleClientid)
     }
 
-    /// Time passes: grace ends, clients whose courtesy is over go. To be called about once a
+    /// Time passes: grace ends, clients whose courtesy is over go, records of the idle too. To be called about once a
     /// second; nothing hangs on how often.
     pub fn tick(&mut self, now_ms: u64) {
         if self.grace.as_ref().is_some_and(|grace| grace.is_over(now_ms)) {
             self.end_grace();
         }
+        self.forget_the_idle(now_ms);
         let Config { lease_ms, courtesy_ms, .. } = self.config;
         let over = |client: &Client| {
             let most = if client.confirmed { lease_ms + courtesy_ms } else { lease_ms };

@@ -2,7 +2,8 @@
 //!
 //! A record is written when a client is confirmed, before that is answered, and taken away before
 //! anything is granted that the client's state stood against. So after a restart a record means:
-//! nobody was given what this client may reclaim.
+//! nobody was given what this client may reclaim. A client that has held nothing for a while has
+//! no record either, so that nobody waits for it; it gets one again with its next open.
 
 use bytes::Bytes;
 

@@ -447,6 +447,33 @@ fn grace_ends_when_all_have_come_back() {
 }
 
 #[test]
+fn nobody_waits_after_a_restart_for_a_client_that_held_nothing() {
+    let mut state = State::new(config(), 1, Vec::new(), 0);
+    let (one, _) = connect(&mut state, 1, 1, 0);
+    let (two, _) = connect(&mut state, 2, 1, 0);
+    for client in [one, two] {
+        state.reclaim_complete(client, 0).unwrap();
+    }
+    let opened = state.open_file(&open(one, 0, 0, 3, 0), 0).unwrap();
+    state.settled(u64::MAX);
+    state.tick(4000);
+    assert!(state.is_settled(), "it may open something in a moment");
+    state.tick(6000);
+    assert_eq!(state.pending().0, [Effect::Remove(name(2))]);
+    state.settled(u64::MAX);
+    state.tick(60_000);
+    assert!(state.is_settled(), "the other one has a file open");
+    state.close(&opened.stateid, None, &file(0)).unwrap();
+    state.tick(64_000);
+    state.tick(66_000);
+    assert_eq!(state.pending().0, [Effect::Remove(name(1))]);
+    state.settled(u64::MAX);
+    state.open_file(&open(two, 0, 0, 3, 0), 66_000).unwrap();
+    let record = ClientRecord { owner: name(2), minor_zero: false };
+    assert_eq!(state.pending().0, [Effect::Store(record)], "before the open is answered");
+}
+
+#[test]
 fn who_does_not_come_back_in_time_loses_its_record() {
     let records = vec![ClientRecord { owner: name(1), minor_zero: false }];
     let mut state = State::new(config(), 8, records, 0);

@@ -105,8 +105,14 @@ pub enum Request {
         owner: Bytes,
         range: (u64, u64),
     },
+    /// From a handle on, or from the server's root.
     Lookup {
+        from: Option<Bytes>,
         path: Vec<Bytes>,
+    },
+    /// The directory above.
+    Parent {
+        of: Bytes,
     },
 }
 
@@ -418,10 +424,15 @@ impl Client {
                 let range = lock_range(*range, false);
                 file(number).lock(&range, stateid(number), &self.owner(owner))
             }
-            Request::Lookup { path } => path
-                .iter()
-                .fold(Compound::new().root(), |compound, name| compound.lookup(name))
-                .handle(),
+            Request::Lookup { from, path } => {
+                let compound = Compound::new();
+                let compound = match from {
+                    Some(handle) => compound.file(handle),
+                    None => compound.root(),
+                };
+                path.iter().fold(compound, |compound, name| compound.lookup(name)).handle()
+            }
+            Request::Parent { of } => Compound::new().file(of).parent().handle(),
         }
     }
 
@@ -432,14 +443,34 @@ impl Client {
 
     /// The handle of a path from the server's root.
     pub fn find(&mut self, path: &[&str]) -> Result<Bytes, Status> {
-        let names = path.iter().map(|name| Bytes::copy_from_slice(name.as_bytes()));
-        let mut reply = self.one(Request::Lookup { path: names.collect() });
+        let names: Vec<_> = path.iter().map(|name| name.as_bytes()).collect();
+        self.look_up(None, &names)
+    }
+
+    /// The handle of a path from a directory on.
+    pub fn find_from(&mut self, directory: &Bytes, path: &[&[u8]]) -> Result<Bytes, Status> {
+        self.look_up(Some(directory.clone()), path)
+    }
+
+    fn look_up(&mut self, from: Option<Bytes>, names: &[&[u8]]) -> Result<Bytes, Status> {
+        let path = names.iter().map(|name| Bytes::copy_from_slice(name)).collect();
+        self.handle(Request::Lookup { from, path }, 1 + names.len())
+    }
+
+    /// The directory above.
+    pub fn parent(&mut self, of: &Bytes) -> Result<Bytes, Status> {
+        self.handle(Request::Parent { of: of.clone() }, 2)
+    }
+
+    /// Whether a handle may be the current one.
+    pub fn enter(&mut self, handle: &Bytes) -> Status {
+        self.look_up(Some(handle.clone()), &[]).err().unwrap_or(Status::Ok)
+    }
+
+    fn handle(&mut self, request: Request, moves: usize) -> Result<Bytes, Status> {
+        let mut reply = self.one(request);
         let is_there = reply.status == Status::Ok;
-        if is_there {
-            Ok(reply.behind(1 + path.len()).handle().unwrap())
-        } else {
-            Err(reply.status)
-        }
+        if is_there { Ok(reply.behind(moves).handle().unwrap()) } else { Err(reply.status) }
     }
 
     /// Opens a file, which is made when it is not there; its number.

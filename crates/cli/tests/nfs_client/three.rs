@@ -88,6 +88,40 @@ impl Three {
         }
     }
 
+    /// SYMLINK.
+    pub fn symlink(&mut self, directory: &Bytes, name: &[u8], to: &[u8]) -> Result<Bytes, u32> {
+        let mut writer = Writer::default();
+        writer.encoded(&named(directory, name));
+        (0..6).for_each(|_| writer.u32(0));
+        writer.opaque(to);
+        let (status, mut reader) = self.call(10, &writer.into_bytes());
+        if status == OK {
+            Ok(Option::<Bytes>::read(&mut reader).unwrap().unwrap())
+        } else {
+            Err(status)
+        }
+    }
+
+    /// REMOVE: its status.
+    pub fn remove(&mut self, directory: &Bytes, name: &[u8]) -> u32 {
+        self.call(12, &named(directory, name)).0
+    }
+
+    /// RENAME: its status.
+    pub fn rename(&mut self, from: (&Bytes, &[u8]), to: (&Bytes, &[u8])) -> u32 {
+        let mut writer = Writer::default();
+        writer.encoded(&named(from.0, from.1));
+        writer.encoded(&named(to.0, to.1));
+        self.call(14, &writer.into_bytes()).0
+    }
+
+    /// WRITE of one byte: its status.
+    pub fn try_write(&mut self, file: &Bytes) -> u32 {
+        let (file, stable) = (HandleBytes(file.clone()), StableHow::FileSync);
+        let data = Bytes::from_static(b"x");
+        self.call(7, &to_bytes(&WriteArgs { file, offset: 0, count: 1, stable, data })).0
+    }
+
     pub fn write(
         &mut self,
         file: &Bytes,

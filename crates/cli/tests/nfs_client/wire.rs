@@ -17,10 +17,10 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub type What = (u32, u32, u32);
 
 pub struct Wire {
-    pub portal: SocketAddr,
+    portal: SocketAddr,
     /// Where it connects from; the kernel's choice when there is none.
-    pub from: Option<IpAddr>,
-    pub credential: Credential,
+    from: Option<IpAddr>,
+    credential: Credential,
     open: Option<Connection>,
     xid: u32,
 }
@@ -39,6 +39,11 @@ pub fn user(uid: u32) -> Credential {
 impl Wire {
     pub fn new(portal: SocketAddr, uid: u32) -> Self {
         Self { portal, from: None, credential: user(uid), open: None, xid: 0 }
+    }
+
+    /// The same, from another address of this machine.
+    pub fn from(self, address: IpAddr) -> Self {
+        Self { from: Some(address), ..self }
     }
 
     /// Drops the connection; what was answered on it is lost.

@@ -25,6 +25,7 @@ use super::walk::{self, open_ours};
 use super::{CopyMethod, FileSnapshot, FileUsage, FileVolume};
 use crate::error::StoreError;
 use crate::pool::locked;
+use crate::space::Claim;
 
 impl FileVolume {
     #[must_use]
@@ -146,10 +147,7 @@ impl FileVolume {
         if record.snapshots.iter().any(|known| known.name == name) {
             return Err(StoreError::refused(format!("another snapshot has the name {name}")));
         }
-        // Refused with numbers before it is begun, where it would copy more than the pool may hold.
-        let copies = inner.pool.method() == CopyMethod::Bytes;
-        let room = &inner.pool.room.space;
-        let mut claim = room.claim(if copies { inner.usage.used() } else { 0 })?;
+        let mut claim = inner.claim_copy(inner.usage.used())?;
         let changes = alone(&inner.changes);
         let (number, copy, method, copied_bytes) = {
             let trees = shared(&inner.trees);
@@ -229,6 +227,7 @@ impl FileVolume {
             let trees = shared(&inner.trees);
             let tree = trees.get(&source).ok_or_else(|| missing(inner))?;
             let held = fits(tree, ByteSize(record.size_bytes))?;
+            let _room = inner.claim_copy(counted(held.0, held.1))?;
             let allowed = inner.usage.allow(counted(held.0, held.1));
             allowed.map_err(|_| StoreError::from_io("roll back", 0, Errno::IO.into()))?;
             let (number, copy, ..) = inner.add_tree(&mut record, tree, false)?;
@@ -278,6 +277,20 @@ impl Inner {
         Ok(())
     }
 
+    /// Room for a copy of a tree that holds so much, where a copy takes any: refused with numbers
+    /// before it is begun.
+    fn claim_copy(&self, bytes: u64) -> Result<Claim<'_>, StoreError> {
+        let room = &self.pool.room;
+        if self.pool.method() != CopyMethod::Bytes {
+            return room.space.claim(0);
+        }
+        let left = room.left().map_err(|errno| failed("ask for space", errno))?;
+        if bytes > left {
+            return Err(StoreError::NoSpace { needed: ByteSize(bytes), free: ByteSize(left) });
+        }
+        room.space.claim(bytes)
+    }
+
     fn trees_home(&self) -> Result<OwnedFd, StoreError> {
         open_ours(&self.home, TREES).map_err(|errno| failed("open the trees", errno))
     }
@@ -319,6 +332,7 @@ impl Inner {
         let trees = shared(&self.trees);
         let source = trees.get(&source.tree).ok_or_else(|| missing(self))?;
         let (files, blocks) = fits(source, size)?;
+        let _room = self.claim_copy(counted(files, blocks))?;
         let copied = self.pool.copy_tree(source, to, tree, false);
         let (_, method, _) = copied.map_err(|e| failed("copy the tree", e))?;
         // What is copied file by file may lie in other blocks.

@@ -21,7 +21,8 @@ use env::posix::handle::{Inode, inode_of};
 use env::posix::identity::{Acting, act_as};
 use model::file::{Attributes, Caller, FileError, FileId, FileKind, FileResult, Time};
 use model::id::VolumeId;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, fchmod, openat, statx};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, fchmod, statx};
+use rustix::io::Errno;
 
 use super::cache::OpenFile;
 use super::errno::{refused, refused_io};
@@ -184,16 +185,20 @@ impl Op<'_> {
         act_as(caller.uid, caller.gid, &caller.gids).map_err(refused_io)
     }
 
-    /// The inode behind a descriptor in a tree, and its id there.
-    pub(super) fn id_of(&self, tree: u32, fd: &OwnedFd) -> FileResult<FileId> {
-        let (inode, mount) = inode_of(fd.as_fd(), c"").map_err(refused_io)?;
-        let Tree { inode: root, salt, .. } = self.tree(tree)?;
+    /// The id of an inode, on the mount of this number, in a tree.
+    fn id_in(&self, tree: &Tree, number: u32, inode: &Inode, mount: i32) -> FileResult<FileId> {
         // What is mounted in a tree is none of ours.
-        let ours = mount == self.volume.pool.mount && inode.subvolume == root.subvolume;
+        let ours = mount == self.volume.pool.mount && inode.subvolume == tree.inode.subvolume;
         if !ours {
             return Err(FileError::CrossDevice);
         }
-        Ok(self.volume.key.of(tree, *salt, root, &inode))
+        Ok(self.volume.key.of(number, tree.salt, &tree.inode, inode))
+    }
+
+    /// The id of what is behind a descriptor in a tree.
+    pub(super) fn id_of(&self, tree: u32, fd: &OwnedFd) -> FileResult<FileId> {
+        let (inode, mount) = inode_of(fd.as_fd(), c"").map_err(refused_io)?;
+        self.id_in(self.tree(tree)?, tree, &inode, mount)
     }
 
     /// What a name stands for, as the caller may see it.
@@ -204,12 +209,24 @@ impl Op<'_> {
         name: &[u8],
     ) -> FileResult<(FileId, Statx)> {
         let name = path(name)?;
-        let fd = {
+        let (inode, mount) = {
             let _acting = self.act(caller)?;
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            openat(&directory.fd, &name, flags, Mode::empty()).map_err(refused)?
+            inode_of(directory.fd.as_fd(), &name).map_err(refused_io)?
         };
-        Ok((self.id_of(directory.id.tree, &fd)?, stat(&fd)?))
+        let tree = self.tree(directory.id.tree)?;
+        let id = self.id_in(tree, directory.id.tree, &inode, mount)?;
+        let found = match self.volume.pool.cache.get(self.volume.number, id) {
+            Some(file) => stat(&file.fd)?,
+            None => match inode.open(tree.root.as_fd(), OFlags::PATH | OFlags::NOFOLLOW) {
+                Ok(fd) => stat(&fd)?,
+                Err(why) if why.raw_os_error() == Some(Errno::STALE.raw_os_error()) => {
+                    return Err(FileError::NotFound);
+                }
+                Err(why) => return Err(refused_io(why)),
+            },
+        };
+        // It may have gone since the name was looked up.
+        if found.stx_nlink == 0 { Err(FileError::NotFound) } else { Ok((id, found)) }
     }
 
     /// May the caller have the file's data? The owner may whatever the mode says, and who may

@@ -171,6 +171,11 @@ impl Home {
     }
 }
 
+/// A number from the environment.
+pub(crate) fn setting(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
 pub(crate) fn volume_id(number: u8) -> VolumeId {
     VolumeId(Uuid::from_bytes([number; 16]))
 }

@@ -12,4 +12,5 @@ mod model;
 mod permissions;
 mod power;
 mod quota;
+mod scale;
 mod snapshots;

@@ -10,7 +10,9 @@ use store::StoreError;
 use store::files::{CopyMethod, FileVolume};
 use uuid::Uuid;
 
-use crate::homes::{Home, MIB, create, make_directory, mode, names, text, user, volume_id, write};
+use crate::homes::{
+    Home, MIB, create, make_directory, mode, names, size, text, user, volume_id, write,
+};
 
 fn snapshot(number: u8) -> SnapshotId {
     SnapshotId(Uuid::from_bytes([number; 16]))
@@ -126,6 +128,43 @@ fn a_clone_is_whole_and_on_its_own() {
         pool.delete_volume(volume_id(1)).unwrap();
         pool.sweep().unwrap();
         assert_eq!(copy.read(&who, a.file, 3 * MIB, 6).unwrap().data, &b"behind"[..]);
+    }
+}
+
+/// Where snapshots are copies, one that finds no room says what it needs and what there is, before
+/// it has taken any.
+#[test]
+fn a_snapshot_without_room_is_refused_with_numbers_and_leaves_nothing() {
+    for home in Home::small() {
+        let (who, volume) = (user(0), home.volume(1, 1 << 30));
+        let file = create(&volume, &who, volume.root(), "a").attributes.file;
+        for at in 0..32 {
+            write(&volume, &who, file, at * MIB, &vec![7; 1 << 20]);
+        }
+        let (before, taken) =
+            (home.pool().usage().unwrap(), volume.create_snapshot(snapshot(1), None));
+        if volume.copy_method() == CopyMethod::Subvolume {
+            taken.unwrap();
+            assert_eq!(volume.snapshots().unwrap().len(), 1);
+            continue;
+        }
+        let Err(StoreError::NoSpace { needed, free }) = taken else { panic!("{taken:?}") };
+        assert!(needed.0 >= 32 * MIB && free < needed, "{needed} {free}");
+        assert_eq!(volume.snapshots().unwrap(), []);
+        assert_eq!(home.pool().usage().unwrap(), before);
+        let trees = home.path().join("volumes").join(volume_id(1).to_string()).join("trees");
+        assert_eq!(std::fs::read_dir(trees).unwrap().count(), 1);
+        // Half of it can be copied, and what was copied is told and counted.
+        volume.set_attributes(&who, file, &size(8 * MIB), None).unwrap();
+        volume.create_snapshot(snapshot(2), Some("small")).unwrap();
+        let held = volume.snapshots().unwrap()[0].held.0;
+        assert!((8 * MIB..9 * MIB).contains(&held), "{held}");
+        assert!(home.pool().usage().unwrap().used.0 >= 16 * MIB);
+        home.pool().set_capacity(Some(ByteSize(20 * MIB)));
+        let refused = volume.create_snapshot(snapshot(3), None);
+        assert!(matches!(refused, Err(StoreError::NoSpace { .. })), "{refused:?}");
+        volume.delete_snapshot(snapshot(2)).unwrap();
+        volume.create_snapshot(snapshot(3), None).unwrap();
     }
 }
 

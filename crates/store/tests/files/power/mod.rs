@@ -22,7 +22,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use store::files::FileVolume;
 
-use crate::homes::{Home, MIB, Mounted, volume_id};
+use crate::homes::{Home, MIB, Mounted, setting, volume_id};
 use disk::Disk;
 use ledger::{Ledger, Moment};
 use load::Client;
@@ -31,10 +31,6 @@ const CLIENTS: usize = 4;
 const CUTS: u64 = 3;
 const CUTS_OF_ONE_MAX: u64 = 25;
 const VOLUME_BYTES: u64 = 64 * MIB;
-
-fn setting(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-}
 
 /// Writes an image to a file, holes for what is zero.
 fn save(image: &[u8], path: &Path) {

@@ -11,6 +11,7 @@ mod commands;
 mod config;
 mod demo;
 mod failure;
+mod fence_agent;
 mod guard;
 mod output;
 mod progress;
@@ -34,6 +35,9 @@ use settings::ServeSettings;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if fence_agent::is_called() {
+        return fence_agent::main();
+    }
     let line = CommandLine::parse();
     match run(line) {
         Ok(code) => code,

@@ -68,7 +68,7 @@ pub(crate) fn start_ours(
     volume_bytes: u64,
     hosts: Hosts<'_>,
 ) -> Result<Running> {
-    let (mut guard, portal) = serve(places, home.path(), &[])?;
+    let (mut guard, portal) = serve(places, home.path(), &["--nfs-portals", "none"])?;
     let pid = guard.child().id();
     let verb = |arguments: &[&str]| verb(places, home.path(), arguments);
     let size = volume_bytes.to_string();
@@ -162,7 +162,7 @@ impl Running {
         drop(guard);
         match address {
             Address::Iscsi { target, lun, .. } if server.name == OURS => {
-                let (mut guard, portal) = serve(places, home.path(), &[])?;
+                let (mut guard, portal) = serve(places, home.path(), &["--nfs-portals", "none"])?;
                 let pid = guard.child().id();
                 let address = Address::Iscsi { portal, target, lun };
                 Ok(Self { guard, server, address, pid, home })

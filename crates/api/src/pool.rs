@@ -131,6 +131,31 @@ pub struct PoolUsage {
     pub used_bytes: u64,
     /// The sum of the sizes promised to volumes; may exceed the capacity.
     pub provisioned_bytes: u64,
+    /// How snapshots of file volumes are made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<CopyMethod>,
+}
+
+/// How a tree is copied, for a snapshot or a clone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CopyMethod {
+    /// As a subvolume of btrfs: in constant time.
+    Subvolume,
+    /// File by file, sharing blocks.
+    Reflink,
+    /// File by file and byte by byte.
+    Bytes,
+}
+
+impl From<model::pool::CopyMethod> for CopyMethod {
+    fn from(method: model::pool::CopyMethod) -> Self {
+        match method {
+            model::pool::CopyMethod::Subvolume => Self::Subvolume,
+            model::pool::CopyMethod::Reflink => Self::Reflink,
+            model::pool::CopyMethod::Bytes => Self::Bytes,
+        }
+    }
 }
 
 impl From<model::pool::Usage> for PoolUsage {
@@ -139,6 +164,7 @@ impl From<model::pool::Usage> for PoolUsage {
             capacity_bytes: usage.capacity.bytes(),
             used_bytes: usage.used.bytes(),
             provisioned_bytes: usage.provisioned.bytes(),
+            copies: usage.copies.map(Into::into),
         }
     }
 }

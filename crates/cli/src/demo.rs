@@ -1,11 +1,12 @@
 //! `commonhold demo`: the main job in half a minute, on this machine, with nothing set up.
 //!
 //! A real daemon on loopback and a temporary directory; two hosts that speak real iSCSI to it
-//! through our own initiator. Every line that is printed was checked: what does not hold ends the
+//! through our own initiator, and two clients that speak real NFS. Every line that is printed was checked: what does not hold ends the
 //! demo with a failure.
 
 mod acts;
 mod keys;
+mod tree;
 
 use std::time::{Duration, Instant};
 
@@ -22,13 +23,15 @@ use model::size::ByteSize;
 
 use crate::failure::Failure;
 use crate::output;
-use crate::serve::Daemon;
+use crate::serve::{Daemon, FileHome};
 use crate::settings::ServeSettings;
 
 const PROJECT: &str = "lab";
 const VOLUME: &str = "shared";
 const HOSTS: [&str; 2] = ["alpha", "beta"];
 const SIZE: ByteSize = ByteSize::gib(1);
+/// On a disk: what is in memory elsewhere keeps no file volumes.
+const PLACE: &str = "/var/tmp";
 
 /// One checked fact, for the closing table.
 struct Shown {
@@ -49,15 +52,31 @@ struct Guest {
     unit: LogicalUnit,
 }
 
+/// What the daemon of the demo runs on.
+pub(crate) struct Stage {
+    /// Removed with this.
+    _directory: tempfile::TempDir,
+    settings: ServeSettings,
+    home: FileHome,
+}
+
+impl Stage {
+    /// To be made before there are other threads.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let directory = tempfile::Builder::new().prefix("commonhold-demo-").tempdir_in(PLACE);
+        let directory = directory
+            .map_err(|why| Failure::Io { what: format!("a directory in {PLACE}"), why })?;
+        let settings = settings(directory.path());
+        let home = FileHome::find(&settings).with_pool();
+        Ok(Self { _directory: directory, settings, home })
+    }
+}
+
 /// Run it; the daemon ends and the directory goes whatever happens.
-pub(crate) async fn run() -> Result<(), Failure> {
-    let directory = tempfile::Builder::new().prefix("commonhold-demo-").tempdir();
-    let directory =
-        directory.map_err(|why| Failure::Io { what: "a temporary directory".into(), why })?;
-    let settings = settings(directory.path());
+pub(crate) async fn run(stage: Stage) -> Result<(), Failure> {
     say("A daemon starts on loopback, with an empty data directory and CHAP required.")?;
-    let daemon = Daemon::start(&settings).await?;
-    let token = daemon.first_token.clone();
+    let daemon = Daemon::start(&stage.settings, &stage.home).await?;
+    let (token, files) = (daemon.first_token.clone(), daemon.files.clone());
     let client = Client::new(&format!("http://{}", daemon.api), token)?;
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(daemon.serve_until(async {
@@ -66,7 +85,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
     }));
     let began = Instant::now();
     let mut demo = Demo { client, shown: Vec::new() };
-    let result = demo.play().await;
+    let result = demo.play(files).await;
     let _ = end.send(());
     let stopped = serving.await;
     result?;
@@ -81,7 +100,7 @@ fn settings(directory: &std::path::Path) -> ServeSettings {
         data: directory.to_owned(),
         listen: any,
         portals: vec![any],
-        nfs_portals: Vec::new(),
+        nfs_portals: rustix::process::geteuid().is_root().then(|| vec![any]),
         chap: crate::settings::ChapRequired(true),
         capacity: None,
         io: IoMode::Cached,
@@ -97,7 +116,10 @@ fn settings(directory: &std::path::Path) -> ServeSettings {
 }
 
 impl Demo {
-    async fn play(&mut self) -> Result<(), Failure> {
+    async fn play(
+        &mut self,
+        files: Result<Vec<std::net::SocketAddr>, String>,
+    ) -> Result<(), Failure> {
         self.prepare().await?;
         let attached = self.attach().await?;
         let mut guests = Vec::new();
@@ -114,7 +136,15 @@ impl Demo {
         self.fence(alpha, beta).await?;
         self.grow(beta).await?;
         self.cut_off(&attached[0], alpha, beta).await?;
-        self.history().await
+        self.history().await?;
+        let lacking = match files {
+            Err(why) => Some(why),
+            Ok(_) => self.client.pool_show("local-file").await?.fault,
+        };
+        match lacking {
+            None => self.share_a_tree().await,
+            Some(why) => say(&format!("\nThe part about file volumes is left out: {why}.")),
+        }
     }
 
     async fn prepare(&mut self) -> Result<(), Failure> {
@@ -137,7 +167,7 @@ impl Demo {
             ..CreateVolume::default()
         };
         self.client.volume_create(&volume).await?;
-        self.until_volume("available").await?;
+        self.until_volume(VOLUME, "available").await?;
         say(&format!("Two hosts, and a volume '{VOLUME}' of {SIZE}."))
     }
 
@@ -163,10 +193,10 @@ impl Demo {
         Ok(attached)
     }
 
-    async fn until_volume(&self, status: &str) -> Result<(), Failure> {
+    async fn until_volume(&self, name: &str, status: &str) -> Result<(), Failure> {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
-            let volume = self.client.volume_show(VOLUME).await?;
+            let volume = self.client.volume_show(name).await?;
             if volume.status == status {
                 return Ok(());
             }

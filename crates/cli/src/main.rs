@@ -69,9 +69,13 @@ fn done(global: &GlobalArguments, command: Command) -> Result<(), Failure> {
         Command::Openapi => output::write(&server::openapi_json()),
         Command::Serve { settings, new_token } => {
             let settings = ServeSettings::read(global, &settings)?;
-            runtime()?.block_on(serve::run(&settings, new_token))
+            let home = serve::FileHome::find(&settings);
+            runtime()?.block_on(serve::run(&settings, &home, new_token))
         }
-        Command::Demo => busy_runtime()?.block_on(demo::run()),
+        Command::Demo => {
+            let stage = demo::Stage::new()?;
+            busy_runtime()?.block_on(demo::run(stage))
+        }
         verb => runtime()?.block_on(speak(global, verb)),
     }
 }

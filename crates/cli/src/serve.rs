@@ -7,6 +7,7 @@
 //!         -> its last notices are recorded -> the catalog is closed
 //! ```
 
+mod file_home;
 mod link;
 
 use std::io::{self, IsTerminal};
@@ -33,9 +34,13 @@ use crate::output;
 use crate::settings::{LogFormat, ServeSettings};
 use link::Link;
 
-/// The pools of the first start: one for each class of the types that we ship. Both lie on the
-/// same file system; an operator who has several makes pools of their own.
-const FIRST_POOLS: [&str; 2] = ["ssd", "hdd"];
+pub(crate) use file_home::FileHome;
+
+/// The pools of block volumes of the first start: one for each class of the types that we ship.
+/// Both lie on the same file system; an operator who has several makes pools of their own.
+const BLOCK_POOLS: [&str; 2] = ["ssd", "hdd"];
+/// The class of the one of file volumes.
+const FILE_POOL: &str = "file";
 /// How long a start waits for them, and between two looks.
 const POOLS_LIMIT: Duration = Duration::from_secs(10);
 const POOLS_PAUSE: Duration = Duration::from_millis(10);
@@ -54,6 +59,8 @@ pub(crate) struct Daemon {
     pub(crate) api: SocketAddr,
     /// Where the iSCSI portals listen.
     pub(crate) portals: Vec<SocketAddr>,
+    /// Where the NFS portals listen, or why there are none.
+    pub(crate) files: Result<Vec<SocketAddr>, String>,
     /// The operator's token, if it was made now. It is shown to a person or it is lost.
     pub(crate) first_token: Option<String>,
     /// As long as it lives, no second daemon uses the directory.
@@ -61,9 +68,13 @@ pub(crate) struct Daemon {
 }
 
 /// Run until SIGTERM or SIGINT.
-pub(crate) async fn run(settings: &ServeSettings, new_token: bool) -> Result<(), Failure> {
+pub(crate) async fn run(
+    settings: &ServeSettings,
+    home: &FileHome,
+    new_token: bool,
+) -> Result<(), Failure> {
     start_log(settings)?;
-    let mut daemon = Daemon::start(settings).await?;
+    let mut daemon = Daemon::start(settings, home).await?;
     if new_token && daemon.first_token.is_none() {
         let renewed = daemon.control.operator_token_renew().await.map_err(refused)?;
         daemon.first_token = Some(renewed.secret);
@@ -76,7 +87,7 @@ pub(crate) async fn run(settings: &ServeSettings, new_token: bool) -> Result<(),
 
 impl Daemon {
     /// Bring everything up; nothing is served before this returns but the node's last orders.
-    pub(crate) async fn start(settings: &ServeSettings) -> Result<Self, Failure> {
+    pub(crate) async fn start(settings: &ServeSettings, home: &FileHome) -> Result<Self, Failure> {
         let data = &settings.data;
         let world = World {
             files: Arc::new(RealFiles),
@@ -91,12 +102,16 @@ impl Daemon {
         })?;
         let api = listener.local_addr().map_err(|why| at(data, &why))?;
         let descriptors = env::raise_descriptor_limit();
-        let node = Node::start(node_settings(settings, descriptors), world.clone()).await;
+        let pools = data.join("pools");
+        make_directory(&pools).map_err(|why| at(&pools, &why))?;
+        let file_driver = home.prepare(&pools, settings.capacity);
+        let node = Node::start(node_settings(settings, home, descriptors), world.clone()).await;
         let node = node.map_err(|why| Failure::Serve {
             message: why.to_string(),
-            hint: Some("Choose the portals with --portals.".into()),
+            hint: Some("Choose the portals with --portals and --nfs-portals.".into()),
         })?;
         let (portals, notices) = (node.portals().to_vec(), node.notices());
+        let files = home.why_not.clone().map_or_else(|| Ok(node.file_portals()), Err);
         let link = Arc::new(Link::new(node));
         let wanted = control::Settings {
             chap: settings.chap.0,
@@ -118,21 +133,28 @@ impl Daemon {
             limits,
             api,
             portals,
+            files,
             first_token,
             _lock: lock,
         };
-        daemon.ensure_pools(settings).await?;
+        daemon.ensure_pools(settings, file_driver).await?;
         Ok(daemon)
     }
 
-    async fn ensure_pools(&self, settings: &ServeSettings) -> Result<(), Failure> {
-        for class in FIRST_POOLS {
+    async fn ensure_pools(
+        &self,
+        settings: &ServeSettings,
+        file_driver: Option<Driver>,
+    ) -> Result<(), Failure> {
+        let of_blocks = BLOCK_POOLS.into_iter().map(|class| (class, Driver::Local));
+        let of_files = file_driver.map(|driver| (FILE_POOL, driver));
+        for (class, driver) in of_blocks.chain(of_files) {
             let path = settings.data.join("pools").join(class);
             let pool = PoolCreate {
-                name: format!("local-{class}"),
+                name: first_pool(class),
                 class: class.to_owned(),
                 path: path.display().to_string(),
-                driver: Driver::Local,
+                driver,
                 io: settings.io,
                 capacity: settings.capacity,
             };
@@ -145,8 +167,8 @@ impl Daemon {
     }
 
     async fn pools_opened(&self) {
-        for class in FIRST_POOLS {
-            let name = format!("local-{class}");
+        for class in BLOCK_POOLS.into_iter().chain([FILE_POOL]) {
+            let name = first_pool(class);
             while let Ok(pool) = self.control.pool_get(&Caller::system(), &name).await
                 && pool.state == PoolState::Opening
             {
@@ -160,6 +182,14 @@ impl Daemon {
         let url = format!("http://{}", reachable(self.api));
         let portals: Vec<_> = self.portals.iter().map(SocketAddr::to_string).collect();
         let mut text = format!("API      {url}\nportal   {}\n", portals.join(", "));
+        match &self.files {
+            Ok(portals) if portals.is_empty() => {}
+            Ok(portals) => {
+                let portals: Vec<_> = portals.iter().map(SocketAddr::to_string).collect();
+                text += &format!("files    {} (NFS)\n", portals.join(", "));
+            }
+            Err(why) => text += &format!("files    not served: {why}\n"),
+        }
         if settings.client_file {
             let left = client_file::leave(&settings.data, &url, self.first_token.as_deref());
             match left {
@@ -203,7 +233,11 @@ impl Daemon {
     }
 }
 
-fn node_settings(settings: &ServeSettings, descriptors: u64) -> node::Settings {
+fn first_pool(class: &str) -> String {
+    format!("local-{class}")
+}
+
+fn node_settings(settings: &ServeSettings, home: &FileHome, descriptors: u64) -> node::Settings {
     node::Settings {
         data_dir: settings.data.join("node"),
         portals: settings.portals.clone(),
@@ -221,7 +255,7 @@ fn node_settings(settings: &ServeSettings, descriptors: u64) -> node::Settings {
             descriptors,
         },
         files: node::files::FileSettings {
-            portals: settings.nfs_portals.clone(),
+            portals: home.portals.clone(),
             ..node::files::FileSettings::default()
         },
     }

@@ -33,8 +33,11 @@ const DATA: Key = key("data", None, "directory of the catalog and the first pool
 const LISTEN: Key = key("listen", Some("127.0.0.1:7700"), "address and port of the API");
 const PORTALS: Key =
     key("portals", Some("127.0.0.1:3260"), "addresses and ports of the iSCSI portals, with commas");
-const NFS_PORTALS: Key =
-    key("nfs_portals", None, "the same of the NFS portals, for file volumes; none when not set");
+const NFS_PORTALS: Key = key(
+    "nfs_portals",
+    None,
+    "the same of the NFS portals, or none; 127.0.0.1:2049 for root when not set, if it is free",
+);
 const CHAP: Key = key("chap", Some("required"), "required, or off: any initiator name is believed");
 const CAPACITY: Key =
     key("capacity", None, "limit of the first pool; all that the file system has when not set");
@@ -86,8 +89,9 @@ pub(crate) struct ServeArguments {
     /// [default: 127.0.0.1:3260]
     #[arg(long, value_name = "ADDRESS,...")]
     portals: Option<String>,
-    /// The same of the NFS portals, for file volumes; none by default [env: COMMONHOLD_NFS_PORTALS]
-    #[arg(long, value_name = "ADDRESS,...")]
+    /// The same of the NFS portals, for file volumes, or none [env: COMMONHOLD_NFS_PORTALS]
+    /// [default: 127.0.0.1:2049 for root, if it is free]
+    #[arg(long, value_name = "ADDRESS,...|none")]
     nfs_portals: Option<String>,
     /// required, or off: then any initiator name is believed [env: COMMONHOLD_CHAP]
     #[arg(long, value_name = "required|off")]
@@ -215,6 +219,19 @@ impl FromStr for Portals {
     }
 }
 
+/// Portals, or the word for not having any.
+struct PortalsOrNone(Vec<SocketAddr>);
+
+impl FromStr for PortalsOrNone {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.trim() == "none" {
+            return Ok(Self(Vec::new()));
+        }
+        text.parse().map(|Portals(portals)| Self(portals)).map_err(|why| why + "; none is a value")
+    }
+}
+
 /// The daemon's settings, read and checked.
 #[derive(Debug)]
 pub(crate) struct ServeSettings {
@@ -222,7 +239,8 @@ pub(crate) struct ServeSettings {
     pub(crate) data: PathBuf,
     pub(crate) listen: SocketAddr,
     pub(crate) portals: Vec<SocketAddr>,
-    pub(crate) nfs_portals: Vec<SocketAddr>,
+    /// `None` where nothing is said: the usual one, for whom it can work.
+    pub(crate) nfs_portals: Option<Vec<SocketAddr>>,
     pub(crate) chap: ChapRequired,
     pub(crate) capacity: Option<ByteSize>,
     pub(crate) io: IoMode,
@@ -276,8 +294,8 @@ impl ServeSettings {
             listen: needed(layers, &LISTEN, arguments.listen.as_deref())?,
             portals: needed::<Portals>(layers, &PORTALS, arguments.portals.as_deref())?.0,
             nfs_portals: layers
-                .get::<Portals>(&NFS_PORTALS, arguments.nfs_portals.as_deref())?
-                .map_or_else(Vec::new, |portals| portals.0),
+                .get::<PortalsOrNone>(&NFS_PORTALS, arguments.nfs_portals.as_deref())?
+                .map(|portals| portals.0),
             chap: needed(layers, &CHAP, arguments.chap.as_deref())?,
             capacity: layers.get(&CAPACITY, arguments.capacity.as_deref())?,
             io: needed::<IoName>(layers, &IO, arguments.io.as_deref())?.0,
@@ -425,6 +443,9 @@ mod tests {
         assert_eq!(settings.capacity, Some(ByteSize::gib(10)));
         assert_eq!(settings.log_format, LogFormat::Json);
         assert_eq!((settings.places.sessions, settings.buffers), (7, ByteSize(64 << 20)));
+        assert_eq!(settings.nfs_portals, None);
+        let none = read("data = '/d'\nnfs_portals = 'none'", &ServeArguments::default());
+        assert_eq!(none.unwrap().nfs_portals, Some(Vec::new()));
     }
 
     #[test]
@@ -436,6 +457,7 @@ mod tests {
             "io = 'fast'",
             "listen = 'here'",
             "portals = ''",
+            "nfs_portals = 'here'",
             "workers = -1",
             "sessions = 0",
             "logins = 'many'",

@@ -176,12 +176,41 @@ fn a_service_that_says_where_it_is_can_be_used_at_once() {
     assert_eq!(states.collect::<Vec<_>>(), ["online", "online"]);
 }
 
+/// With nothing said: it needs root, and the usual port.
+#[test]
+fn the_first_file_volume_needs_one_command_and_survives_a_kill() {
+    let service = Service::with_defaults(tempfile::tempdir_in("/var/tmp").unwrap());
+    let create = ["volume", "create", "--kind", "file", "--size", "64m", "wp-uploads"];
+    if !names(&service.json(&["pool", "list"])).contains(&"local-file") {
+        // Refused, with the way out.
+        let (_, error) = service.refused(&create);
+        assert!(error.contains("a daemon that runs as root has one"), "{error}");
+        return;
+    }
+    let made = service.json(&create);
+    assert_eq!(made["status"], "available", "{made}");
+    let copies = &service.json(&["pool", "show", "local-file"])["usage"]["copies"];
+    assert!(copies.is_string(), "the pool does not say how it makes snapshots");
+    service.json(&["snapshot", "create", "wp-uploads", "first"]);
+
+    // Mounts of its own end with the process; the next one has them again.
+    let service = Service::with_defaults(service.kill());
+    let listed = service.json(&["snapshot", "list", "--volume", "wp-uploads"]);
+    assert_eq!(names(&listed), ["first"]);
+    let shown = service.json(&["volume", "show", "wp-uploads"]);
+    assert!(shown["resource"].as_str().unwrap().starts_with("nfs://127.0.0.1:"), "{shown}");
+    let (status, home) = service.end();
+    assert!(status.success(), "{status}");
+    home.close().unwrap();
+}
+
 #[test]
 fn two_services_cannot_share_a_directory() {
     let service = Service::start();
     let data = service.path("data");
-    let arguments = ["serve", "--listen", "127.0.0.1:0", "--portals", "127.0.0.1:0", "--data"];
-    let arguments = [&arguments[..], &[data.to_str().unwrap()]].concat();
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--portals", "127.0.0.1:0"];
+    let home = ["--nfs-portals", "none", "--data", data.to_str().unwrap()];
+    let arguments = [&arguments[..], &home].concat();
     let (code, error) = service.refused(&arguments[..]);
     assert!(code == 1 && error.contains("another process"), "{error}");
 }

@@ -244,7 +244,7 @@ impl ControlError {
                 "Delete volumes or snapshots of this class, or have the operator add a pool."
             }
             Self::NoPool { .. } => {
-                "Have the operator create a pool of this class, with a driver for this kind."
+                "Have the operator create a pool of this class, with a driver for this kind; a daemon that runs as root has one for file volumes."
             }
             Self::PoolUnavailable { .. } => "Wait a moment; if it lasts, `pool show` says why.",
             Self::VolumeInUse { .. } => {

@@ -274,11 +274,7 @@ impl Control {
     }
 
     async fn note_usage(&self, usages: Vec<model::order::PoolUsage>) -> Result<()> {
-        let fresh = |usage: &model::order::PoolUsage| Usage {
-            capacity: usage.capacity,
-            used: usage.used,
-            provisioned: usage.provisioned,
-        };
+        let fresh = |usage: &model::order::PoolUsage| Usage::from(usage);
         let mut on = self.inner.catalog.read().await?;
         let known: Vec<Pool> = catalog::select(&mut on, Query::all()).await?;
         drop(on);

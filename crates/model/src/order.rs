@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::export::Terms;
 use crate::id::{AttachmentId, HostId, PoolId, SnapshotId, VolumeId};
-use crate::pool::Driver;
+use crate::pool::{CopyMethod, Driver};
 use crate::size::ByteSize;
 
 /// May the host write?
@@ -178,6 +178,9 @@ pub struct PoolUsage {
     pub used: ByteSize,
     /// Sum of the sizes promised to volumes.
     pub provisioned: ByteSize,
+    /// How snapshots are made; of pools of file volumes.
+    #[serde(default)]
+    pub copies: Option<CopyMethod>,
 }
 
 /// What a snapshot holds for itself: the bytes that its end would free.

@@ -11,7 +11,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{NodeId, PoolId};
-use crate::order::IoMode;
+use crate::order::{IoMode, PoolUsage};
 use crate::size::ByteSize;
 use crate::volume::VolumeKind;
 
@@ -90,6 +90,18 @@ impl PoolState {
     }
 }
 
+/// How a tree is copied, for a snapshot or a clone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CopyMethod {
+    /// As a subvolume: in constant time.
+    Subvolume,
+    /// File by file, sharing blocks.
+    Reflink,
+    /// File by file and byte by byte.
+    Bytes,
+}
+
 /// What lies in a pool, as its node last said.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Usage {
@@ -97,6 +109,16 @@ pub struct Usage {
     pub used: ByteSize,
     /// Sum of the sizes promised to volumes.
     pub provisioned: ByteSize,
+    /// How snapshots are made; of pools of file volumes.
+    #[serde(default)]
+    pub copies: Option<CopyMethod>,
+}
+
+impl From<&PoolUsage> for Usage {
+    fn from(seen: &PoolUsage) -> Self {
+        let &PoolUsage { capacity, used, provisioned, copies, .. } = seen;
+        Self { capacity, used, provisioned, copies }
+    }
 }
 
 impl Usage {

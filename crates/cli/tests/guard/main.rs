@@ -132,7 +132,7 @@ fn short_pauses_and_a_restart_of_the_target_move_nothing() {
     let id = service.pid().to_string();
     assert!(std::process::Command::new("kill").args(["-9", &id]).status().unwrap().success());
     let mut daemon = std::process::Command::new(env!("CARGO_BIN_EXE_commonhold"))
-        .args(["serve", "--listen", &api, "--portals", &portal, "--data"])
+        .args(["serve", "--listen", &api, "--portals", &portal, "--nfs-portals", "none", "--data"])
         .arg(home.join("data"))
         .env("XDG_CONFIG_HOME", &home)
         .stdout(std::process::Stdio::null())

@@ -24,7 +24,21 @@ impl Service {
         Self::start_in(tempfile::tempdir().unwrap(), &[])
     }
 
+    /// Without file volumes, unless `more` says where they are served.
     pub fn start_in(home: tempfile::TempDir, more: &[&str]) -> Self {
+        let without: &[&str] = match more.contains(&"--nfs-portals") {
+            true => &[],
+            false => &["--nfs-portals", "none"],
+        };
+        Self::spawn(home, &[more, without].concat())
+    }
+
+    /// With no word about file volumes: what there is then depends on the machine.
+    pub fn with_defaults(home: tempfile::TempDir) -> Self {
+        Self::spawn(home, &[])
+    }
+
+    fn spawn(home: tempfile::TempDir, more: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_commonhold"))
             .args(["serve", "--listen", "127.0.0.1:0", "--portals", "127.0.0.1:0", "--data"])
             .arg(home.path().join("data"))

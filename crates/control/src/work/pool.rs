@@ -3,7 +3,7 @@
 use model::event::EventResult;
 use model::id::PoolId;
 use model::order::{Order, OrderError};
-use model::pool::{Pool, PoolState, Usage};
+use model::pool::{Pool, PoolState};
 
 use super::Outcome;
 use crate::caller::Caller;
@@ -39,8 +39,7 @@ impl Inner {
             pool.fault.clone_from(&fault);
         }
         if let Some(seen) = usage.iter().find(|usage| usage.pool == id) {
-            let (capacity, used, provisioned) = (seen.capacity, seen.used, seen.provisioned);
-            pool.usage = Some(Usage { capacity, used, provisioned });
+            pool.usage = Some(seen.into());
         }
         catalog::update(&mut tx, &pool).await?;
         if news {

@@ -372,6 +372,7 @@ impl NodeLink for FakeNode {
             capacity,
             used: state.used,
             provisioned: state.used,
+            copies: None,
         };
         Ok(state.open.iter().map(usage).collect())
     }

@@ -9,6 +9,7 @@ pub mod btrfs;
 pub mod clone;
 pub mod handle;
 pub mod identity;
+pub mod mounts;
 pub mod waits;
 
 use std::io;

@@ -129,6 +129,7 @@ impl NodeLink for FakeNode {
             capacity: ByteSize::gib(1 << 20),
             used: ByteSize::gib(1),
             provisioned: ByteSize::gib(2),
+            copies: None,
         };
         Ok(self.state().pools.iter().map(usage).collect())
     }

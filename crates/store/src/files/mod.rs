@@ -43,6 +43,7 @@ use std::sync::Arc;
 use model::id::SnapshotId;
 use model::size::ByteSize;
 
+pub use model::pool::CopyMethod;
 pub use pool::FilePool;
 
 /// An open file volume. A clone is the same volume.
@@ -59,17 +60,6 @@ pub struct FileUsage {
     pub available: ByteSize,
     pub inodes_used: u64,
     pub inodes_available: u64,
-}
-
-/// How a tree was copied.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CopyMethod {
-    /// As a subvolume: in constant time.
-    Subvolume,
-    /// File by file, sharing blocks.
-    Reflink,
-    /// File by file and byte by byte.
-    Bytes,
 }
 
 /// A snapshot as its volume knows it.

@@ -198,6 +198,7 @@ impl FilePool {
             capacity: ByteSize(room.space.limit().map_or(within, |limit| limit.min(within))),
             used: ByteSize(used),
             provisioned: ByteSize(self.recorded()?.provisioned),
+            copies: Some(self.shared.method()),
         })
     }
 

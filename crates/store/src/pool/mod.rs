@@ -116,6 +116,7 @@ impl Pool {
             capacity: ByteSize(capacity),
             used: ByteSize(used),
             provisioned,
+            copies: None,
         })
     }
 

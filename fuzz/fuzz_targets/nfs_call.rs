@@ -12,6 +12,7 @@ use model::file::{FileKind, FileStore};
 use nfs::export::{Export, Exports, Network, Rule, Squash};
 use nfs::handle::{FileSystemId, Form, Handle, HandleKey};
 use nfs::memory::{Forgotten, Memory};
+use nfs::replay::Replays;
 use nfs::rpc::{AuthSys, Call, Credential, Opaque, Reply};
 use nfs::server::{Server, answer};
 use nfs::v4::state::{Config, State};
@@ -53,12 +54,14 @@ fuzz_target!(|input: &[u8]| {
     let exports = exports();
     let keys = HandleKey::new(&[2; 32]);
     let state = RefCell::new(State::new(Config::default(), 9, Vec::new(), 0));
+    let replays = RefCell::new(Replays::new(1 << 16));
     let reached = Cell::new(None);
     let server = Server {
         exports: &exports,
         keys: &keys,
         state: &state,
         records: &Forgotten,
+        replays: &replays,
         name: b"f",
         reached: &reached,
     };
@@ -67,11 +70,13 @@ fuzz_target!(|input: &[u8]| {
     let root = keys.seal(&root);
     let sys = AuthSys { stamp: 0, machine: Bytes::new(), uid: 5, gid: 5, gids: vec![6] };
     let credential = Credential::Sys(sys).to_opaque();
-    let (mut rest, mut now_ms) = (input, 0);
+    let (mut rest, mut now_ms, mut xid) = (input, 0, 0);
     while let Some((&[knob, length], more)) = rest.split_first_chunk::<2>() {
         let (bytes, later) = more.split_at(usize::from(length).min(more.len()));
         rest = later;
         now_ms += 20_000;
+        // Some are sent as if they came again.
+        xid += u32::from(!knob >> 2 & 1);
         let (program, version, procedure) = match knob >> 3 {
             0..22 => (100_003, 3, u32::from(knob >> 3)),
             22 => (100_005, 3, u32::from(knob & 7)),
@@ -79,10 +84,10 @@ fuzz_target!(|input: &[u8]| {
         };
         let (credential, verifier) = (credential.clone(), Opaque::none());
         let arguments = arguments(version, knob, &root, bytes);
-        let call = Call { xid: 1, program, version, procedure, credential, verifier, arguments };
+        let call = Call { xid, program, version, procedure, credential, verifier, arguments };
         let reply = answer(&server, PEER, call.encode(), now_ms).expect("a call has a reply");
         let mut reader = Reader::new(reply.concat().into());
-        assert_eq!(Reply::read(&mut reader).expect("a reply").xid, 1);
+        assert_eq!(Reply::read(&mut reader).expect("a reply").xid, xid);
         state.borrow().check().expect("state that refers to what is there");
         let root = store.attributes(store.root()).expect("a root");
         assert_eq!(root.kind, FileKind::Directory);

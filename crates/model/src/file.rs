@@ -224,6 +224,8 @@ pub struct Limits {
     pub time_step_nanos: u32,
     /// [`FileStore::clone_range`] is there.
     pub clones: bool,
+    /// Files have extended attributes.
+    pub xattrs: bool,
 }
 
 /// Room in a file system.
@@ -260,6 +262,14 @@ pub enum Removal {
     Directory,
     /// Either.
     Any,
+}
+
+/// Whether an extended attribute has to be there before it is set (RFC 8276 8.4.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AttributeIs {
+    Either,
+    New,
+    There,
 }
 
 /// Why an operation on files failed. Every variant is one `errno`, or a finding of the store.
@@ -307,6 +317,10 @@ pub enum FileError {
     Stale,
     #[error("the file is not as the caller last saw it")]
     NotSame,
+    #[error("the file has no such extended attribute")]
+    NoAttribute,
+    #[error("the extended attributes would be larger than those of a file can be")]
+    AttributeTooLarge,
     #[error("this cannot be done here")]
     NotSupported,
     #[error("this cannot be done just now")]
@@ -433,4 +447,23 @@ pub trait FileStore: 'static {
         to: (FileId, u64),
         bytes: u64,
     ) -> FileResult<()>;
+
+    /// The value of an extended attribute of a regular file or directory; [`FileError::WrongKind`]
+    /// for others, here and below.
+    ///
+    /// Names are those of one namespace, that of users: one to [`Limits::name_bytes_max`] bytes
+    /// without NUL.
+    fn xattr(&self, caller: &Caller, file: FileId, name: &[u8]) -> FileResult<Bytes>;
+    /// The names of all, in any order.
+    fn xattrs(&self, caller: &Caller, file: FileId) -> FileResult<Vec<Bytes>>;
+    /// Sets name and value. [`FileError::Exists`] or [`FileError::NoAttribute`] when it is not as
+    /// `is` wants it.
+    fn set_xattr(
+        &self,
+        caller: &Caller,
+        file: FileId,
+        attribute: (&[u8], &[u8]),
+        is: AttributeIs,
+    ) -> FileResult<Changed>;
+    fn remove_xattr(&self, caller: &Caller, file: FileId, name: &[u8]) -> FileResult<Changed>;
 }

@@ -115,6 +115,8 @@ impl<F> Export<F> {
 pub struct Exports<F> {
     /// By file system.
     exports: Vec<Export<F>>,
+    /// Those whose files cannot be reached yet.
+    waiting: Vec<Export<()>>,
     pseudo: Pseudo,
 }
 
@@ -130,26 +132,48 @@ pub enum ExportError {
 impl<F: FileStore> Exports<F> {
     /// # Errors
     /// Two exports cannot be told apart.
-    pub fn new(mut exports: Vec<Export<F>>) -> Result<Self, ExportError> {
-        exports.sort_by(|one, other| one.path.cmp(&other.path));
+    pub fn new(exports: Vec<Export<F>>) -> Result<Self, ExportError> {
+        Self::with_waiting(exports, Vec::new())
+    }
+
+    /// Exports, and others whose files will be there later: their clients are told to try again,
+    /// where a stale handle would make them give up.
+    ///
+    /// # Errors
+    /// Two exports cannot be told apart.
+    pub fn with_waiting(
+        mut exports: Vec<Export<F>>,
+        waiting: Vec<Export<()>>,
+    ) -> Result<Self, ExportError> {
+        let ready = exports.iter().map(|export| (&export.path[..], export.file_system));
+        let later = waiting.iter().map(|export| (&export.path[..], export.file_system));
+        let mut all: Vec<(&[Bytes], FileSystemId)> = ready.chain(later).collect();
+        all.sort_unstable();
         // In this order what lies inside an export comes right behind it.
-        for pair in exports.windows(2) {
-            if pair[1].path.starts_with(&pair[0].path) {
-                return Err(ExportError::Path);
-            }
-        }
-        let is_path = |path: &[Bytes]| !path.is_empty() && path.iter().all(|name| is_name(name));
-        if !exports.iter().all(|export| is_path(&export.path)) {
+        if all.windows(2).any(|pair| pair[1].0.starts_with(pair[0].0)) {
             return Err(ExportError::Path);
         }
-        exports.sort_by_key(|export| export.file_system);
-        let same = |pair: &[Export<F>]| pair[0].file_system == pair[1].file_system;
-        if exports.windows(2).any(same) {
+        let is_path = |path: &[Bytes]| !path.is_empty() && path.iter().all(|name| is_name(name));
+        if !all.iter().all(|(path, _)| is_path(path)) {
+            return Err(ExportError::Path);
+        }
+        let pseudo = Pseudo::new(all.iter().copied());
+        all.sort_unstable_by_key(|(_, file_system)| *file_system);
+        if all.windows(2).any(|pair| pair[0].1 == pair[1].1) {
             return Err(ExportError::SameFileSystem);
         }
-        let paths = exports.iter().map(|export| (&export.path[..], export.file_system));
-        let pseudo = Pseudo::new(paths);
-        Ok(Self { exports, pseudo })
+        exports.sort_by_key(|export| export.file_system);
+        Ok(Self { exports, waiting, pseudo })
+    }
+
+    /// An export that is not ready.
+    #[must_use]
+    pub fn find_waiting(&self, file_system: FileSystemId) -> Option<&Export<()>> {
+        self.waiting.iter().find(|export| export.file_system == file_system)
+    }
+    /// All that are not ready.
+    pub fn iter_waiting(&self) -> impl Iterator<Item = &Export<()>> {
+        self.waiting.iter()
     }
     #[must_use]
     pub fn find(&self, file_system: FileSystemId) -> Option<&Export<F>> {
@@ -162,8 +186,9 @@ impl<F: FileStore> Exports<F> {
     /// Whether any export lets a client of this address in.
     #[must_use]
     pub fn admits(&self, peer: IpAddr) -> bool {
-        let mut rules = self.exports.iter().flat_map(|export| &export.rules);
-        rules.any(|rule| rule.network.holds(peer))
+        let ready = self.exports.iter().flat_map(|export| &export.rules);
+        let later = self.waiting.iter().flat_map(|export| &export.rules);
+        ready.chain(later).any(|rule| rule.network.holds(peer))
     }
     #[must_use]
     pub fn pseudo(&self) -> &Pseudo {

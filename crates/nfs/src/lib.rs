@@ -12,6 +12,7 @@ pub mod handle;
 pub mod memory;
 pub mod mount;
 pub mod pseudo;
+pub mod replay;
 pub mod request;
 pub mod rpc;
 pub mod server;

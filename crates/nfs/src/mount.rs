@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use model::file::{FileError, FileKind, FileStore};
 
-use crate::export::{Export, is_name};
+use crate::export::is_name;
 use crate::request::{Place, Request};
 use crate::rpc::{Accepted, Flavor};
 use crate::xdr::{Reader, Writer, Xdr, XdrError, xdr_enum, xdr_struct};
@@ -105,11 +105,16 @@ fn mount<F: FileStore>(request: &Request<'_, F>, path: &Bytes) -> Result<Mounted
         return Err(MountStat::Inval);
     }
     let names: Vec<&[u8]> = path.split(|byte| *byte == b'/').filter(|n| !n.is_empty()).collect();
-    let holds = |export: &&Export<F>| {
-        let exported = export.path.iter().map(|name| &name[..]);
-        names.len() >= export.path.len() && exported.eq(names[..export.path.len()].iter().copied())
+    let holds = |path: &[Bytes]| {
+        let exported = path.iter().map(|name| &name[..]);
+        names.len() >= path.len() && exported.eq(names[..path.len()].iter().copied())
     };
-    let export = request.exports.iter().find(holds).ok_or(MountStat::NoEnt)?;
+    let Some(export) = request.exports.iter().find(|export| holds(&export.path)) else {
+        let mut waiting = request.exports.iter_waiting().filter(|export| holds(&export.path));
+        // MOUNT has no status for what comes later.
+        let waits = waiting.any(|export| request.may_await(export));
+        return Err(if waits { MountStat::ServerFault } else { MountStat::NoEnt });
+    };
     let root = export.store.root();
     let mut place = request.enter(export, root).map_err(|_| MountStat::Acces)?;
     for name in &names[export.path.len()..] {

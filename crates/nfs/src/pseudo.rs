@@ -14,6 +14,9 @@ use crate::handle::{FileSystemId, Form, Handle};
 /// The pseudo file system's own id.
 pub const PSEUDO: FileSystemId = FileSystemId([0; 16]);
 
+/// Most bytes of a name in it.
+pub const NAME_BYTES_MAX: u32 = 255;
+
 /// What a name in a pseudo directory leads to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Child {

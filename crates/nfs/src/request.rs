@@ -45,6 +45,8 @@ pub enum HandleError {
     Bad,
     #[error("the export is gone")]
     Stale,
+    #[error("the export's files cannot be reached yet")]
+    NotYet,
     #[error("no rule of the export lets this client in")]
     Denied,
     #[error("the handle is one of the pseudo file system")]
@@ -68,8 +70,20 @@ impl<'a, F: FileStore> Request<'a, F> {
         if handle.form == Form::Pseudo {
             return Err(HandleError::Pseudo);
         }
-        let export = self.exports.find(handle.file_system).ok_or(HandleError::Stale)?;
-        self.enter(export, handle.file)
+        match self.exports.find(handle.file_system) {
+            Some(export) => self.enter(export, handle.file),
+            None => match self.exports.find_waiting(handle.file_system) {
+                None => Err(HandleError::Stale),
+                Some(export) if self.may_await(export) => Err(HandleError::NotYet),
+                Some(_) => Err(HandleError::Denied),
+            },
+        }
+    }
+
+    /// Whether this client may know of an export that is not ready.
+    #[must_use]
+    pub fn may_await(&self, export: &Export<()>) -> bool {
+        export.admit(self.peer, self.credential).is_some()
     }
 
     /// A file of this export.

@@ -10,6 +10,7 @@ use model::file::FileStore;
 
 use crate::export::Exports;
 use crate::handle::{FileSystemId, HandleKey};
+use crate::replay::{Known, Once, SharedReplays};
 use crate::request::Request;
 use crate::rpc::{Accepted, Call, Credential, Denied, Reply, Unreadable, Versions};
 use crate::v4::state::{ClientRecords, Shared};
@@ -22,6 +23,7 @@ pub struct Server<'a, F> {
     pub keys: &'a HandleKey,
     pub state: &'a dyn Shared,
     pub records: &'a dyn ClientRecords,
+    pub replays: &'a dyn SharedReplays,
     /// See [`v4::Service::name`].
     pub name: &'a [u8],
     /// See [`Request::reached`].
@@ -44,7 +46,7 @@ fn versions(program: u32) -> Option<Versions> {
 }
 
 /// Answers one record, which came from `peer`: the pieces of the reply, without their mark. `None`
-/// for what cannot be answered.
+/// for what cannot be answered, and for a call that is sent again while it runs.
 ///
 /// It blocks as the file store does.
 pub fn answer<F: FileStore>(
@@ -63,33 +65,52 @@ pub fn answer<F: FileStore>(
         Ok(credential) => credential,
         Err(stat) => return Some(alone(&Reply::denied(call.xid, Denied::Auth(stat)))),
     };
+    let once = Once::new(server.replays, (peer, &call, &credential), now_ms);
     let mut results = Writer::default();
-    let accepted = match versions(call.program) {
-        None => Accepted::ProgUnavail,
-        Some(versions) if !(versions.low..=versions.high).contains(&call.version) => {
-            Accepted::ProgMismatch(versions)
-        }
-        Some(_) => {
-            let Server { exports, keys, reached, .. } = *server;
-            let request = Request { exports, keys, peer, credential: &credential, reached };
-            let (procedure, arguments) = (call.procedure, call.arguments);
-            match (call.program, call.version) {
-                (mount::PROGRAM, _) => mount::answer(&request, procedure, arguments, &mut results),
-                (_, v3::VERSION) => v3::answer(&request, procedure, arguments, &mut results),
-                _ => {
-                    let Server { state, records, name, .. } = *server;
-                    let service = v4::Service { request, state, records, now_ms, name, call_bytes };
-                    v4::answer(&service, procedure, arguments, &mut results)
-                }
-            }
-        }
-    };
+    let accepted = run(server, (&call, call_bytes), &once, now_ms, &mut results);
+    match once.known() {
+        Some(Known::Running) => return None,
+        Some(Known::Answered(reply)) => return Some(vec![reply]),
+        None => {}
+    }
     let mut reply = Writer::default();
     reply.put(&Reply::accepted(call.xid, accepted));
     if accepted == Accepted::Success {
         reply.append(results);
     }
-    Some(reply.finish())
+    let reply = reply.finish();
+    once.answered(&reply);
+    Some(reply)
+}
+
+/// Runs a call, unless it is known from before.
+fn run<F: FileStore>(
+    server: &Server<'_, F>,
+    (call, call_bytes): (&Call, usize),
+    once: &Once<'_>,
+    now_ms: u64,
+    results: &mut Writer,
+) -> Accepted {
+    match versions(call.program) {
+        None => return Accepted::ProgUnavail,
+        Some(versions) if !(versions.low..=versions.high).contains(&call.version) => {
+            return Accepted::ProgMismatch(versions);
+        }
+        Some(_) => {}
+    }
+    let Server { exports, keys, reached, state, records, name, .. } = *server;
+    let request =
+        Request { exports, keys, peer: once.peer(), credential: once.credential(), reached };
+    let (procedure, arguments) = (call.procedure, call.arguments.clone());
+    match (call.program, call.version) {
+        (mount::PROGRAM, _) => mount::answer(&request, procedure, arguments, results),
+        (_, v3::VERSION) if v3::happens_once(procedure) && !once.may_run() => Accepted::Success,
+        (_, v3::VERSION) => v3::answer(&request, procedure, arguments, results),
+        _ => {
+            let service = v4::Service { request, state, records, once, now_ms, name, call_bytes };
+            v4::answer(&service, procedure, arguments, results)
+        }
+    }
 }
 
 fn alone(reply: &Reply) -> Vec<Bytes> {

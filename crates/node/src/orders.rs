@@ -77,6 +77,8 @@ impl Orders {
         worker.spawn(move |worker| async move { background.merge_loop(&worker).await });
         let background = Arc::clone(&state);
         worker.spawn(move |worker| async move { background.sanitize_loop(&worker).await });
+        let background = Arc::clone(&state);
+        worker.spawn(move |worker| async move { background.await_exports(&*worker.io).await });
         Self { state, worker }
     }
 
@@ -163,7 +165,11 @@ impl State {
         let (pools, attachments) =
             self.shared.journal.load(io).await.map_err(NodeError::Journal)?;
         for record in pools {
-            if let Err(error) = self.open_pool(io, record.clone()).await {
+            let opened = match record.driver.kind() {
+                VolumeKind::File => self.reopen_file_pool(record.clone()).await,
+                VolumeKind::Block => self.open_pool(io, record.clone()).await,
+            };
+            if let Err(error) = opened {
                 // The others are served all the same; the order comes again from the control plane.
                 tracing::error!(pool = %record.pool, %error, "a pool could not be opened");
             }

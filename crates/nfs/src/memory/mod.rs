@@ -7,15 +7,16 @@ mod content;
 mod forgotten;
 mod names;
 mod node;
+mod xattrs;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use model::file::{
-    Access, Attributes, Caller, Changed, Content, Creation, FileError, FileId, FileResult,
-    FileStore, Limits, Listing, Made, New, Range, ReadData, Removal, SetAttributes, SetTime, Space,
-    Stability, Time, Written,
+    Access, AttributeIs, Attributes, Caller, Changed, Content, Creation, FileError, FileId,
+    FileResult, FileStore, Limits, Listing, Made, New, Range, ReadData, Removal, SetAttributes,
+    SetTime, Space, Stability, Time, Written,
 };
 
 pub use self::forgotten::Forgotten;
@@ -127,6 +128,7 @@ impl Tree {
             modified,
             changed,
             change,
+            xattrs: std::collections::BTreeMap::new(),
             verifier,
             durable,
         };
@@ -300,6 +302,7 @@ impl FileStore for Memory {
             name_bytes_max: NAME_BYTES_MAX,
             time_step_nanos: 1,
             clones: true,
+            xattrs: true,
         }
     }
     fn write_verifier(&self) -> [u8; 8] {
@@ -531,6 +534,24 @@ impl FileStore for Memory {
         let bytes = u32::try_from(bytes).map_err(|_| FileError::TooLarge)?;
         let data = tree.readable(caller, from.0)?.read(from.1, bytes);
         tree.write(to.0, to.1, &data, Stability::File).map(|_| ())
+    }
+    fn xattr(&self, caller: &Caller, file: FileId, name: &[u8]) -> FileResult<Bytes> {
+        self.tree().xattr(caller, file, name)
+    }
+    fn xattrs(&self, _: &Caller, file: FileId) -> FileResult<Vec<Bytes>> {
+        self.tree().xattrs(file)
+    }
+    fn set_xattr(
+        &self,
+        caller: &Caller,
+        file: FileId,
+        attribute: (&[u8], &[u8]),
+        is: AttributeIs,
+    ) -> FileResult<Changed> {
+        self.tree().set_xattr(caller, file, attribute, is)
+    }
+    fn remove_xattr(&self, caller: &Caller, file: FileId, name: &[u8]) -> FileResult<Changed> {
+        self.tree().remove_xattr(caller, file, name)
     }
 }
 

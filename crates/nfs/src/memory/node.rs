@@ -68,6 +68,7 @@ pub(super) struct Node {
     pub(super) modified: Time,
     pub(super) changed: Time,
     pub(super) change: u64,
+    pub(super) xattrs: BTreeMap<Bytes, Bytes>,
     /// Of an exclusive creation, until the first write.
     pub(super) verifier: Option<[u8; 8]>,
     /// What a crash leaves: the contents before the first write that is not committed.

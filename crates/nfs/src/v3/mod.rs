@@ -29,6 +29,9 @@ type Run<F> = fn(&Request<'_, F>, &mut Reader, &mut Writer) -> Result<(), XdrErr
 
 struct Row<F> {
     name: &'static str,
+    /// It cannot be done twice: what succeeds at first fails when it comes again, or undoes what
+    /// others have done meanwhile.
+    once: bool,
     run: Run<F>,
 }
 
@@ -45,9 +48,14 @@ fn run<A: Xdr, R: Xdr>(
 
 macro_rules! row {
     ($name:literal, $($procedure:tt)+) => {
-        Row { name: $name, run: |request, reader, writer| {
+        Row { name: $name, once: false, run: |request, reader, writer| {
             run(reader, writer, |arguments| $($procedure)+(request, &arguments))
         } }
+    };
+}
+macro_rules! once {
+    ($name:literal, $($procedure:tt)+) => {
+        Row { once: true, ..row!($name, $($procedure)+) }
     };
 }
 
@@ -56,22 +64,22 @@ struct Table<F>(std::marker::PhantomData<F>);
 impl<F: FileStore> Table<F> {
     /// A procedure's number is its row.
     const ROWS: [Row<F>; 22] = [
-        Row { name: "NULL", run: |_, _, _| Ok(()) },
+        Row { name: "NULL", once: false, run: |_, _, _| Ok(()) },
         row!("GETATTR", attributes::getattr),
-        row!("SETATTR", attributes::setattr),
+        once!("SETATTR", attributes::setattr),
         row!("LOOKUP", names::lookup),
         row!("ACCESS", attributes::access),
         row!("READLINK", data::readlink),
         row!("READ", data::read),
         row!("WRITE", data::write),
-        row!("CREATE", names::create),
-        row!("MKDIR", names::mkdir),
-        row!("SYMLINK", names::symlink),
-        row!("MKNOD", names::mknod),
-        row!("REMOVE", names::remove),
-        row!("RMDIR", names::rmdir),
-        row!("RENAME", names::rename),
-        row!("LINK", names::link),
+        once!("CREATE", names::create),
+        once!("MKDIR", names::mkdir),
+        once!("SYMLINK", names::symlink),
+        once!("MKNOD", names::mknod),
+        once!("REMOVE", names::remove),
+        once!("RMDIR", names::rmdir),
+        once!("RENAME", names::rename),
+        once!("LINK", names::link),
         row!("READDIR", listing::readdir),
         row!("READDIRPLUS", listing::readdirplus),
         row!("FSSTAT", facts::fsstat),
@@ -93,6 +101,12 @@ pub fn answer<F: FileStore>(
         Ok(()) => Accepted::Success,
         Err(_) => Accepted::GarbageArgs,
     }
+}
+
+/// Whether a procedure cannot be done twice: a call that comes again is answered as it was.
+#[must_use]
+pub fn happens_once(procedure: u32) -> bool {
+    row::<crate::memory::Memory>(procedure).is_some_and(|row| row.once)
 }
 
 /// The name of a procedure, for logs and metrics.

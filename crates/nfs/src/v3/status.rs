@@ -65,6 +65,8 @@ impl From<FileError> for Status {
             FileError::NotEmpty => Self::NotEmpty,
             FileError::Stale => Self::Stale,
             FileError::NotSame => Self::NotSync,
+            // Version 3 has no extended attributes.
+            FileError::NoAttribute | FileError::AttributeTooLarge => Self::ServerFault,
             FileError::NotSupported => Self::NotSupp,
             FileError::Busy => Self::JukeBox,
         }
@@ -77,6 +79,7 @@ impl From<HandleError> for Status {
             // The pseudo file system is NFSv4's: to version 3 its handles are none.
             HandleError::Bad | HandleError::Pseudo => Self::BadHandle,
             HandleError::Stale => Self::Stale,
+            HandleError::NotYet => Self::JukeBox,
             HandleError::Denied => Self::Acces,
         }
     }

@@ -66,7 +66,7 @@ const fn since(minor_min: u32, row: Row) -> Row {
 /// FH4_PERSISTENT: a handle is good as long as its file.
 const PERSISTENT: u32 = 0;
 
-const TABLE: [Row; 49] = [
+const TABLE: [Row; 50] = [
     read(SUPPORTED, |subject, to| to.put(&supported(subject.minor))),
     read(1, |subject, to| to.put(&kind(subject.attributes.kind))),
     read(2, |_, to| to.put(&PERSISTENT)),
@@ -127,6 +127,8 @@ const TABLE: [Row; 49] = [
     since(1, read(76, |_, to| to.u32(2))),
     // change_attr_type: NFS4_CHANGE_TYPE_IS_UNDEFINED, differs and nothing more.
     since(2, read(79, |_, to| to.u32(4))),
+    // xattr_support (RFC 8276 8.2.1).
+    since(2, read(82, |subject, to| to.put(&subject.limits.xattrs))),
 ];
 
 impl Subject {

@@ -10,11 +10,13 @@ use model::file::FileStore;
 
 use super::operations::{self, Outcome};
 use super::state::{
-    Channel, ClientRecords, Principal, SequenceRequest, Sequenced, Shared, State, settle,
+    Channel, ClientRecords, Principal, SMALL_BYTES, SequenceRequest, Sequenced, Shared, State,
+    settle,
 };
 use super::status::Status;
 use super::types::{SessionId, Stateid};
 use crate::handle::{Form, Handle};
+use crate::replay::Once;
 use crate::request::{Place, Request};
 use crate::rpc::{Accepted, Credential};
 use crate::xdr::{Reader, Writer, Xdr, XdrError, xdr_struct};
@@ -26,8 +28,8 @@ const REPLY_HEAD_BYTES: usize = 40;
 /// Most bytes of the result of an operation that changes something, when it succeeds. The room is
 /// there before it runs, so that nothing is done whose result cannot be told.
 const CHANGE_BYTES_MAX: usize = 160;
-/// A reply of at most so many bytes is kept for a retry even when that is not asked for.
-const SMALL_BYTES: usize = 512;
+/// Most operations of a COMPOUND of NFSv4.0, where no session has agreed on a number.
+const ZERO_OPERATIONS_MAX: u32 = 128;
 /// How much of a request is looked at to tell it from another of the same number.
 const FINGERPRINT_BYTES: usize = 1024;
 
@@ -36,6 +38,8 @@ pub struct Service<'a, F> {
     pub request: Request<'a, F>,
     pub state: &'a dyn Shared,
     pub records: &'a dyn ClientRecords,
+    /// NFSv4.0: what must not run twice asks here.
+    pub once: &'a Once<'a>,
     /// A clock that never goes back.
     pub now_ms: u64,
     /// Names this server, the same after a restart (`so_major_id`, `eir_server_scope`).
@@ -132,6 +136,10 @@ fn compound<F: FileStore>(service: &Service<'_, F>, arguments: Bytes) -> Result<
     if std::str::from_utf8(&head.tag).is_err() {
         return Ok(head.reply(Status::Inval, 0, Writer::default()));
     }
+    if head.minor == 0 && head.count > ZERO_OPERATIONS_MAX {
+        // Before anything is done (RFC 7530 13.1.2.3).
+        return Ok(head.reply(Status::Resource, 0, Writer::default()));
+    }
     let mut compound = Compound {
         service,
         minor: head.minor,
@@ -158,12 +166,16 @@ fn compound<F: FileStore>(service: &Service<'_, F>, arguments: Bytes) -> Result<
             Ok(reply)
         }
         Ran::Fresh(reply) => Ok(compound.finish(reply)),
+        Ran::Known => Ok(Writer::default()),
     }
 }
 
 enum Ran {
     Fresh(Writer),
+    /// A session has the results.
     Replayed(Bytes),
+    /// [`Once::known`] says how the whole call is answered.
+    Known,
 }
 
 xdr_struct! {
@@ -184,6 +196,10 @@ impl<'a, F: FileStore> Compound<'a, F> {
             self.at = done;
             // What cannot be read has no number; the illegal one stands for it.
             let code = reader.u32().unwrap_or(operations::ILLEGAL);
+            // Sessions see to it themselves. What ran before was a look, or had an owner's number.
+            if self.minor == 0 && operations::happens_once(code) && !self.service.once.may_run() {
+                return Ran::Known;
+            }
             let (code, outcome) = if code == operations::SEQUENCE && self.minor > 0 {
                 match self.sequence(reader, arguments) {
                     Ok(Started::Replay(reply)) => return Ran::Replayed(reply),
@@ -310,6 +326,7 @@ impl<'a, F: FileStore> Compound<'a, F> {
     /// The reply as it is sent; its slot is idle again.
     fn finish(&self, reply: Writer) -> Writer {
         let Some(running) = &self.sequence else { return reply };
+        // A small one is kept for a retry even when that is not asked for.
         if !running.keep && reply.len() > SMALL_BYTES {
             self.release(None);
             return reply;

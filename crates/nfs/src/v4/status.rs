@@ -119,6 +119,8 @@ xdr_enum! {
         WrongLfs = 10_092,
         BadLabel = 10_093,
         OffloadNoReqs = 10_094,
+        NoXattr = 10_095,
+        Xattr2Big = 10_096,
     }
 }
 
@@ -145,6 +147,8 @@ impl From<FileError> for Status {
             FileError::NotEmpty => Self::NotEmpty,
             FileError::Stale => Self::Stale,
             FileError::NotSame => Self::NotSame,
+            FileError::NoAttribute => Self::NoXattr,
+            FileError::AttributeTooLarge => Self::Xattr2Big,
             FileError::NotSupported => Self::NotSupp,
             FileError::Busy => Self::Delay,
         }
@@ -156,6 +160,7 @@ impl From<HandleError> for Status {
         match error {
             HandleError::Bad => Self::BadHandle,
             HandleError::Stale => Self::Stale,
+            HandleError::NotYet => Self::Delay,
             HandleError::Denied => Self::Access,
             HandleError::Pseudo => Self::RoFs,
         }

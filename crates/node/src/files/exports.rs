@@ -19,25 +19,32 @@ pub struct Served<F> {
     pub portals: Vec<SocketAddr>,
 }
 
+/// The exports that a portal serves.
+fn at<F: Clone>(all: &[Served<F>], portal: SocketAddr) -> Vec<Export<F>> {
+    let is_here = |one: &&Served<F>| one.portals.is_empty() || one.portals.contains(&portal);
+    all.iter().filter(is_here).map(|one| one.export.clone()).collect()
+}
+
 /// How often it is looked whether the calls under old rules have ended.
 const LOOK: Duration = Duration::from_millis(1);
 /// For how long an NFSv3 client counts as connected behind its last call, in milliseconds.
 const SEEN_MS: u64 = 5 * 60_000;
 
 impl<F: FileStore + Clone + Send + Sync> FileService<F> {
-    /// Serves exactly this from the next call on. When it is done, no call under what was before
-    /// runs any more.
+    /// Serves exactly this from the next call on, and tells the clients of what cannot be reached
+    /// yet to try again. When it is done, no call under what was before runs any more.
     ///
     /// # Errors
     /// Exports that cannot be told apart; then nothing has changed.
-    pub async fn serve(&self, all: &[Served<F>]) -> Result<(), ExportError> {
+    pub async fn serve(
+        &self,
+        ready: &[Served<F>],
+        waiting: &[Served<()>],
+    ) -> Result<(), ExportError> {
         let mut fresh = Vec::new();
         for portal in &self.0.portals {
-            let address = portal.address;
-            let is_here =
-                |one: &&Served<F>| one.portals.is_empty() || one.portals.contains(&address);
-            let here = all.iter().filter(is_here).map(|one| one.export.clone()).collect();
-            fresh.push(Arc::new(Exports::new(here)?));
+            let ready = at(ready, portal.address);
+            fresh.push(Arc::new(Exports::with_waiting(ready, at(waiting, portal.address))?));
         }
         let portals = self.0.portals.iter().zip(fresh);
         let old: Vec<_> = portals.map(|(portal, fresh)| portal.exports.swap(fresh)).collect();

@@ -40,6 +40,7 @@ use env::Clock;
 use model::file::FileStore;
 use nfs::export::Exports;
 use nfs::handle::{FileSystemId, HandleKey};
+use nfs::replay::{Replays, SharedReplays};
 use nfs::v4::state::{ClientRecord, ClientRecords, Config, Shared, State};
 
 use self::connection::{Connection, Held, lock};
@@ -102,6 +103,9 @@ const RECORD_BYTES_MAX: usize = (1 << 20) + (64 << 10);
 const FLOOR_BYTES: u64 = 64 << 10;
 /// Replies that wait for a connection before it is served no more.
 const UNSENT_BYTES_MAX: u64 = 4 << 20;
+/// Replies that are kept for calls of NFSv3 and NFSv4.0 that are sent again: the last minute of a
+/// hundred clients that each change a hundred names in a second.
+const REPLAY_BYTES_MAX: usize = 256 << 20;
 /// Threads that are there from the start.
 const THREADS_MIN: usize = 2;
 
@@ -125,6 +129,15 @@ impl Shared for Locked {
     }
 }
 
+/// The duplicate request cache behind its lock, which is held for a look alone.
+struct LockedReplays(Mutex<Replays>);
+
+impl SharedReplays for LockedReplays {
+    fn enter(&self, step: &mut dyn FnMut(&mut Replays)) {
+        step(&mut lock(&self.0));
+    }
+}
+
 struct Portal<F> {
     listener: TcpListener,
     address: SocketAddr,
@@ -143,6 +156,7 @@ struct Service<F> {
     keys: HandleKey,
     state: Locked,
     records: Box<dyn ClientRecords + Send + Sync>,
+    replays: LockedReplays,
     /// Names the server to clients, who compare it with that of other addresses.
     name: Vec<u8>,
     portals: Vec<Portal<F>>,
@@ -204,6 +218,7 @@ impl<F: FileStore + Clone + Send + Sync> FileService<F> {
             keys,
             state: Locked(Mutex::new(State::new(config, kept.boot, kept.clients, now_ms))),
             records: kept.records,
+            replays: LockedReplays(Mutex::new(Replays::new(REPLAY_BYTES_MAX))),
             portals,
             connections: Mutex::default(),
             next_token: AtomicU64::new(worker::CONNECTIONS),

@@ -66,7 +66,7 @@ impl World {
         let clock = Arc::new(env::RealClock::default());
         let service = FileService::start(settings, kept, clock).unwrap();
         let store = Memory::new(0, 1 << 24);
-        service.serve(&[served("127.0.0.0", &store)]).await.unwrap();
+        service.serve(&[served("127.0.0.0", &store)], &[]).await.unwrap();
         service.open().unwrap();
         let root = Caller { uid: 0, gid: 0, gids: Vec::new() };
         let how = Creation::Unchecked(SetAttributes { mode: Some(0o666), ..Default::default() });
@@ -184,7 +184,7 @@ async fn a_change_of_exports_is_over_when_no_call_of_before_runs() {
     assert!(other.reply().unwrap().1.len() > FILE_BYTES);
     assert_eq!(world.service.clients(ID).len(), 1);
     let elsewhere = [served("10.0.0.0", &world.store)];
-    let change = world.service.serve(&elsewhere);
+    let change = world.service.serve(&elsewhere, &[]);
     tokio::pin!(change);
     let early = tokio::time::timeout(Duration::from_millis(200), &mut change).await;
     assert!(early.is_err(), "a call still runs under what was before");

@@ -345,6 +345,7 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
             keys: &self.keys,
             state: &self.state,
             records: &*self.records,
+            replays: &self.replays,
             name: &self.name,
             reached: &reached,
         };

@@ -5,13 +5,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use env::BlockIo;
 use model::export::{ConnectedClient, Durability, FileUsage, Rule, Squash, Terms};
 use model::id::{PoolId, VolumeId};
 use model::order::{Mode, Order, OrderError, PoolUsage, Report, SnapshotUsage, Source};
-use nfs::export as served;
+use nfs::export::{self as served, ExportError};
 use nfs::handle::FileSystemId;
 use store::StoreError;
 use store::files::{FilePool, FileVolume};
@@ -28,9 +29,30 @@ pub(super) struct Files {
     pools: Mutex<HashMap<PoolId, Arc<FilePool>>>,
     /// None on a node without portals for it.
     service: OnceLock<FileService<FileVolume>>,
+    /// Something could not be opened.
+    wait: tokio::sync::Notify,
     /// What is served; held while it changes.
-    exports: tokio::sync::Mutex<BTreeMap<VolumeId, (Terms, FileVolume)>>,
+    exports: tokio::sync::Mutex<Exported>,
 }
+
+/// What NFS clients are served, and what they have to wait for.
+#[derive(Default)]
+struct Exported {
+    ready: BTreeMap<VolumeId, (Terms, FileVolume)>,
+    /// Volumes that were served before the node started and could not be opened since.
+    waiting: BTreeMap<VolumeId, Terms>,
+}
+
+impl Exported {
+    async fn serve(&self, service: &FileService<FileVolume>) -> Result<(), ExportError> {
+        let ready = self.ready.values().map(|(terms, store)| export(terms, store.clone()));
+        let waiting = self.waiting.values().map(|terms| export(terms, ()));
+        service.serve(&ready.collect::<Vec<_>>(), &waiting.collect::<Vec<_>>()).await
+    }
+}
+
+/// Between two tries to open what could not be opened at the start.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
 
 impl Files {
     fn pool(&self, pool: PoolId) -> Option<Arc<FilePool>> {
@@ -112,12 +134,12 @@ fn rule(rule: &Rule) -> served::Rule {
     }
 }
 
-fn export((terms, store): &(Terms, FileVolume)) -> Served<FileVolume> {
+fn export<F>(terms: &Terms, store: F) -> Served<F> {
     let names = terms.path.split('/').filter(|name| !name.is_empty());
     let export = served::Export {
         file_system: id_of(terms.volume),
         path: names.map(|name| Bytes::copy_from_slice(name.as_bytes())).collect(),
-        store: store.clone(),
+        store,
         rules: terms.rules.iter().map(rule).collect(),
     };
     Served { export, portals: terms.portals.clone() }
@@ -207,15 +229,80 @@ impl Orders {
 }
 
 impl State {
+    /// Serves again what was served. Clients of what cannot be opened are kept waiting, and it is
+    /// tried again until it can.
     pub(super) async fn restore_exports(&self, io: &dyn BlockIo) -> Result<(), NodeError> {
         let all = self.shared.journal.load_exports(io).await.map_err(NodeError::Journal)?;
         for terms in all {
             let volume = terms.volume;
-            if let Err(error) = self.serve_files(terms).await {
-                tracing::error!(%volume, %error, "a file volume is not served again");
+            if let Err(error) = self.serve_files(terms.clone()).await {
+                tracing::error!(%volume, %error, "a file volume is not served again yet");
+                self.files.exports.lock().await.waiting.insert(volume, terms);
             }
         }
+        let exports = self.files.exports.lock().await;
+        if let (false, Ok(service)) = (exports.waiting.is_empty(), self.files.service())
+            && let Err(error) = exports.serve(service).await
+        {
+            tracing::error!(%error, "clients of file volumes are not told to wait");
+        }
+        drop(exports);
+        self.files.wait.notify_one();
         Ok(())
+    }
+
+    /// Tries again to open what clients wait for, until the node ends.
+    pub(super) async fn await_exports(&self, io: &dyn BlockIo) {
+        let mut ending = self.shared.ending.clone();
+        while !*ending.borrow() {
+            let waiting = self.files.exports.lock().await.waiting.clone();
+            let pause = async {
+                if waiting.is_empty() {
+                    self.files.wait.notified().await;
+                } else {
+                    tokio::time::sleep(TRY_AGAIN).await;
+                }
+            };
+            tokio::select! {
+                () = pause => {}
+                changed = ending.changed() => match changed {
+                    Ok(()) => continue,
+                    // The node is gone without having said so.
+                    Err(_) => return,
+                }
+            }
+            let pools = self.shared.journal.load(io).await.map_or_else(|_| vec![], |all| all.0);
+            for terms in waiting.into_values() {
+                let volume = terms.volume;
+                let pool = pools.iter().find(|record| record.pool == terms.pool).cloned();
+                match self.try_again(pool, terms).await {
+                    Ok(()) => tracing::info!(%volume, "a file volume is served again"),
+                    Err(error) => tracing::debug!(%volume, %error, "it is not served again yet"),
+                }
+            }
+        }
+    }
+
+    async fn try_again(&self, pool: Option<PoolRecord>, terms: Terms) -> Result<(), OrderError> {
+        if let Some(pool) = pool {
+            self.reopen_file_pool(pool).await?;
+        }
+        let opened = self.open_exported(&terms).await?;
+        let exports = &mut *self.files.exports.lock().await;
+        // An order may have come between.
+        if exports.waiting.get(&terms.volume) == Some(&terms) {
+            self.serve_opened(exports, terms, opened).await?;
+        }
+        Ok(())
+    }
+
+    /// Opens a pool that was there before; it is not made anew where its file system is not mounted.
+    pub(super) async fn reopen_file_pool(&self, record: PoolRecord) -> Result<(), OrderError> {
+        let path = record.path.clone();
+        if !blocking(move || Ok(FilePool::is_in(std::path::Path::new(&path)))).await? {
+            return Err(OrderError::Missing { what: format!("file pool in {}", record.path) });
+        }
+        self.open_file_pool(record).await
     }
 
     pub(super) async fn open_file_pool(&self, record: PoolRecord) -> Result<(), OrderError> {
@@ -332,7 +419,7 @@ impl State {
     }
 
     async fn refuse_while_served(&self, volume: VolumeId) -> Result<(), OrderError> {
-        if self.files.exports.lock().await.contains_key(&volume) {
+        if self.files.exports.lock().await.ready.contains_key(&volume) {
             let why = "the volume is served to NFS clients; end that first".to_owned();
             return Err(OrderError::Refused { why });
         }
@@ -351,8 +438,13 @@ impl State {
 
     /// Serves a volume from the next call of each client on; says on which portals.
     async fn serve_files(&self, terms: Terms) -> Result<Vec<SocketAddr>, OrderError> {
-        let service = self.files.service()?;
-        let ours = service.portals();
+        let volume = self.open_exported(&terms).await?;
+        self.serve_opened(&mut *self.files.exports.lock().await, terms, volume).await
+    }
+
+    /// Opens a volume that is to be served.
+    async fn open_exported(&self, terms: &Terms) -> Result<FileVolume, OrderError> {
+        let ours = self.files.service()?.portals();
         if let Some(other) = terms.portals.iter().find(|one| !ours.contains(one)) {
             let ours: Vec<_> = ours.iter().map(SocketAddr::to_string).collect();
             let why =
@@ -362,23 +454,33 @@ impl State {
         let missing = || OrderError::Missing { what: format!("pool {}", terms.pool) };
         let pool = self.files.pool(terms.pool).ok_or_else(missing)?;
         let (id, wanted) = (terms.volume, terms.durability);
-        let volume = blocking(move || {
+        blocking(move || {
             let volume = opened(&pool, id)?;
             if volume.durability() != wanted {
                 volume.set_durability(wanted)?;
             }
             Ok(volume)
         })
-        .await?;
-        let portals = if terms.portals.is_empty() { ours } else { terms.portals.clone() };
-        let mut exports = self.files.exports.lock().await;
-        let before = exports.insert(id, (terms, volume));
-        let all: Vec<_> = exports.values().map(export).collect();
-        if let Err(error) = service.serve(&all).await {
+        .await
+    }
+
+    async fn serve_opened(
+        &self,
+        exports: &mut Exported,
+        terms: Terms,
+        volume: FileVolume,
+    ) -> Result<Vec<SocketAddr>, OrderError> {
+        let (service, id) = (self.files.service()?, terms.volume);
+        let portals =
+            if terms.portals.is_empty() { service.portals() } else { terms.portals.clone() };
+        let waited = exports.waiting.remove(&id);
+        let before = exports.ready.insert(id, (terms, volume));
+        if let Err(error) = exports.serve(service).await {
             match before {
-                Some(before) => exports.insert(id, before),
-                None => exports.remove(&id),
+                Some(before) => exports.ready.insert(id, before),
+                None => exports.ready.remove(&id),
             };
+            exports.waiting.extend(waited.map(|terms| (id, terms)));
             return Err(OrderError::Refused { why: error.to_string() });
         }
         Ok(portals)
@@ -390,7 +492,7 @@ impl State {
         evict: bool,
     ) -> Result<Report, OrderError> {
         let mut exports = self.files.exports.lock().await;
-        if exports.contains_key(&volume) {
+        if exports.ready.contains_key(&volume) || exports.waiting.contains_key(&volume) {
             let service = self.files.service()?;
             let clients = service.clients(id_of(volume));
             if !evict && !clients.is_empty() {
@@ -398,10 +500,10 @@ impl State {
                 let why = format!("clients have the volume mounted: {}", names.join(", "));
                 return Err(OrderError::Refused { why });
             }
-            exports.remove(&volume);
-            let all: Vec<_> = exports.values().map(export).collect();
+            exports.ready.remove(&volume);
+            exports.waiting.remove(&volume);
             // One less stands against no other.
-            service.serve(&all).await.map_err(|e| OrderError::Failed { why: e.to_string() })?;
+            exports.serve(service).await.map_err(|e| OrderError::Failed { why: e.to_string() })?;
             service.evict(id_of(volume));
         }
         self.shared.journal.forget_export(volume).map_err(failed)?;

@@ -86,6 +86,58 @@ fn attributes(node: &Node, handle: &[u8]) -> (u32, Option<u32>) {
     (status, (status == 0).then(|| (reader.u32().unwrap(), reader.u32().unwrap()).1))
 }
 
+/// A pool and an exported volume in it, ordered.
+async fn serve(node: &Node, dir: &std::path::Path) -> (PoolId, VolumeId) {
+    let (pool, volume) = (PoolId(uuid::Uuid::from_u128(1)), VolumeId(uuid::Uuid::from_u128(2)));
+    let path = dir.join("pool").display().to_string();
+    let (io, capacity) = (IoMode::Cached, None);
+    let terms = terms(volume, pool, Squash::Root);
+    for order in [
+        Order::OpenPool { pool, driver: Driver::Dir, path, io, capacity },
+        Order::CreateVolume { volume, pool, size: SIZE, source: Source::Blank },
+        Order::Export { terms },
+    ] {
+        node.order(order).await.unwrap();
+    }
+    (pool, volume)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_a_volume_that_could_not_be_opened_at_the_start_were_told_it_is_gone() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: file volumes need root");
+        return;
+    }
+    const JUKEBOX: u32 = 10_008;
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    let (_, volume) = serve(&node, dir.path()).await;
+    let root = mount(&node).unwrap();
+    node.stop().await;
+    // As if its file system were not mounted yet.
+    let (here, away) = (dir.path().join("pool"), dir.path().join("away"));
+    std::fs::rename(&here, &away).unwrap();
+    let node = start(dir.path()).await;
+    assert_eq!(attributes(&node, &root), (JUKEBOX, None));
+    assert_eq!(mount(&node), None);
+    assert!(!here.exists(), "an empty pool was made in its place");
+    std::fs::rename(&away, &here).unwrap();
+    let began = std::time::Instant::now();
+    while attributes(&node, &root).0 == JUKEBOX && began.elapsed().as_secs() < 60 {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(attributes(&node, &root), (0, Some(0o1777)));
+    node.stop().await;
+
+    std::fs::rename(&here, &away).unwrap();
+    let node = start(dir.path()).await;
+    assert_eq!(attributes(&node, &root), (JUKEBOX, None));
+    assert_eq!(node.order(Order::Unexport { volume, evict: true }).await, Ok(Report::Done));
+    assert!(TcpStream::connect(node.file_portals()[0]).is_ok());
+    assert_eq!(mount(&node), None, "nobody is let in, for nothing is served or awaited");
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_volume_is_served_by_orders_through_a_restart_until_it_is_not() {
     if !rustix::process::geteuid().is_root() {

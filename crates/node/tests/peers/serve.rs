@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (clients, records) = (Vec::new(), Box::new(Forgotten));
     let kept = Kept { secret: [7; 32], boot: std::process::id(), clients, records };
     let service = FileService::start(settings, kept, Arc::new(env::RealClock::default()))?;
-    service.serve(&[export()]).await?;
+    service.serve(&[export()], &[]).await?;
     service.open()?;
     std::future::pending::<()>().await;
     Ok(())

@@ -5,7 +5,7 @@ use std::io;
 use model::file::FileError;
 use rustix::io::Errno;
 
-const ERRORS: [(Errno, FileError); 25] = [
+const ERRORS: [(Errno, FileError); 28] = [
     (Errno::PERM, FileError::NotOwner),
     (Errno::NOENT, FileError::NotFound),
     (Errno::IO, FileError::Io),
@@ -27,6 +27,9 @@ const ERRORS: [(Errno, FileError); 25] = [
     (Errno::NAMETOOLONG, FileError::NameTooLong),
     (Errno::NOTEMPTY, FileError::NotEmpty),
     (Errno::STALE, FileError::Stale),
+    (Errno::NODATA, FileError::NoAttribute),
+    (Errno::TOOBIG, FileError::AttributeTooLarge),
+    (Errno::RANGE, FileError::AttributeTooLarge),
     (Errno::OPNOTSUPP, FileError::NotSupported),
     (Errno::NOSYS, FileError::NotSupported),
     (Errno::BUSY, FileError::Busy),

@@ -37,6 +37,7 @@ mod trees;
 mod usage;
 mod volume;
 mod walk;
+mod xattrs;
 
 use std::sync::Arc;
 

@@ -21,7 +21,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::cache::Cache;
 use super::ids::LIVING;
-use super::record::{self, CountRecord, PoolRecord, VolumeRecord, failed};
+use super::record::{self, CountRecord, PoolRecord, Record, VolumeRecord, failed};
 use super::room::Room;
 use super::usage::{self, Usage};
 use super::volume::{Inner, Tree};
@@ -80,6 +80,12 @@ struct Open {
 }
 
 impl FilePool {
+    /// Whether a pool was made in `dir`, and its file system is mounted.
+    #[must_use]
+    pub fn is_in(dir: &Path) -> bool {
+        rustix::fs::stat(dir.join(PoolRecord::NAME)).is_ok()
+    }
+
     /// Opens the pool in `dir`, or makes it.
     ///
     /// # Errors

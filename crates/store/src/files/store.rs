@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use model::file::{
-    Access, Attributes, Caller, Changed, Content, Creation, FileId, FileResult, FileStore, Limits,
-    Listing, Made, New, Range, ReadData, Removal, SetAttributes, Space, Stability, Time, Written,
+    Access, AttributeIs, Attributes, Caller, Changed, Content, Creation, FileId, FileResult,
+    FileStore, Limits, Listing, Made, New, Range, ReadData, Removal, SetAttributes, Space,
+    Stability, Time, Written,
 };
 
 use super::FileVolume;
@@ -31,6 +32,7 @@ impl FileStore for FileVolume {
             name_bytes_max: u32::try_from(NAME_BYTES_MAX).unwrap_or(u32::MAX),
             time_step_nanos: 1,
             clones: self.0.pool.clones,
+            xattrs: true,
         }
     }
     fn write_verifier(&self) -> [u8; 8] {
@@ -174,5 +176,23 @@ impl FileStore for FileVolume {
         bytes: u64,
     ) -> FileResult<()> {
         self.0.clone_range(caller, from, to, bytes)
+    }
+    fn xattr(&self, caller: &Caller, file: FileId, name: &[u8]) -> FileResult<Bytes> {
+        self.0.xattr(caller, file, name)
+    }
+    fn xattrs(&self, caller: &Caller, file: FileId) -> FileResult<Vec<Bytes>> {
+        self.0.xattrs(caller, file)
+    }
+    fn set_xattr(
+        &self,
+        caller: &Caller,
+        file: FileId,
+        attribute: (&[u8], &[u8]),
+        is: AttributeIs,
+    ) -> FileResult<Changed> {
+        self.0.set_xattr(caller, file, attribute, is)
+    }
+    fn remove_xattr(&self, caller: &Caller, file: FileId, name: &[u8]) -> FileResult<Changed> {
+        self.0.remove_xattr(caller, file, name)
     }
 }

@@ -10,7 +10,7 @@ use nfs::memory::Memory;
 use crate::homes::{Home, MIB, create, make_directory, mode, names, size, text, user, write};
 
 /// Runs a test over all stores.
-fn each(test: impl Fn(&dyn FileStore)) {
+pub(crate) fn each(test: impl Fn(&dyn FileStore)) {
     test(&Memory::new(1_700_000_000, 64 * MIB));
     for home in Home::all() {
         eprintln!("{:?} in {}", home.driver, home.path().display());
@@ -18,7 +18,7 @@ fn each(test: impl Fn(&dyn FileStore)) {
     }
 }
 
-fn changed(changed: &Changed) {
+pub(crate) fn changed(changed: &Changed) {
     assert_ne!(changed.before.change, changed.after.change);
 }
 

@@ -14,3 +14,4 @@ mod power;
 mod quota;
 mod scale;
 mod snapshots;
+mod xattrs;

@@ -4,6 +4,7 @@ use model::file::{Access, Attributes, FileKind, FileStore, Limits, SetAttributes
 
 use super::{Done, Failed, of_data};
 use crate::handle::Handle;
+use crate::pseudo::NAME_BYTES_MAX;
 use crate::request::Place;
 use crate::v4::attributes::{self, Subject};
 use crate::v4::compound::{Compound, Here};
@@ -17,9 +18,10 @@ const PSEUDO_LIMITS: Limits = Limits {
     write_bytes_max: 1 << 20,
     file_bytes_max: i64::MAX as u64,
     links_max: u32::MAX,
-    name_bytes_max: 255,
+    name_bytes_max: NAME_BYTES_MAX,
     time_step_nanos: 1,
     clones: false,
+    xattrs: false,
 };
 
 /// What the attributes of a file of an export are read from.
@@ -108,8 +110,13 @@ fn meaningful(kind: FileKind) -> Access {
 /// Bits of what cannot be where nothing is written.
 const WRITING: Access = Access(Access::MODIFY.0 | Access::EXTEND.0 | Access::DELETE.0);
 
-pub(super) fn access<F: FileStore>(c: &mut Compound<'_, F>, wanted: u32) -> Done<(u32, u32)> {
-    let wanted = Access(wanted).and(Access::ALL);
+/// ACCESS4_XAREAD, ACCESS4_XAWRITE and ACCESS4_XALIST (RFC 8276 8.5), and what the kernel asks for
+/// in their place.
+const OF_XATTRS: [(u32, Access); 3] =
+    [(0x40, Access::READ), (0x80, Access::MODIFY), (0x100, Access::READ)];
+
+pub(super) fn access<F: FileStore>(c: &mut Compound<'_, F>, asked: u32) -> Done<(u32, u32)> {
+    let wanted = Access(asked).and(Access::ALL);
     match c.here()? {
         Here::Pseudo(_) => {
             let supported = wanted.and(meaningful(FileKind::Directory));
@@ -118,9 +125,19 @@ pub(super) fn access<F: FileStore>(c: &mut Compound<'_, F>, wanted: u32) -> Done
         Here::File(place) => {
             let kind = place.store().attributes(place.file)?.kind;
             let supported = wanted.and(meaningful(kind));
-            let asked = if place.read_only { supported.without(WRITING) } else { supported };
-            let given = place.store().access(&place.caller, place.file, asked)?;
-            Ok((supported.0, given.0))
+            let xattrs = OF_XATTRS.into_iter().filter(|(bit, _)| {
+                let has = matches!(kind, FileKind::Regular | FileKind::Directory);
+                has && c.minor > 1 && asked & bit != 0
+            });
+            let needed = xattrs.clone().fold(supported.0, |all, (_, needed)| all | needed.0);
+            let given = place.store().access(&place.caller, place.file, Access(needed))?;
+            let given = if place.read_only { given.without(WRITING) } else { given };
+            let bits = |one: fn(Access, Access) -> bool| {
+                let bits = xattrs.clone().filter(|(_, needed)| one(given, *needed));
+                bits.fold(0, |all, (bit, _)| all | bit)
+            };
+            let all = bits(|_, _| true);
+            Ok((supported.0 | all, given.and(supported).0 | bits(Access::has)))
         }
     }
 }

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use model::file::{FileKind, FileStore};
 
-use super::{Done, Failed, check_component, check_name, of_directory};
+use super::{Done, Failed, check_name, check_pseudo_name, of_directory};
 use crate::handle::{Form, Handle};
 use crate::pseudo::{Child, Pseudo};
 use crate::request::{Place, Request};
@@ -60,10 +60,13 @@ pub(super) fn child<F: FileStore>(c: &Compound<'_, F>, name: &[u8]) -> Result<Ha
             Ok(place.handle_of(found.file))
         }
         Here::Pseudo(node) => {
-            check_component(name)?;
+            check_pseudo_name(name)?;
             let children = c.request().exports.pseudo().children(node).ok_or(Status::Stale)?;
-            let child = children.get(name).ok_or(Status::NoEnt)?;
-            visible(c.request(), *child).ok_or(Status::NoEnt)
+            let child = *children.get(name).ok_or(Status::NoEnt)?;
+            if waits(c.request(), child) {
+                return Err(Status::Delay);
+            }
+            visible(c.request(), child).ok_or(Status::NoEnt)
         }
     }
 }
@@ -79,9 +82,20 @@ pub(super) fn visible<F: FileStore>(request: &Request<'_, F>, child: Child) -> O
         }
         Child::Node(node) => {
             let mut children = request.exports.pseudo().children(node)?.values();
-            let leads = children.any(|child| visible(request, *child).is_some());
-            leads.then(|| Pseudo::handle(node))
+            let leads = |child: Child| visible(request, child).is_some() || waits(request, child);
+            children.any(|child| leads(*child)).then(|| Pseudo::handle(node))
         }
+    }
+}
+
+/// Whether a child is an export that lets this client in as soon as its files can be reached.
+fn waits<F: FileStore>(request: &Request<'_, F>, child: Child) -> bool {
+    match child {
+        Child::Node(_) => false,
+        Child::Export(file_system) => request
+            .exports
+            .find_waiting(file_system)
+            .is_some_and(|export| request.may_await(export)),
     }
 }
 

@@ -125,7 +125,7 @@ fn list_file<F: FileStore>(
 }
 
 /// The place of a name among those of a pseudo directory, whichever come and go.
-fn cookie_of(name: &[u8]) -> u64 {
+pub(super) fn cookie_of(name: &[u8]) -> u64 {
     let digest: [u8; 32] = Sha256::digest(name).into();
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);

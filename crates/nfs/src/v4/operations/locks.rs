@@ -131,6 +131,7 @@ pub(super) fn lock<F: FileStore>(c: &mut Compound<'_, F>, reader: &mut Reader) -
         Locker::New(new) => {
             state.renew_by(&new.open, now_ms);
             let owner = state.owner_of(&new.open)?;
+            state.check_client(new.owner.client, owner.client)?;
             let name = new.owner.name.0.clone();
             let locks = OwnerKey { client: owner.client, name, of_locks: true };
             Ok((owner, new.open_seqid, Some((locks, new.lock_seqid))))

@@ -10,6 +10,7 @@ mod locks;
 mod names;
 mod opens;
 mod sessions;
+mod xattrs;
 
 use bytes::Bytes;
 use model::file::{FileError, FileKind, FileStore};
@@ -17,6 +18,7 @@ use model::file::{FileError, FileKind, FileStore};
 use super::compound::Compound;
 use super::status::Status;
 use crate::export::is_name;
+use crate::pseudo::NAME_BYTES_MAX;
 use crate::request::Place;
 use crate::xdr::{Reader, Writer, Xdr, to_bytes};
 
@@ -28,6 +30,15 @@ pub(super) const BIND_CONN_TO_SESSION: u32 = 41;
 /// What needs no SEQUENCE before it (RFC 8881 2.10.2.1): BIND_CONN_TO_SESSION, EXCHANGE_ID,
 /// CREATE_SESSION, DESTROY_SESSION, DESTROY_CLIENTID.
 pub(super) const MAY_STAND_ALONE: [u32; 5] = [BIND_CONN_TO_SESSION, 42, 43, 44, 57];
+
+/// What cannot be done twice and has no owner's number in NFSv4.0: CREATE, LINK, REMOVE, RENAME,
+/// SETATTR.
+const ONCE: [u32; 5] = [6, 11, 28, 29, 34];
+
+/// Whether a call of NFSv4.0 with this operation is answered as before when it comes again.
+pub(super) fn happens_once(code: u32) -> bool {
+    ONCE.contains(&code)
+}
 
 /// What came of an operation.
 pub(super) struct Outcome {
@@ -197,10 +208,10 @@ impl<F: FileStore> Table<F> {
         row!(69, "SEEK", TWO, false, extents::seek),
         absent!(70, "WRITE_SAME", TWO),
         row!(71, "CLONE", TWO, true, extents::clone_range),
-        absent!(72, "GETXATTR", TWO),
-        absent!(73, "SETXATTR", TWO),
-        absent!(74, "LISTXATTRS", TWO),
-        absent!(75, "REMOVEXATTR", TWO),
+        row!(72, "GETXATTR", TWO, false, xattrs::get),
+        row!(73, "SETXATTR", TWO, true, xattrs::set),
+        row!(74, "LISTXATTRS", TWO, false, xattrs::list),
+        row!(75, "REMOVEXATTR", TWO, true, xattrs::remove),
     ];
 }
 
@@ -218,17 +229,23 @@ fn rows<F: FileStore>() -> &'static [Row<F>] {
 /// # Errors
 /// A name that no entry can have (RFC 8881 14.4, 18.13.3).
 fn check_name<F: FileStore>(place: &Place<'_, F>, name: &[u8]) -> Result<(), Status> {
-    check_component(name)?;
-    let most = usize::try_from(place.store().limits().name_bytes_max);
-    if most.is_ok_and(|most| name.len() > most) { Err(Status::NameTooLong) } else { Ok(()) }
+    check_component(name, place.store().limits().name_bytes_max)
 }
 
-/// As [`check_name`], where there is no store.
-fn check_component(name: &[u8]) -> Result<(), Status> {
+/// As [`check_name`], in a directory of the pseudo file system.
+fn check_pseudo_name(name: &[u8]) -> Result<(), Status> {
+    check_component(name, NAME_BYTES_MAX)
+}
+
+fn check_component(name: &[u8], bytes_max: u32) -> Result<(), Status> {
     if name.is_empty() || std::str::from_utf8(name).is_err() {
         return Err(Status::Inval);
     }
-    if is_name(name) { Ok(()) } else { Err(Status::BadName) }
+    if !is_name(name) {
+        return Err(Status::BadName);
+    }
+    let most = usize::try_from(bytes_max);
+    if most.is_ok_and(|most| name.len() > most) { Err(Status::NameTooLong) } else { Ok(()) }
 }
 
 /// What a name was looked for in was no directory: a symbolic link is told apart.

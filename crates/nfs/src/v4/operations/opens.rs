@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use model::file::{Access, Attributes, Creation, FileKind, FileStore, SetAttributes};
 
-use super::{Done, Outcome, check_component, check_name, of_directory};
+use super::{Done, Outcome, check_name, check_pseudo_name, of_directory};
 use crate::handle::Handle;
 use crate::request::Place;
 use crate::v4::attributes;
@@ -285,7 +285,7 @@ fn directory<'a, F: FileStore>(
     let place = match c.here()? {
         Here::File(place) => place,
         Here::Pseudo(_) => {
-            check_component(name)?;
+            check_pseudo_name(name)?;
             return Err(super::handles::child(c, name).map_or(missing, |_| Status::IsDir));
         }
     };

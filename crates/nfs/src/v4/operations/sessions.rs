@@ -16,10 +16,10 @@ use crate::xdr::{Reader, Writer, Xdr, XdrError, xdr_enum, xdr_struct, xdr_union}
 const USE_NON_PNFS: u32 = 0x1_0000;
 const UPDATE_CONFIRMED: u32 = 0x4000_0000;
 const CONFIRMED: u32 = 0x8000_0000;
-/// Every flag that EXCHANGE_ID may be asked with (RFC 8881 18.35.3).
+/// Every flag that EXCHANGE_ID may be asked with (RFC 8881 18.35.3). EXCHGID4_FLAG_SUPP_FENCE_OPS
+/// of NFSv4.2 (RFC 7862 14.1) is not among them: it is refused as other servers do, which makes
+/// plain that no operation is fenced.
 const ASKABLE: u32 = 0x1 | 0x2 | 0x100 | 0x7_0000 | UPDATE_CONFIRMED;
-/// EXCHGID4_FLAG_SUPP_FENCE_OPS, since NFSv4.2 (RFC 7862 14.1).
-const FENCE_OPS: u32 = 0x4;
 
 xdr_struct! {
     /// `nfs_impl_id4`.
@@ -83,8 +83,7 @@ pub(super) fn exchange_id<F: FileStore>(
     if args.implementation.len() > 1 {
         return Err(Status::BadXdr.into());
     }
-    let askable = if c.minor > 1 { ASKABLE | FENCE_OPS } else { ASKABLE };
-    if args.flags & !askable != 0 {
+    if args.flags & !ASKABLE != 0 {
         return Err(Status::Inval.into());
     }
     match args.protect {

@@ -4,21 +4,25 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::locks::{LockArgs, LockDenied, Locker, NewOwner};
-use super::opens::{CloseArgs, ConfirmArgs, CreateHow, OpenArgs, OpenClaim, OpenHow, OpenOk};
+use super::opens::{CloseArgs, CreateHow, OpenArgs, OpenClaim, OpenHow, OpenOk};
 use super::sessions::{CreateSessionArgs, ExchangeArgs, ExchangeOk, StateProtect};
 use super::*;
 use crate::export::{Export, Exports, Network, Rule, Squash};
 use crate::handle::{FileSystemId, HandleKey};
 use crate::memory::Memory;
+use crate::replay::{Once, Replays};
 use crate::request::Request;
-use crate::rpc::{Accepted, AuthSys, Credential};
+use crate::rpc::{Accepted, AuthSys, Call, Credential, Opaque};
 use crate::v3::messages::StableHow;
 use crate::v4::compound::{SequenceArgs, Service, answer};
 use crate::v4::state::{Channel, ClientRecord, ClientRecords, Config, RecordError, State};
 use crate::v4::types::{
     Bitmap, ChangeInfo, ClientId, Fattr, HandleBytes, LockType, OwnerName, SessionId, StateOwner,
-    Stateid, Verifier,
+    Stateid,
 };
+
+mod xattrs;
+mod zero;
 
 const LEASE_MS: u64 = 1000;
 
@@ -60,6 +64,8 @@ struct World {
     keys: HandleKey,
     state: RefCell<State>,
     records: Records,
+    replays: RefCell<Replays>,
+    xid: Cell<u32>,
     now_ms: Cell<u64>,
 }
 
@@ -110,6 +116,8 @@ impl World {
             keys: HandleKey::new(&[3; 32]),
             state: RefCell::new(State::new(config, 7, Vec::new(), 0)),
             records: Records::default(),
+            replays: RefCell::new(Replays::new(1 << 20)),
+            xid: Cell::new(1),
             now_ms: Cell::new(0),
         }
     }
@@ -117,14 +125,21 @@ impl World {
         let (stamp, machine, gids) = (0, Bytes::new(), Vec::new());
         let sys = AuthSys { stamp, machine, uid: 1000, gid: 1000, gids };
         let credential = Credential::Sys(sys);
-        let Self { exports, keys, state, records, now_ms } = self;
+        let Self { exports, keys, state, records, replays, now_ms, .. } = self;
         let reached = Cell::new(None);
         let request = Request { exports, keys, peer, credential: &credential, reached: &reached };
         let call_bytes = arguments.len();
         let now_ms = now_ms.get();
-        let service = Service { request, state, records, now_ms, name: b"test", call_bytes };
+        let (verifier, name) = (Opaque::none(), b"test");
+        let (program, version, procedure) = (100_003, 4, 1);
+        let known = credential.to_opaque();
+        let xid = self.xid.replace(self.xid.get() + 1);
+        let call =
+            Call { xid, program, version, procedure, credential: known, verifier, arguments };
+        let once = &Once::new(replays, (peer, &call, &credential), now_ms);
+        let service = Service { request, state, records, once, now_ms, name, call_bytes };
         let mut writer = Writer::default();
-        match answer(&service, 1, arguments, &mut writer) {
+        match answer(&service, 1, call.arguments.clone(), &mut writer) {
             Accepted::Success => Ok(writer.into_bytes()),
             other => Err(other),
         }
@@ -404,6 +419,32 @@ fn the_pseudo_file_system_shows_each_client_its_own() {
 }
 
 #[test]
+fn an_export_that_is_not_ready_is_waited_for_by_those_it_lets_in() {
+    let mut world = World::new();
+    let handle = |world: &World, peer| -> HandleBytes {
+        world
+            .from(peer, 0, &[op(24, &()), lookup("q"), lookup("b"), op(10, &())])
+            .skip(&[24, 15, 15])
+            .ok(10)
+    };
+    let root = handle(&world, "10.0.0.2");
+    let Export { file_system, path, rules, .. } = export(2, ["q", "b"], "10.0.0.2", 32);
+    let waiting = vec![Export { file_system, path, store: (), rules }];
+    let ready = vec![export(1, ["p", "a"], "0.0.0.0", 0)];
+    world.exports = Exports::with_waiting(ready, waiting).unwrap();
+    let put = [op(22, &root)];
+    let way = [op(24, &()), lookup("q"), lookup("b")];
+    assert_eq!(world.from("10.0.0.2", 0, &put).status, Status::Delay);
+    assert_eq!(world.from("10.0.0.2", 0, &way).status, Status::Delay);
+    assert_eq!(world.from("10.0.0.1", 0, &put).status, Status::Access);
+    assert_eq!(world.from("10.0.0.1", 0, &way).status, Status::NoEnt);
+    assert_eq!(world.from("10.0.0.2", 0, &way[..2]).status, Status::Ok);
+    let ready = vec![export(1, ["p", "a"], "0.0.0.0", 0)];
+    world.exports = Exports::new(ready).unwrap();
+    assert_eq!(world.from("10.0.0.2", 0, &put).status, Status::Stale);
+}
+
+#[test]
 fn one_compound_opens_writes_reads_and_closes_by_the_current_stateid() {
     let world = World::new();
     let client = world.client("one");
@@ -488,46 +529,6 @@ fn nothing_is_granted_before_the_record_that_stood_against_it_is_gone() {
     assert_eq!(two.open("f", 1, 0, OpenHow::NoCreate).0, Status::Ok);
     assert_eq!(world.records.log.borrow()[2], "remove b\"one\"");
     assert_eq!(one.call(&[]).status, Status::BadSession);
-}
-
-#[test]
-fn an_owner_of_version_zero_takes_its_turns() {
-    let world = World::new();
-    let args = clients::SetClientIdArgs {
-        verifier: [1; 8],
-        name: OwnerName("zero".into()),
-        callback_program: 0,
-        callback_address: (Bytes::new(), Bytes::new()),
-        callback_ident: 0,
-    };
-    let (client, confirm): (ClientId, Verifier) = world.compound(0, &[op(35, &args)]).ok(35);
-    let unconfirmed = op(30, &client);
-    assert_eq!(world.compound(0, std::slice::from_ref(&unconfirmed)).status, Status::StaleClientid);
-    assert_eq!(world.compound(0, &[op(36, &(client, confirm))]).status, Status::Ok);
-    assert_eq!(world.compound(0, &[unconfirmed]).status, Status::Ok);
-    let run = |operations: &[Bytes]| {
-        let mut all = root();
-        all.extend_from_slice(operations);
-        world.compound(0, &all).skip(&[24, 15, 15])
-    };
-    let open = |seqid| {
-        let args = OpenArgs { seqid, ..self::open(client, "f", 3, 0, unchecked(None)) };
-        run(&[op(18, &args)]).ok::<OpenOk>(18)
-    };
-    let first = open(5);
-    assert_eq!(first.flags & 2, 2, "a new owner is to confirm");
-    assert_eq!(open(5), first, "a retry is answered as before");
-    let early = write(first.stateid.clone(), "text");
-    assert_eq!(run(&[lookup("f"), early]).status, Status::BadStateid);
-    let args = ConfirmArgs { stateid: first.stateid, seqid: 6 };
-    let confirmed: Stateid = run(&[lookup("f"), op(20, &args)]).skip(&[15]).ok(20);
-    let wrong = OpenArgs { seqid: 9, ..self::open(client, "g", 1, 0, unchecked(None)) };
-    assert_eq!(run(&[op(18, &wrong)]).status, Status::BadSeqid);
-    let close = CloseArgs { seqid: 7, stateid: confirmed.clone() };
-    let close = || -> Stateid { run(&[lookup("f"), op(4, &close)]).skip(&[15]).ok(4) };
-    assert_eq!(close(), close(), "a retry of what is gone is answered as before");
-    let late = run(&[lookup("f"), write(confirmed, "text")]);
-    assert_eq!(late.status, Status::BadStateid);
 }
 
 #[test]

@@ -130,9 +130,9 @@ impl State {
         Ok(number)
     }
 
-    /// A client more is wanted than there may be: the one that is silent longest past its lease
-    /// gives way.
-    fn make_room(&mut self, now_ms: u64) -> Result<(), Status> {
+    /// More is wanted than there may be: the client that is silent longest past its lease gives
+    /// way.
+    pub(super) fn make_room(&mut self, now_ms: u64) -> Result<(), Status> {
         let silent = self.clients.iter().min_by_key(|(_, client)| client.renewed_ms);
         let oldest = silent.map(|(number, _)| *number).ok_or(Status::Delay)?;
         if self.is_expired(oldest, now_ms) && self.try_expire(oldest) {
@@ -306,6 +306,15 @@ impl State {
         Ok(number)
     }
 
+    /// Whether an id of NFSv4.0 is that of this client.
+    ///
+    /// # Errors
+    /// [`Status::StaleClientid`] for an id of nobody, [`Status::BadStateid`] when the stateid that
+    /// came with it is another's.
+    pub fn check_client(&self, id: ClientId, client: u32) -> Result<(), Status> {
+        if self.client_number(id)? == client { Ok(()) } else { Err(Status::BadStateid) }
+    }
+
     /// DESTROY_CLIENTID (RFC 8881 18.50).
     ///
     /// # Errors
@@ -374,7 +383,7 @@ impl State {
         self.owners.retain(|key, _| key.client != number);
         if let Some(client) = self.clients.remove(&number) {
             for session in &client.sessions {
-                self.sessions.remove(session);
+                self.remove_session(*session);
             }
             if let Some(numbers) = self.by_owner.get_mut(&client.owner) {
                 numbers.remove(&number);

@@ -49,6 +49,7 @@ pub use self::opens::{Claim, OpenRequest, Opened};
 pub use self::owners::{OwnerKey, Turn};
 pub use self::ranges::{Held, Ranges};
 pub use self::record::{ClientRecord, ClientRecords, Effect, RecordError, settle};
+pub(super) use self::session::SMALL_BYTES;
 pub use self::session::{Channel, SequenceRequest, Sequenced};
 pub use self::view::{Counts, Holder};
 
@@ -77,6 +78,8 @@ pub struct Config {
     pub reply_bytes_max: u32,
     /// Of one slot's kept reply.
     pub cached_bytes_max: u32,
+    /// Of all that sessions may keep, together.
+    pub kept_bytes_max: u64,
     pub operations_max: u32,
 }
 
@@ -94,6 +97,7 @@ impl Default for Config {
             request_bytes_max: (1 << 20) + 4096,
             reply_bytes_max: (1 << 20) + 4096,
             cached_bytes_max: 8192,
+            kept_bytes_max: 256 << 20,
             operations_max: 128,
         }
     }
@@ -141,6 +145,8 @@ pub struct State {
     next_client: u32,
     next_session: u64,
     sessions: HashMap<SessionId, Session>,
+    /// What the sessions may keep.
+    granted_bytes: u64,
     entries: HashMap<Key, Entry>,
     files: HashMap<Handle, FileState>,
     owners: HashMap<OwnerKey, Owner>,
@@ -170,6 +176,7 @@ impl State {
             next_client: 1,
             next_session: 1,
             sessions: HashMap::new(),
+            granted_bytes: 0,
             entries: HashMap::new(),
             files: HashMap::new(),
             owners: HashMap::new(),

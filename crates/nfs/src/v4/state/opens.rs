@@ -134,8 +134,9 @@ impl State {
         opens.iter().find(is_own).copied()
     }
 
-    /// Makes sure that no other open stands against this one; who is silent past its lease gives
-    /// way.
+    /// Makes sure that no open stands against this one; who is silent past its lease gives way.
+    /// The owner's own stand as others do: whoever denies readers denies them to itself
+    /// (RFC 7530 9.9, RFC 8881 9.7).
     fn clear_shares(
         &mut self,
         asked: &OpenRequest,
@@ -147,9 +148,9 @@ impl State {
             self.open(**key)
                 .is_some_and(|open| open.access & asked.deny != 0 || open.deny & asked.access != 0)
         };
-        let against: Vec<Key> =
-            file.opens.iter().filter(|key| Some(**key) != own).filter(stands).copied().collect();
-        if against.iter().any(|key| !self.is_expired(key.client, now_ms)) {
+        let against: Vec<Key> = file.opens.iter().filter(stands).copied().collect();
+        let stays = |key: &Key| key.client == asked.client || !self.is_expired(key.client, now_ms);
+        if against.iter().any(stays) {
             return Err(Status::ShareDenied);
         }
         for key in against {
@@ -170,6 +171,10 @@ impl State {
     pub fn confirm_open(&mut self, stateid: &Stateid, file: &Handle) -> Result<Stateid, Status> {
         let key = self.open_of(stateid, None, file)?;
         let open = self.open_mut(key)?;
+        if open.confirmed {
+            // There is nothing to confirm (RFC 7530 16.18.5).
+            return Err(Status::BadStateid);
+        }
         open.confirmed = true;
         open.seqid = next_seqid(open.seqid);
         let seqid = open.seqid;

@@ -31,6 +31,16 @@ xdr_struct! {
 const REQUEST_BYTES_MIN: u32 = 256;
 const REPLY_BYTES_MIN: u32 = 256;
 const CACHED_BYTES_MIN: u32 = 32;
+/// What a slot takes beside its reply.
+const SLOT_BYTES: u64 = 128;
+/// Replies of so many bytes are kept whatever was agreed.
+pub(in crate::v4) const SMALL_BYTES: usize = 512;
+/// What a new session is given at most, by how many percent of what all may keep are given away
+/// with it: slots, and bytes of each one's kept reply. However many come, there is a slot for the
+/// next that serves every operation of a client (RFC 8881 18.36.3 lets a server give less than is
+/// asked).
+const GIVEN: [(u64, u32, u32); 4] =
+    [(50, u32::MAX, u32::MAX), (75, 16, u32::MAX), (90, 4, 2048), (100, 1, 2048)];
 /// A session of fewer operations than SEQUENCE and one more is of no use.
 const OPERATIONS_MIN: u32 = 2;
 
@@ -88,21 +98,37 @@ fn is_too_small(asked: &Channel) -> bool {
         || asked.requests_max == 0
 }
 
-/// The channel that is agreed: no more than is asked, no more than we hold.
-fn agree(state: &State, asked: (&Channel, &Channel)) -> Result<Channel, Status> {
+/// What a session of this channel may keep.
+fn kept_bytes(channel: &Channel) -> u64 {
+    let small = u64::try_from(SMALL_BYTES).unwrap_or(u64::MAX);
+    let slot = u64::from(channel.cached_bytes_max).max(small) + SLOT_BYTES;
+    u64::from(channel.requests_max) * slot
+}
+
+/// The channel that is agreed: no more than is asked, no more than we hold. `None` when all that
+/// sessions may keep is given away.
+fn agree(state: &State, asked: (&Channel, &Channel)) -> Result<Option<Channel>, Status> {
     let (config, (asked, back)) = (&state.config, asked);
     if is_too_small(asked) || is_too_small(back) {
         return Err(Status::TooSmall);
     }
-    Ok(Channel {
+    let channel = |slots: u32, cached: u32| Channel {
         header_pad_bytes: 0,
         request_bytes_max: asked.request_bytes_max.min(config.request_bytes_max),
         reply_bytes_max: asked.reply_bytes_max.min(config.reply_bytes_max),
-        cached_bytes_max: asked.cached_bytes_max.clamp(CACHED_BYTES_MIN, config.cached_bytes_max),
+        cached_bytes_max: asked
+            .cached_bytes_max
+            .clamp(CACHED_BYTES_MIN, config.cached_bytes_max.min(cached)),
         operations_max: asked.operations_max.min(config.operations_max),
-        requests_max: asked.requests_max.min(config.slots_max),
+        requests_max: asked.requests_max.min(config.slots_max.min(slots)),
         rdma_ird: Vec::new(),
-    })
+    };
+    let fits = |percent: u64, channel: &Channel| {
+        state.granted_bytes + kept_bytes(channel) <= config.kept_bytes_max / 100 * percent
+    };
+    let mut given =
+        GIVEN.iter().map(|(percent, slots, cached)| (percent, channel(*slots, *cached)));
+    Ok(given.find(|(percent, channel)| fits(**percent, channel)).map(|(_, channel)| channel))
 }
 
 impl State {
@@ -140,8 +166,15 @@ impl State {
         if client.sessions.len() >= self.config.sessions_per_client_max {
             return Err(Status::NoSpc);
         }
-        let channel = agree(self, asked)?;
-        if !client.confirmed {
+        let agreed = match agree(self, asked)? {
+            Some(channel) => Some(channel),
+            None => {
+                self.make_room(now_ms)?;
+                agree(self, asked)?
+            }
+        };
+        let channel = agreed.ok_or(Status::Delay)?;
+        if !self.client(number)?.confirmed {
             self.confirm(number)?;
         }
         let session = self.add_session(number, &channel);
@@ -163,8 +196,21 @@ impl State {
         let slot = Slot { sequence: 0, state: SlotState::Idle, kept: None };
         let slots = vec![slot; usize::try_from(channel.requests_max).unwrap_or(1)];
         let channel = channel.clone();
+        self.granted_bytes += kept_bytes(&channel);
         self.sessions.insert(SessionId(id), Session { client, channel, slots });
         SessionId(id)
+    }
+
+    pub(super) fn remove_session(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.remove(&id) {
+            self.granted_bytes -= kept_bytes(&session.channel);
+        }
+    }
+
+    /// What the sessions may keep, in bytes: within [`super::Config::kept_bytes_max`].
+    #[must_use]
+    pub fn granted_bytes(&self) -> u64 {
+        self.granted_bytes
     }
 
     /// Whether a request is one that the session has agreed to.
@@ -248,7 +294,7 @@ impl State {
             return Err(Status::Delay);
         }
         let client = session.client;
-        self.sessions.remove(&id);
+        self.remove_session(id);
         if let Some(client) = self.clients.get_mut(&client) {
             client.sessions.retain(|one| *one != id);
         }

@@ -1,7 +1,6 @@
-//! Random histories of opens, locks, silence and expiry against a reference that knows nothing of
-//! how the state is kept: shares by owner, locks by byte, leases by time.
+//! Slots, grace and records; what is opened and locked is compared with a reference in
+//! `tests/state_model.rs`.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bytes::Bytes;
@@ -10,14 +9,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::handle::{FileSystemId, Form};
-use crate::v4::types::Stateid;
 
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const LEASE_MS: u64 = 1000;
-const CLIENTS: u8 = 3;
-const OWNERS: u8 = 2;
-const FILES: u8 = 2;
-const BYTES: u64 = 8;
 
 fn config() -> Config {
     Config { lease_ms: LEASE_MS, grace_ms: LEASE_MS, courtesy_ms: 1 << 40, ..Config::default() }
@@ -67,313 +61,7 @@ fn open(client: u32, owner: u8, of: u8, access: u32, deny: u32) -> OpenRequest {
     OpenRequest { client, owner, file, access, deny, claim, confirmed: true }
 }
 
-#[derive(Clone, Debug)]
-enum Step {
-    Open {
-        who: (u8, u8, u8),
-        access: u32,
-        deny: u32,
-    },
-    Downgrade {
-        who: (u8, u8, u8),
-        access: u32,
-        deny: u32,
-    },
-    Close {
-        who: (u8, u8, u8),
-    },
-    Lock {
-        who: (u8, u8, u8),
-        first: u64,
-        bytes: u64,
-        write: bool,
-    },
-    Unlock {
-        who: (u8, u8, u8),
-        first: u64,
-        bytes: u64,
-    },
-    Write {
-        who: (u8, u8, u8),
-    },
-    /// Whoever is silent meanwhile.
-    Wait {
-        ms: u64,
-        but: u8,
-    },
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let who = || (0..CLIENTS, 0..OWNERS, 0..FILES);
-    let range = || (0..BYTES, 1..BYTES);
-    prop_oneof![
-        4 => (who(), 1u32..4, 0u32..4)
-            .prop_map(|(who, access, deny)| Step::Open { who, access, deny: deny & 2 | deny & 1 }),
-        1 => (who(), 1u32..4, 0u32..4)
-            .prop_map(|(who, access, deny)| Step::Downgrade { who, access, deny }),
-        2 => who().prop_map(|who| Step::Close { who }),
-        4 => (who(), range(), any::<bool>())
-            .prop_map(|(who, (first, bytes), write)| Step::Lock { who, first, bytes, write }),
-        2 => (who(), range()).prop_map(|(who, (first, bytes))| Step::Unlock { who, first, bytes }),
-        1 => who().prop_map(|who| Step::Write { who }),
-        2 => (0..LEASE_MS * 2, 0..CLIENTS).prop_map(|(ms, but)| Step::Wait { ms, but }),
-    ]
-}
-
-type Who = (u8, u8, u8);
-
-#[derive(Default, Clone)]
-struct ModelOpen {
-    asked: Vec<(u32, u32)>,
-    access: u32,
-    deny: u32,
-    locks: BTreeMap<u64, bool>,
-}
-
-/// The reference.
-#[derive(Default)]
-struct Model {
-    opens: BTreeMap<Who, ModelOpen>,
-    heard_ms: [u64; CLIENTS as usize],
-}
-
-impl Model {
-    fn expired(&self, client: u8, now_ms: u64) -> bool {
-        now_ms - self.heard_ms[usize::from(client)] > LEASE_MS
-    }
-    /// Those who stand against a step and may; those who have to go.
-    fn clear(&mut self, against: &[Who], now_ms: u64) -> Result<Vec<u8>, ()> {
-        let mut gone = Vec::new();
-        if against.iter().any(|who| !self.expired(who.0, now_ms)) {
-            return Err(());
-        }
-        for who in against {
-            if !gone.contains(&who.0) {
-                gone.push(who.0);
-            }
-        }
-        self.opens.retain(|who, _| !gone.contains(&who.0));
-        Ok(gone)
-    }
-    fn open(&mut self, who: Who, access: u32, deny: u32, now_ms: u64) -> Result<Vec<u8>, ()> {
-        let stands = |(other, open): &(&Who, &ModelOpen)| {
-            **other != who
-                && other.2 == who.2
-                && (open.access & deny != 0 || open.deny & access != 0)
-        };
-        let against: Vec<Who> = self.opens.iter().filter(stands).map(|(who, _)| *who).collect();
-        let gone = self.clear(&against, now_ms)?;
-        let open = self.opens.entry(who).or_default();
-        open.asked.push((access, deny));
-        open.access |= access;
-        open.deny |= deny;
-        Ok(gone)
-    }
-    fn lock(
-        &mut self,
-        who: Who,
-        range: (u64, u64),
-        write: bool,
-        now_ms: u64,
-    ) -> Result<Vec<u8>, ()> {
-        let stands = |(other, open): &(&Who, &ModelOpen)| {
-            **other != who
-                && other.2 == who.2
-                && (range.0..=range.1)
-                    .any(|at| open.locks.get(&at).is_some_and(|held| *held || write))
-        };
-        let against: Vec<Who> = self.opens.iter().filter(stands).map(|(who, _)| *who).collect();
-        let gone = self.clear(&against, now_ms)?;
-        if let Some(open) = self.opens.get_mut(&who) {
-            open.locks.extend((range.0..=range.1).map(|at| (at, write)));
-        }
-        Ok(gone)
-    }
-    fn downgrade(&mut self, who: Who, access: u32, deny: u32) -> bool {
-        let Some(open) = self.opens.get_mut(&who) else { return false };
-        // A value is good when some of the earlier OPENs ask for it together; each on its own.
-        let union = |value: u32, parts: Vec<u32>| {
-            let within: Vec<u32> = parts.into_iter().filter(|part| part & !value == 0).collect();
-            !within.is_empty() && within.iter().fold(0, |all, part| all | part) == value
-        };
-        let accesses = open.asked.iter().map(|asked| asked.0).collect();
-        let denies = open.asked.iter().map(|asked| asked.1).collect();
-        if !union(access, accesses) || !union(deny, denies) {
-            return false;
-        }
-        (open.access, open.deny) = (access, deny);
-        true
-    }
-}
-
-/// The state under test, with what its clients hold in hand.
-struct Run {
-    state: State,
-    model: Model,
-    now_ms: u64,
-    clients: Vec<u32>,
-    verifier: u8,
-    opens: BTreeMap<Who, Stateid>,
-    locks: BTreeMap<Who, Stateid>,
-}
-
-impl Run {
-    fn new() -> Self {
-        let mut state = State::new(config(), 7, Vec::new(), 0);
-        let clients: Vec<u32> = (0..CLIENTS).map(|who| connect(&mut state, who, 0, 0).0).collect();
-        for client in &clients {
-            state.reclaim_complete(*client, 0).unwrap();
-        }
-        let (opens, locks) = (BTreeMap::new(), BTreeMap::new());
-        Self { state, model: Model::default(), now_ms: 0, clients, verifier: 0, opens, locks }
-    }
-    fn number(&self, client: u8) -> u32 {
-        self.clients[usize::from(client)]
-    }
-    /// A client does something: its lease is renewed, as SEQUENCE would.
-    fn heard(&mut self, client: u8) {
-        let (number, now_ms) = (self.number(client), self.now_ms);
-        self.state.client_mut(number).unwrap().renewed_ms = now_ms;
-        self.model.heard_ms[usize::from(client)] = now_ms;
-    }
-    /// Those whom the model has seen go are gone, and come back as new ones.
-    fn come_back(&mut self, gone: Vec<u8>) {
-        for client in gone {
-            assert!(self.state.client(self.number(client)).is_err(), "client {client} is there");
-            self.opens.retain(|who, _| who.0 != client);
-            self.locks.retain(|who, _| who.0 != client);
-            self.verifier += 1;
-            let number = connect(&mut self.state, client, self.verifier, self.now_ms).0;
-            self.state.reclaim_complete(number, self.now_ms).unwrap();
-            self.clients[usize::from(client)] = number;
-            self.model.heard_ms[usize::from(client)] = self.now_ms;
-        }
-    }
-    fn open(&mut self, who: Who, access: u32, deny: u32) {
-        let asked = open(self.number(who.0), who.1, who.2, access, deny);
-        let found = self.state.open_file(&asked, self.now_ms);
-        match self.model.open(who, access, deny, self.now_ms) {
-            Ok(gone) => {
-                self.opens.insert(who, found.unwrap().stateid);
-                self.come_back(gone);
-            }
-            Err(()) => assert_eq!(found.unwrap_err(), Status::ShareDenied),
-        }
-    }
-    fn lock(&mut self, who: Who, range: (u64, u64), write: bool) {
-        let Some(open) = self.opens.get(&who).cloned() else { return };
-        let owner = match self.locks.get(&who) {
-            Some(stateid) => LockOwner::Known(stateid.clone()),
-            None => LockOwner::New { open, name: name(who.1) },
-        };
-        let asked = LockRequest { owner, file: file(who.2), range, write, claim: Claim::New };
-        let found = self.state.lock(&asked, Some(self.number(who.0)), self.now_ms);
-        let needed = if write { 2 } else { 1 };
-        if self.model.opens[&who].access & needed == 0 {
-            assert_eq!(found, Err(Denied::Status(Status::OpenMode)));
-            return;
-        }
-        match self.model.lock(who, range, write, self.now_ms) {
-            Ok(gone) => {
-                self.locks.insert(who, found.unwrap());
-                self.come_back(gone);
-            }
-            Err(()) => assert!(matches!(found, Err(Denied::Held { .. })), "{found:?}"),
-        }
-    }
-    fn write(&mut self, who: Who) {
-        let Some(stateid) = self.opens.get(&who).cloned() else { return };
-        let (client, now_ms) = (Some(self.number(who.0)), self.now_ms);
-        let begun = self.state.begin_write(&stateid, client, &file(who.2), now_ms);
-        if self.model.opens[&who].access & 2 == 0 {
-            assert_eq!(begun, Err(Status::OpenMode));
-            return;
-        }
-        // While it is in flight, nobody takes the client's state away, however late it is.
-        let begun = begun.unwrap();
-        assert!(!self.state.try_expire(self.number(who.0)));
-        self.state.end_write(begun);
-    }
-    fn step(&mut self, step: &Step) {
-        match *step {
-            Step::Open { who, .. }
-            | Step::Downgrade { who, .. }
-            | Step::Close { who }
-            | Step::Lock { who, .. }
-            | Step::Unlock { who, .. }
-            | Step::Write { who } => self.heard(who.0),
-            Step::Wait { .. } => {}
-        }
-        match *step {
-            Step::Open { who, access, deny } => self.open(who, access, deny),
-            Step::Lock { who, first, bytes, write } => {
-                self.lock(who, (first, (first + bytes - 1).min(BYTES - 1)), write);
-            }
-            Step::Write { who } => self.write(who),
-            Step::Downgrade { who, access, deny } => {
-                let Some(stateid) = self.opens.get(&who).cloned() else { return };
-                let client = Some(self.number(who.0));
-                let found = self.state.downgrade(&stateid, client, &file(who.2), access, deny);
-                assert_eq!(found.is_ok(), self.model.downgrade(who, access, deny), "{found:?}");
-                if let Ok(stateid) = found {
-                    // What was narrowed away is not asked for any more.
-                    let open = self.model.opens.get_mut(&who).unwrap();
-                    let before = std::mem::take(&mut open.asked);
-                    open.asked = before
-                        .into_iter()
-                        .flat_map(|(one, other)| {
-                            // Kept apart, each value with a partner that adds nothing.
-                            [
-                                (one & !access == 0).then_some((one, deny)),
-                                (other & !deny == 0).then_some((access, other)),
-                            ]
-                        })
-                        .flatten()
-                        .collect();
-                    self.opens.insert(who, stateid);
-                }
-            }
-            Step::Close { who } => {
-                let Some(stateid) = self.opens.remove(&who) else { return };
-                let client = Some(self.number(who.0));
-                self.state.close(&stateid, client, &file(who.2)).unwrap();
-                let again = self.state.close(&stateid, client, &file(who.2));
-                assert_eq!(again, Err(Status::BadStateid));
-                self.model.opens.remove(&who);
-                self.locks.remove(&who);
-            }
-            Step::Unlock { who, first, bytes } => {
-                let Some(stateid) = self.locks.get(&who).cloned() else { return };
-                let range = (first, (first + bytes - 1).min(BYTES - 1));
-                let client = self.number(who.0);
-                let found = self.state.unlock(&stateid, Some(client), &file(who.2), range).unwrap();
-                assert_eq!(self.state.test_stateid(&stateid, client), Status::OldStateid);
-                self.locks.insert(who, found);
-                let open = self.model.opens.get_mut(&who).unwrap();
-                open.locks.retain(|at, _| !(range.0..=range.1).contains(at));
-            }
-            Step::Wait { ms, but } => {
-                self.now_ms += ms;
-                self.heard(but);
-                self.state.tick(self.now_ms);
-            }
-        }
-    }
-}
-
 proptest! {
-    #[test]
-    fn opens_and_locks_are_given_as_the_reference_gives_them(
-        steps in prop::collection::vec(step(), 1..80),
-    ) {
-        let mut run = Run::new();
-        for step in &steps {
-            run.step(step);
-            prop_assert_eq!(run.state.check(), Ok(()));
-            prop_assert_eq!(run.opens.len(), run.model.opens.len());
-        }
-    }
-
     /// A client sends requests on a slot and repeats any of them at any time.
     #[test]
     fn a_slot_runs_each_request_once(repeats in prop::collection::vec(0u8..4, 1..40)) {
@@ -565,4 +253,51 @@ fn a_lock_owner_without_locks_may_begin_its_numbers_again() {
     let (one_closes, file) = (opened[0].stateid.clone(), file(0));
     state.close(&one_closes, None, &file).unwrap();
     assert!(lock(&mut state, 1, 0).unwrap().is_some(), "a close takes locks and numbers along");
+}
+
+#[test]
+fn a_flood_of_sessions_was_given_more_memory_than_the_machine_has() {
+    let config = Config { kept_bytes_max: 8 << 20, ..config() };
+    let mut state = State::new(config, 7, Vec::new(), 0);
+    let asked = Channel {
+        request_bytes_max: u32::MAX,
+        reply_bytes_max: u32::MAX,
+        cached_bytes_max: u32::MAX,
+        requests_max: u32::MAX,
+        ..channel()
+    };
+    let principal = Principal::Uid(0);
+    let create = |state: &mut State, owner: u32, now_ms| {
+        let owner = Bytes::copy_from_slice(&owner.to_be_bytes());
+        let (verifier, address) = ([0; 8], ADDRESS);
+        let exchange = Exchange { owner, verifier, principal, address, update: false };
+        let reply = state.exchange_id(&exchange, now_ms)?;
+        let id = (reply.client, reply.sequence);
+        let mut given = None;
+        state.create_session(id, principal, (&asked, &asked), now_ms, |_, channel| {
+            given = Some((channel.requests_max, channel.cached_bytes_max));
+            Bytes::new()
+        })?;
+        Ok::<_, Status>(given.unwrap())
+    };
+    let mut slots = Vec::new();
+    let full = loop {
+        match create(&mut state, u32::try_from(slots.len()).unwrap(), 0) {
+            Ok(given) => slots.push(given),
+            Err(status) => break status,
+        }
+        assert!(state.granted_bytes() <= config.kept_bytes_max);
+    };
+    assert_eq!(full, Status::Delay);
+    assert_eq!(slots[0], (config.slots_max, config.cached_bytes_max));
+    assert_eq!(slots.last(), Some(&(1, 2048)), "small sessions are there to the last");
+    assert!(slots.is_sorted_by(|one, next| one >= next) && slots.len() > 300, "{}", slots.len());
+    // Who is silent past its lease gives way to who comes.
+    let late = LEASE_MS + 1;
+    for owner in 100_000..100_010 {
+        create(&mut state, owner, late).unwrap();
+        assert!(state.granted_bytes() <= config.kept_bytes_max);
+    }
+    state.tick(late + LEASE_MS + config.courtesy_ms + 1);
+    assert_eq!((state.granted_bytes(), state.counts().sessions), (0, 0));
 }

@@ -30,7 +30,7 @@ const PARAMETERS: [Parameter; 9] = [
         "Volumes of the cluster, by name or id, with commas: off cuts the host off from these \
          alone (all that it is attached to when not given); on attaches them and needs them",
     ),
-    optional("url", "--url=[address]", "Address of the service, such as https://10.0.0.5:7870"),
+    optional("url", "--url=[address]", "Address of the service, such as https://10.0.0.5:7700"),
     optional("token", "--token=[token]", "Token of a member of the project"),
     optional("token_file", "--token-file=[file]", "File that holds the token"),
     optional("project", "--project=[project]", "The project, for a token of an admin"),

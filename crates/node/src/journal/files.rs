@@ -54,6 +54,10 @@ impl Journal {
             boot = record.boot;
         } else {
             random.fill(&mut secret);
+            // Another node's stateids, and those of one whose journal was lost, are of no start.
+            let mut first = [0; 4];
+            random.fill(&mut first);
+            boot = u32::from_be_bytes(first) >> 1;
         }
         let record = ServiceRecord { secret: hex(&secret), boot: boot.wrapping_add(1) };
         self.save(io, &self.service, SERVICE, &record).await?;

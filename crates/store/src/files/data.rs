@@ -35,8 +35,11 @@ impl Inner {
     ) -> FileResult<ReadData> {
         let op = self.reading()?;
         let file = op.readable(caller, id)?;
-        let mut data = Vec::with_capacity(bytes.min(IO_BYTES_MAX) as usize);
-        while data.len() < data.capacity() && i64::try_from(offset).is_ok() {
+        // No file reaches further than the kernel can count.
+        let most = i64::MAX.cast_unsigned().saturating_sub(offset);
+        let most = u32::try_from(most).unwrap_or(u32::MAX).min(bytes).min(IO_BYTES_MAX);
+        let mut data = Vec::with_capacity(most as usize);
+        while data.len() < data.capacity() {
             let at = offset.saturating_add(data.len() as u64);
             let spare = rustix::buffer::spare_capacity(&mut data);
             match pread(&file.fd, spare, at) {

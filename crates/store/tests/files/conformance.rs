@@ -46,6 +46,8 @@ fn a_file_is_made_written_read_and_removed() {
         assert_eq!((&read.data[..], read.end), (&b"lo"[..], true));
         let read = store.read(&who, file, 100, 1).unwrap();
         assert!(read.data.is_empty() && read.end);
+        let read = store.read(&who, file, 0x7fff_ffff_ffff_fffc, 10).unwrap();
+        assert!(read.data.is_empty() && read.end, "no file reaches there");
         let none = store.write(&who, file, 9, &Bytes::new(), Stability::File).unwrap();
         assert_eq!(none.file.before.change, none.file.after.change);
         changed(&store.remove(&who, root, b"a", Removal::File).unwrap());

@@ -139,7 +139,10 @@ impl Demo {
         self.history().await?;
         let lacking = match files {
             Err(why) => Some(why),
-            Ok(_) => self.client.pool_show("local-file").await?.fault,
+            Ok(_) => match self.client.pool_show("local-file").await {
+                Ok(pool) => pool.fault,
+                Err(why) => Some(why.to_string()),
+            },
         };
         match lacking {
             None => self.share_a_tree().await,

@@ -61,7 +61,7 @@ fn code(service: &Service, lines: &str) -> i32 {
 async fn unit(service: &Service, host: &str) -> Result<LogicalUnit, HostError> {
     let attached = service.json(&["attachment", "list", "--host", host, "--volume", "m"]);
     let target = attached[0]["connection"]["target"].as_str().unwrap_or("iqn.none:none");
-    let options = Options::new(&initiator(host), Some(target.to_owned()));
+    let options = Options::new(initiator(host), Some(target.to_owned()));
     let session = Initiator::connect(&service.portal, options).await?;
     LogicalUnit::open(&session, 0).await
 }

@@ -12,11 +12,11 @@
 //! feet breaks, and takes all volumes with it.
 
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use env::posix::{clone, mounts};
@@ -35,6 +35,9 @@ const IMAGE_PART: u64 = 4;
 /// How long a start waits for the last one's mount to be gone.
 const GONE_LIMIT: Duration = Duration::from_secs(30);
 const GONE_PAUSE: Duration = Duration::from_millis(50);
+/// How long a program of the system may take, and between two looks at it.
+const RUN_LIMIT: Duration = Duration::from_secs(20);
+const RUN_PAUSE: Duration = Duration::from_millis(5);
 
 const BTRFS: i64 = 0x9123_683E;
 const XFS: i64 = 0x5846_5342;
@@ -100,6 +103,11 @@ impl FileHome {
             _ if place.directory.exists() => Some(Driver::Dir),
             _ => match self.make_image(&place, capacity) {
                 Ok(()) => Some(Driver::Btrfs),
+                // It may still come: what would be put into its place would be hidden then.
+                Err(why) if why.kind() == io::ErrorKind::TimedOut => {
+                    tracing::error!(%why, "there is no first pool for file volumes");
+                    None
+                }
                 Err(why) => {
                     tracing::info!(%why, "no btrfs in a file: snapshots of file volumes are copies");
                     Some(Driver::Dir)
@@ -208,15 +216,31 @@ fn is_behind_a_device(image: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Run a program of the system to its end.
+/// Run a program of the system to its end; `TimedOut` for one that the kernel does not let end.
 fn run<'a>(program: &str, arguments: impl IntoIterator<Item = &'a OsStr>) -> io::Result<()> {
-    let output = Command::new(program).args(arguments).output().map_err(|why| {
-        let why = format!("{program}: {why}");
-        io::Error::other(why)
-    })?;
-    if output.status.success() {
+    let named = |why: io::Error| io::Error::new(why.kind(), format!("{program}: {why}"));
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(named)?;
+    let end = Instant::now() + RUN_LIMIT;
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(named)? {
+            break status;
+        }
+        if Instant::now() > end {
+            // It dies as soon as the kernel lets go of it; nobody waits for that.
+            let _ = child.kill();
+            let why = format!("{program} does not come to its end");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+        std::thread::sleep(RUN_PAUSE);
+    };
+    if status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
+    let mut said = String::new();
+    if let Some(mut errors) = child.stderr.take() {
+        errors.read_to_string(&mut said).map_err(named)?;
+    }
     Err(io::Error::other(format!("{program}: {}", said.trim())))
 }

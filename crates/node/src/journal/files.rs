@@ -46,7 +46,7 @@ impl Journal {
         let path = self.service.join(format!("{SERVICE}.json"));
         let damaged = || io::Error::other(format!("{} is damaged", path.display()));
         let mut secret = [0; 32];
-        let mut boot = 0;
+        let boot;
         if self.files.exists(&path) {
             let record: ServiceRecord = self.load_one(io, &path).await?;
             let kept = from_hex(&record.secret).ok_or_else(damaged)?;

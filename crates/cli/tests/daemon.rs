@@ -198,7 +198,7 @@ fn the_first_file_volume_needs_one_command_and_survives_a_kill() {
     let listed = service.json(&["snapshot", "list", "--volume", "wp-uploads"]);
     assert_eq!(names(&listed), ["first"]);
     let shown = service.json(&["volume", "show", "wp-uploads"]);
-    assert!(shown["resource"].as_str().unwrap().starts_with("nfs://127.0.0.1:"), "{shown}");
+    assert!(shown["resource"].as_str().unwrap().starts_with("nfs://127.0.0.1/default/"), "{shown}");
     let (status, home) = service.end();
     assert!(status.success(), "{status}");
     home.close().unwrap();

@@ -153,7 +153,8 @@ impl Connection {
     ) -> io::Result<bool> {
         let mut desk = lock(&self.desk);
         if desk.reading != Some(reader) {
-            return Ok(false);
+            // Relieved, perhaps before it had queued what it read: that waits for a thread now.
+            return Ok(Self::list(&mut desk));
         }
         desk.reading = None;
         desk.paused = paused;
@@ -320,4 +321,28 @@ impl Connection {
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no panic while the lock is held")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    #[test]
+    fn a_call_whose_reader_was_relieved_before_it_was_queued_is_not_forgotten() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let _near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (far, peer) = listener.accept().unwrap();
+        let poller = Poller::new().unwrap();
+        poller.add(&far, 7, Interest::READ).unwrap();
+        let connection = Connection::new((7, 0), (far, peer.ip()), 4096, Arc::default(), 0);
+        let reader = connection.begin_reading(0).unwrap();
+        // Meant for the reader before, who was at a call for long and has just ended.
+        assert!(!connection.relieve(&poller).unwrap());
+        connection.enqueue(Bytes::from_static(b"call"));
+        assert_eq!(connection.dequeue_as(reader, 0), None);
+        assert!(connection.end_reading(&poller, reader, false).unwrap(), "nobody runs the call");
+        assert_eq!(connection.dequeue(u64::MAX), (Some(Bytes::from_static(b"call")), false));
+    }
 }

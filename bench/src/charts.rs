@@ -31,6 +31,10 @@ const HEAD: f64 = 100.0;
 const NAMES: f64 = 116.0;
 const FOOT: f64 = 58.0;
 const PANEL: f64 = 210.0;
+/// Narrower bars have no room for a number over them: the table has it.
+const NUMBERED: f64 = 18.0;
+/// Groups that are narrower have smaller names.
+const ROOMY: f64 = 60.0;
 
 /// Text in the colour for what is not the title.
 fn quiet(size: f64, anchor: Anchor) -> Style {
@@ -70,7 +74,7 @@ fn head(drawing: &mut Drawing, title: &str, below: &str) {
 /// Who is what colour, in the order of the bars, at the right edge.
 fn legend(drawing: &mut Drawing, series: Series, y: f64) {
     // A letter's width, about: fonts differ.
-    let width = |name: &str| 18.0 + 7.4 * name.len() as f64 + 18.0;
+    let width = |name: &str| 18.0 + 8.2 * name.len() as f64 + 18.0;
     let all: f64 = series.iter().map(|(name, _)| width(name)).sum();
     let mut x = WIDTH - RIGHT - all + 18.0;
     for (name, colour) in series {
@@ -127,7 +131,8 @@ fn bars(
     for (at, label) in labels.iter().enumerate() {
         let middle = LEFT + (at as f64 + 0.5) * group;
         let y = height - FOOT + 20.0;
-        drawing.text((middle, y), strong(12.5, TITLE, Anchor::Middle), &label[0]);
+        let size = if group < ROOMY { 10.5 } else { 12.5 };
+        drawing.text((middle, y), strong(size, TITLE, Anchor::Middle), &label[0]);
         drawing.text((middle, y + 17.0), quiet(12.0, Anchor::Middle), &label[1]);
     }
     drawing.finish()
@@ -153,6 +158,9 @@ fn group(
         let (low, high) = (foot - spread.least * unit, foot - spread.most * unit);
         if low - high > 2.0 {
             drawing.line((x + bar / 2.0, low), (x + bar / 2.0, high), WHISKER, 1.0);
+        }
+        if bar < NUMBERED {
+            continue;
         }
         let style =
             if at == 0 { strong(11.5, TITLE, Anchor::Middle) } else { quiet(11.0, Anchor::Middle) };
@@ -251,30 +259,31 @@ fn sequential(report: &Report, backing: Backing, patterns: &[Pattern]) -> Pictur
     Picture { name: format!("sequential-{}.svg", backing.name()), says, svg }
 }
 
-/// File servers: the rate of each kind of load as a share of the peer's, and what one costs.
+/// File servers: rate and cost of each kind of load as shares of the peer's.
 fn files(files: &Files) -> Picture {
     let patterns = files.patterns();
     let value = |pattern: &str, server: &str, of: fn(&Sample) -> f64| {
         files.row(pattern, server)?.spread(of)
     };
-    let rate = |pattern: &str| {
-        let peer = value(pattern, GANESHA, |sample| sample.iops)?.median;
-        Some(peer).filter(|peer| *peer > 0.0)
+    let share = |of: fn(&Sample) -> f64| {
+        let groups = patterns.iter().map(|pattern| {
+            let peer = value(pattern, GANESHA, of).map(|spread| spread.median);
+            FILES.map(|(server, _)| {
+                let peer = peer.filter(|peer| *peer > 0.0)?;
+                let found = value(pattern, server, of)?;
+                let [median, least, most] =
+                    [found.median, found.least, found.most].map(|value| value / peer);
+                Some(Spread { median, least, most })
+            })
+        });
+        groups.collect()
     };
-    let shares = patterns.iter().map(|pattern| {
-        FILES.map(|(server, _)| {
-            let (found, peer) = (value(pattern, server, |s| s.iops)?, rate(pattern)?);
-            let [median, least, most] =
-                [found.median, found.least, found.most].map(|value| value / peer);
-            Some(Spread { median, least, most })
-        })
-    });
-    let costs = patterns
-        .iter()
-        .map(|pattern| FILES.map(|(server, _)| value(pattern, server, |s| s.server_us)));
     let panels = [
-        Panel { title: "rate, of nfs-ganesha's (more is better)", groups: shares.collect() },
-        Panel { title: "server CPU, µs for each (less is better)", groups: costs.collect() },
+        Panel { title: "rate, of nfs-ganesha's (more is better)", groups: share(|s| s.iops) },
+        Panel {
+            title: "server CPU for each, of nfs-ganesha's (less is better)",
+            groups: share(|s| s.server_us),
+        },
     ];
     let labels: Vec<[String; 2]> = patterns
         .iter()
@@ -283,7 +292,7 @@ fn files(files: &Files) -> Picture {
             [work.to_owned(), format!("× {count}")]
         })
         .collect();
-    let says = "File volumes beside nfs-ganesha, NFSv4.1".to_owned();
+    let says = "Files beside nfs-ganesha".to_owned();
     let below = format!(
         "bars: median of {}; thin lines: least to most · {} cores shared with the load, loopback \
          · {}",

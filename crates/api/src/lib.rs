@@ -20,6 +20,7 @@ pub mod page;
 pub mod pool;
 pub mod project;
 pub mod reference;
+pub mod schedule;
 pub mod reservation;
 mod size;
 pub mod snapshot;

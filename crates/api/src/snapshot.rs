@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::id::{ProjectId, SnapshotId, VolumeId};
+use model::id::{ProjectId, ScheduleId, SnapshotId, VolumeId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -66,6 +66,10 @@ pub struct Snapshot {
     /// Why it could not be taken or removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
+    /// The schedule that took it, and deletes it in its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Uuid>)]
+    pub schedule_id: Option<ScheduleId>,
     pub metadata: BTreeMap<String, String>,
     pub created_at: jiff::Timestamp,
 }
@@ -89,6 +93,7 @@ impl Snapshot {
             held_bytes,
             state: snapshot.state.word().to_owned(),
             fault: snapshot.fault,
+            schedule_id: snapshot.schedule,
             metadata: snapshot.metadata,
             created_at: crate::timestamp_ms(snapshot.created_ms),
         }

@@ -161,7 +161,7 @@ mod tests {
             ("volume", "create list show update rename resize retype revert export delete"),
             ("volume", "reservations clear-reservations"),
             ("attachment", "create list show update delete fence"),
-            ("snapshot", "create list show update rename delete"),
+            ("snapshot", "create list show update rename delete schedule"),
             ("network", "create list show update delete"),
             ("export", "show update"),
             ("reference", "create list show delete"),

@@ -11,6 +11,7 @@ pub(crate) mod operation;
 pub(crate) mod pool;
 pub(crate) mod project;
 pub(crate) mod reference;
+pub(crate) mod schedule;
 pub(crate) mod reservation;
 pub(crate) mod snapshot;
 pub(crate) mod token;

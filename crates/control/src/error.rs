@@ -336,6 +336,7 @@ const fn not_found_code(kind: ResourceKind) -> &'static str {
         ResourceKind::Attachment => "attachment_not_found",
         ResourceKind::Network => "network_not_found",
         ResourceKind::Reference => "reference_not_found",
+        ResourceKind::Schedule => "schedule_not_found",
         ResourceKind::Operation => "operation_not_found",
         ResourceKind::Event => "event_not_found",
         ResourceKind::Target => "target_not_found",

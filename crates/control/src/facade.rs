@@ -72,12 +72,15 @@ pub(crate) struct Inner {
     pub(crate) board: Board,
     /// Desired state changed, or work ended: look again.
     pub(crate) wake: Arc<Notify>,
+    /// Schedules changed: look at the clock again.
+    pub(crate) clockwork: Arc<Notify>,
     last_id: Mutex<LastId>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         self.wake.notify_one();
+        self.clockwork.notify_one();
     }
 }
 
@@ -114,6 +117,7 @@ impl Control {
             random,
             board: Board::default(),
             wake: Arc::default(),
+            clockwork: Arc::default(),
             last_id: Mutex::default(),
         };
         let control = Self { inner: Arc::new(inner) };

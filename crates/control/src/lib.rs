@@ -18,6 +18,7 @@
 //! network_create/list/get/update/delete                                  -> Network
 //! export_get(&str) export_update(&str, ExportChange)                     -> ExportView
 //! reference_create/list/get/delete                                       -> ReferenceView
+//! schedule_create/list/get/update/delete                                 -> ScheduleView
 //! host_create/list/get/update/delete                                     -> Host
 //! attachment_create(AttachmentCreate)                                    -> Vec<AttachmentCreated>
 //! attachment_list/get/delete attachment_update(&str, AttachmentUpdate)   -> AttachmentView
@@ -51,6 +52,7 @@ mod pool;
 mod project;
 mod reconcile;
 mod reference;
+mod schedule;
 mod snapshot;
 mod user;
 mod volume;

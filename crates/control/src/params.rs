@@ -10,6 +10,7 @@ use model::order::{Chap, ImageFormat, IoMode, Mode};
 use model::pool::Driver;
 use model::project::{Project, ProjectUsage};
 use model::reference::{Reference, ReferenceKind};
+use model::schedule::Schedule;
 use model::size::ByteSize;
 use model::snapshot::Snapshot;
 use model::text::Metadata;
@@ -427,6 +428,37 @@ pub struct ReferenceView {
     pub age_ms: u64,
     /// Milliseconds since its holder last said that it is there.
     pub last_seen_age_ms: u64,
+}
+
+// Schedules
+
+#[derive(Clone, Debug)]
+pub struct ScheduleCreate {
+    /// Name or id.
+    pub volume: String,
+    pub name: String,
+    pub every_ms: u64,
+    pub keep: u32,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ScheduleFilter {
+    pub name: Option<String>,
+    pub volume: Option<String>,
+    pub project: Option<String>,
+    pub paging: Paging,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ScheduleUpdate {
+    pub every_ms: Option<u64>,
+    pub keep: Option<u32>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScheduleView {
+    pub schedule: Schedule,
+    pub volume_name: String,
 }
 
 // Hosts

@@ -162,6 +162,7 @@ mod tests {
             state,
             fault: None,
             hidden_for: Some(CLONE),
+            schedule: None,
             created_ms: 0,
         }
     }

@@ -25,6 +25,7 @@ use crate::catalog::{self, AttachmentRecord, Connection, Query};
 use crate::error::Result;
 use crate::facade::{Control, Inner};
 use crate::plan::{Desired, plan};
+use crate::schedule;
 use crate::work::Outcome;
 
 /// How long nothing is looked at when nothing is due: a net below the wake-ups.
@@ -46,6 +47,7 @@ impl Control {
     pub fn start(&self) {
         tokio::spawn(run(Arc::downgrade(&self.inner)));
         tokio::spawn(forget(Arc::downgrade(&self.inner)));
+        tokio::spawn(schedule::run(Arc::downgrade(&self.inner)));
     }
 
     /// Bring the node to what is wanted as far as it goes now: steps that fail are left to the

@@ -7,18 +7,19 @@ use model::id::{SnapshotId, VolumeId};
 use model::pool::Pool;
 use model::project::Project;
 use model::size::ByteSize;
+use model::schedule::Schedule;
 use model::snapshot::{Snapshot, SnapshotState};
-use model::text;
+use model::text::{self, Metadata};
 use model::user::Role;
 use model::volume::{Volume, VolumeKind};
 use uuid::Uuid;
 
 use crate::caller::Caller;
-use crate::catalog::{self, Connection, Query};
+use crate::catalog::{self, Connection, Query, Transaction};
 use crate::error::{ControlError, Result};
 use crate::export::must_be;
 use crate::facade::{
-    Control, invalid, listed_project, name_is_free, resolve, valid_description, valid_metadata,
+    Control, Inner, invalid, listed_project, name_is_free, resolve, valid_description, valid_metadata,
     valid_name,
 };
 use crate::page::Page;
@@ -69,6 +70,52 @@ async fn browsable(on: &mut Connection, volume: &Volume, name: &str) -> Result<(
     name_is_free(on, among, name, None).await
 }
 
+/// What a new snapshot is called, and who asks for it when nobody does.
+#[derive(Default)]
+pub(crate) struct New<'a> {
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) metadata: Metadata,
+    pub(crate) schedule: Option<&'a Schedule>,
+}
+
+impl Inner {
+    /// A new snapshot of a volume that takes some now. Nothing is written when it is refused.
+    pub(crate) async fn take_snapshot(
+        &self,
+        tx: &mut Transaction,
+        caller: &Caller,
+        volume: &Volume,
+        new: New<'_>,
+    ) -> Result<Snapshot> {
+        browsable(tx, volume, &new.name).await?;
+        let project: Project = expected(tx, volume.project.0).await?;
+        within_quota(tx, &project, volume).await?;
+        let pool: Pool = expected(tx, volume.pool.0).await?;
+        has_room(&pool, LEAST_ROOM)?;
+        let snapshot = Snapshot {
+            id: SnapshotId(self.new_id()),
+            project: volume.project,
+            volume: volume.id,
+            name: new.name,
+            description: new.description,
+            metadata: new.metadata,
+            size: volume.size,
+            state: SnapshotState::Creating,
+            fault: None,
+            hidden_for: None,
+            schedule: new.schedule.map(|schedule| schedule.id),
+            created_ms: self.now_ms(),
+        };
+        catalog::insert(tx, &snapshot).await?;
+        let by = new.schedule.map_or_else(String::new, |one| format!(" by schedule '{}'", one.name));
+        let detail = format!("of volume '{}'{by}", volume.name);
+        let (action, result) = ("snapshot.create", EventResult::Accepted);
+        self.record(tx, caller, &snapshot, action, result, detail).await?;
+        Ok(snapshot)
+    }
+}
+
 impl Control {
     /// A new snapshot, in state `creating`; attached hosts notice nothing.
     ///
@@ -80,37 +127,19 @@ impl Control {
         new: SnapshotCreate,
     ) -> Result<SnapshotView> {
         caller.must_be(Role::Member, "create snapshots")?;
-        let name = valid_name(&new.name)?;
-        let description = valid_description(&new.description)?;
-        let metadata = valid_metadata(&new.metadata)?;
+        let asked = New {
+            name: valid_name(&new.name)?,
+            description: valid_description(&new.description)?,
+            metadata: valid_metadata(&new.metadata)?,
+            schedule: None,
+        };
         self.refresh_usage().await;
         let mut tx = self.inner.catalog.begin().await?;
         let volume: Volume = resolve(&mut tx, caller, &new.volume).await?;
         if !volume.status.takes_snapshots() {
             return Err(busy(&volume, "snapshot"));
         }
-        browsable(&mut tx, &volume, &name).await?;
-        let project: Project = expected(&mut tx, volume.project.0).await?;
-        within_quota(&mut tx, &project, &volume).await?;
-        let pool: Pool = expected(&mut tx, volume.pool.0).await?;
-        has_room(&pool, LEAST_ROOM)?;
-        let snapshot = Snapshot {
-            id: SnapshotId(self.inner.new_id()),
-            project: volume.project,
-            volume: volume.id,
-            name,
-            description,
-            metadata,
-            size: volume.size,
-            state: SnapshotState::Creating,
-            fault: None,
-            hidden_for: None,
-            created_ms: self.inner.now_ms(),
-        };
-        catalog::insert(&mut tx, &snapshot).await?;
-        let detail = format!("of volume '{}'", volume.name);
-        let (action, result) = ("snapshot.create", EventResult::Accepted);
-        self.inner.record(&mut tx, caller, &snapshot, action, result, detail).await?;
+        let snapshot = self.inner.take_snapshot(&mut tx, caller, &volume, asked).await?;
         self.inner.commit(tx).await?;
         Ok(SnapshotView { snapshot, volume_name: volume.name, held: None })
     }

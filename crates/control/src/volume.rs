@@ -500,6 +500,7 @@ impl Inner {
             state: SnapshotState::Creating,
             fault: None,
             hidden_for: Some(clone.id),
+            schedule: None,
             created_ms: self.now_ms(),
         };
         catalog::insert(tx, &snapshot).await?;

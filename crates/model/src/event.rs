@@ -20,6 +20,7 @@ pub enum ResourceKind {
     Attachment,
     Network,
     Reference,
+    Schedule,
     Operation,
     Event,
     /// A login that no attachment answers for.
@@ -42,6 +43,7 @@ impl ResourceKind {
             Self::Attachment => "attachment",
             Self::Network => "network",
             Self::Reference => "reference",
+            Self::Schedule => "schedule",
             Self::Operation => "operation",
             Self::Event => "event",
             Self::Target => "target",

@@ -58,4 +58,6 @@ typed_id! {
     NetworkId,
     /// A named use of a file volume.
     ReferenceId,
+    /// Snapshots of a volume by the clock.
+    ScheduleId,
 }

@@ -18,6 +18,7 @@ pub mod placement;
 pub mod pool;
 pub mod project;
 pub mod reference;
+pub mod schedule;
 pub mod size;
 pub mod snapshot;
 pub mod text;

@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ProjectId, SnapshotId, VolumeId};
+use crate::id::{ProjectId, ScheduleId, SnapshotId, VolumeId};
 use crate::size::ByteSize;
 use crate::text::Metadata;
 
@@ -66,6 +66,9 @@ pub struct Snapshot {
     pub fault: Option<String>,
     /// The clone that owns it; such a snapshot is in no list and goes with the clone.
     pub hidden_for: Option<VolumeId>,
+    /// The schedule that asked for it, and removes it in its time.
+    #[serde(default)]
+    pub schedule: Option<ScheduleId>,
     /// Milliseconds since the Unix epoch.
     pub created_ms: u64,
 }

@@ -17,6 +17,7 @@ use crate::operation::Operation;
 use crate::pool::{CreatePool, Pool, UpdatePool};
 use crate::project::{CreateProject, Project, UpdateProject};
 use crate::reference::{CreateReference, Reference};
+use crate::schedule::{CreateSchedule, Schedule, UpdateSchedule};
 use crate::reservation::Reservations;
 use crate::snapshot::{CreateSnapshot, Snapshot, UpdateSnapshot};
 use crate::token::{CreateToken, CreatedToken, Token, UpdateToken};
@@ -130,6 +131,12 @@ verbs! {
     reference_create() <- CreateReference => Reference = post ["v1", "references"];
     reference_show(reference) => Reference = get ["v1", "references", reference];
     reference_delete(reference) => () = delete ["v1", "references", reference];
+
+    /// The first snapshot is taken at once.
+    schedule_create() <- CreateSchedule => Schedule = post ["v1", "schedules"];
+    schedule_show(schedule) => Schedule = get ["v1", "schedules", schedule];
+    schedule_update(schedule) <- UpdateSchedule => Schedule = patch ["v1", "schedules", schedule];
+    schedule_delete(schedule) => () = delete ["v1", "schedules", schedule];
 
     host_create() <- CreateHost => Host = post ["v1", "hosts"];
     host_show(host) => Host = get ["v1", "hosts", host];

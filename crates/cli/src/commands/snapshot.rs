@@ -3,6 +3,7 @@
 use api::snapshot::{CreateSnapshot, Snapshot, SnapshotQuery, UpdateSnapshot};
 use clap::Subcommand;
 
+use super::schedule::ScheduleCommand;
 use super::{Context, MetadataArguments};
 use crate::failure::Failure;
 use crate::output::{Column, Listed, bytes, moment, note, or_dash};
@@ -37,6 +38,9 @@ pub(crate) enum SnapshotCommand {
     },
     /// Give a snapshot another name
     Rename { snapshot: String, name: String },
+    /// Snapshots by the clock
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
     /// Delete snapshots; their space comes back in the background
     Delete {
         #[arg(required = true)]
@@ -112,6 +116,7 @@ impl SnapshotCommand {
                 let body = UpdateSnapshot { name: Some(name), ..UpdateSnapshot::default() };
                 context.show(&client.snapshot_update(&snapshot, &body).await?)
             }
+            Self::Schedule(verb) => verb.run(context).await,
             Self::Delete { snapshots } => {
                 for snapshot in snapshots {
                     delete(context, &snapshot).await?;

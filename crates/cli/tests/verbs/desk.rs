@@ -39,10 +39,9 @@ impl Desk {
 
     /// Verbs that are refused here do not count by themselves.
     pub(crate) fn count(&mut self, arguments: &[&str]) {
-        let pair = arguments.iter().take(2).copied().collect::<Vec<_>>().join("-");
-        let verb = if self.all.contains(&pair) { pair } else { arguments[0].to_owned() };
-        assert!(self.all.contains(&verb), "no verb: {arguments:?}");
-        self.typed.insert(verb);
+        let verbs = (1..=3).rev().map(|words| arguments[..words.min(arguments.len())].join("-"));
+        let verb = verbs.into_iter().find(|verb| self.all.contains(verb));
+        self.typed.insert(verb.unwrap_or_else(|| panic!("no verb: {arguments:?}")));
     }
 
     /// A verb that must succeed, its JSON.

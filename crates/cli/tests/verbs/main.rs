@@ -17,6 +17,7 @@ fn every_verb_does_what_its_manual_page_says() {
     networks(&mut desk);
     images(&mut desk);
     snapshots(&mut desk);
+    schedules(&mut desk);
     attachments(&mut desk);
     surroundings(&mut desk);
     desk.assert_complete();
@@ -140,6 +141,34 @@ fn networks(desk: &mut Desk) {
     desk.shows(&["reference", "show", "/srv/www"], &["/srv/www", "later"]);
     desk.table(&["reference", "delete", "/srv/www", "/srv/www"]);
     assert_eq!(desk.json(&["volume", "list", "--kind", "file"]).as_array().unwrap().len(), 0);
+}
+
+/// Snapshots by the clock: the first one is there at once.
+fn schedules(desk: &mut Desk) {
+    let schedule = ["snapshot", "schedule"];
+    let mut verb = |desk: &mut Desk, words: &[&str]| desk.json(&[&schedule[..], words].concat());
+    let made = verb(desk, &["create", "data", "--every", "1h", "--keep", "3"]);
+    assert_eq!((&made["name"], &made["every_seconds"]), (&"every-1h".into(), &3600.into()));
+    desk.shows(&[&schedule[..], &["list", "--volume", "data"]].concat(), &["every-1h", "data"]);
+    desk.shows(&[&schedule[..], &["show", "every-1h"]].concat(), &["every-1h", "3600"]);
+    let mut taken = None;
+    for _ in 0..200 {
+        let all = desk.json(&["snapshot", "list", "--volume", "data"]);
+        let is_own = |one: &&Value| one["schedule_id"] == made["id"] && one["state"] == "available";
+        taken = all.as_array().unwrap().iter().find(is_own).map(|one| word(one, "/id").to_owned());
+        if taken.is_some() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let taken = taken.expect("a snapshot at once");
+    let changed = verb(desk, &["update", "every-1h", "--every", "1d", "--keep", "2"]);
+    assert_eq!((&changed["every_seconds"], &changed["keep"]), (&86_400.into(), &2.into()));
+    let bad = ["create", "data", "--every", "1h", "--keep", "0"];
+    desk.refused(&[&schedule[..], &bad].concat(), 2, "keeps nothing");
+    desk.table(&[&schedule[..], &["delete", "every-1h"]].concat());
+    desk.refused(&[&schedule[..], &["show", "every-1h"]].concat(), 3, "every-1h");
+    desk.table(&["snapshot", "delete", &taken]);
 }
 
 /// Images in and out, and the operations that carry them.

@@ -14,7 +14,7 @@ mod tables;
 
 pub(crate) use query::Query;
 pub(crate) use record::{
-    Record, count, delete, delete_all, get, insert, names, pairs, parse_id, select, sum, update,
+    Record, count, delete, delete_all, get, insert, least, names, pairs, parse_id, select, sum, update,
     words,
 };
 pub(crate) use sqlite::{Catalog, Connection, Transaction};

@@ -153,6 +153,15 @@ pub(crate) async fn sum<R: Record>(
     total(on, query, expression).await
 }
 
+/// The least of a column over all that match; `expression` is `COALESCE(MIN(column), NUMBER)`.
+pub(crate) async fn least<R: Record>(
+    on: &mut Connection,
+    query: Query<R>,
+    expression: &'static str,
+) -> Result<u64> {
+    total(on, query, expression).await
+}
+
 async fn total<R: Record>(
     on: &mut Connection,
     query: Query<R>,

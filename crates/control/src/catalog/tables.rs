@@ -10,6 +10,7 @@ use model::order::Chap;
 use model::pool::Pool;
 use model::project::Project;
 use model::reference::Reference;
+use model::schedule::Schedule;
 use model::snapshot::Snapshot;
 use model::user::{Token, User};
 use model::volume::{Volume, VolumeKind, VolumeStatus};
@@ -143,6 +144,13 @@ record!(Reference, Reference, "volume_references", |reference| {
         "project": reference.project, "name": reference.name.as_str(),
         "kind": reference.kind.word(), "volume_name": reference.volume_name.as_str(),
         "volume": reference.volume,
+    }
+});
+record!(Schedule, Schedule, "schedules", |schedule| {
+    id: schedule.id.0, name: schedule.name.clone(), project: Some(schedule.project),
+    columns: {
+        "project": schedule.project, "name": schedule.name.as_str(),
+        "volume": schedule.volume, "due_ms": schedule.due_ms,
     }
 });
 record!(Host, Host, "hosts", |host| {

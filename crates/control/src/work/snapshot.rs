@@ -110,6 +110,9 @@ impl Inner {
             let detail = fault.unwrap_or_default();
             self.record(&mut tx, &Caller::system(), &snapshot, action, result, detail).await?;
         }
+        if from == SnapshotState::Creating {
+            self.scheduled_ended(&mut tx, &mut snapshot).await?;
+        }
         tx.commit().await?;
         Ok(Outcome::Done(None))
     }

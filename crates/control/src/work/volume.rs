@@ -14,6 +14,7 @@ use crate::caller::Caller;
 use crate::catalog::{self, Query, Transaction};
 use crate::error::Result;
 use crate::facade::Inner;
+use crate::schedule;
 
 /// The end of a piece of work on a volume.
 struct End {
@@ -116,6 +117,7 @@ impl Inner {
         let Some(volume) = catalog::get::<Volume>(&mut tx, id.0).await? else {
             return Ok(Outcome::Nothing);
         };
+        schedule::end_with(&mut tx, id).await?;
         catalog::delete::<Volume>(&mut tx, id.0).await?;
         drop_hidden(&mut tx, id).await?;
         self.board.forget(id.0);

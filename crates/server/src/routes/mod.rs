@@ -9,6 +9,7 @@ mod operation;
 mod pool;
 mod project;
 mod reference;
+mod schedule;
 mod reservation;
 mod service;
 mod snapshot;
@@ -44,6 +45,7 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         .merge(network::routes())
         .merge(export::routes())
         .merge(reference::routes())
+        .merge(schedule::routes())
         .merge(host::routes())
         .merge(attachment::routes())
         .merge(operation::routes())

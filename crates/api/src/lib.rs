@@ -20,8 +20,8 @@ pub mod page;
 pub mod pool;
 pub mod project;
 pub mod reference;
-pub mod schedule;
 pub mod reservation;
+pub mod schedule;
 mod size;
 pub mod snapshot;
 pub mod token;
@@ -29,7 +29,7 @@ pub mod user;
 pub mod volume;
 pub mod volume_type;
 
-pub use client::{Client, PROJECT_HEADER, REQUEST_ID_HEADER};
+pub use client::{Body, Client, Download, PROJECT_HEADER, REQUEST_ID_HEADER};
 pub use error::{ApiError, ErrorBody, ErrorDetail};
 pub use page::{ListQuery, Page};
 pub use size::Size;

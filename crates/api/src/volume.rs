@@ -192,6 +192,17 @@ pub struct RevertVolume {
     pub force: bool,
 }
 
+/// What a backup is of.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct BackupQuery {
+    /// Name or id of one of the volume's snapshots; the tree as it is when absent, which changes
+    /// under the backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+}
+
 /// Write a volume's content to a new image file on the node.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

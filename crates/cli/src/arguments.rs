@@ -159,7 +159,7 @@ mod tests {
     fn every_resource_has_its_verbs() {
         let verbs = [
             ("volume", "create list show update rename resize retype revert export delete"),
-            ("volume", "reservations clear-reservations"),
+            ("volume", "reservations clear-reservations backup restore"),
             ("attachment", "create list show update delete fence"),
             ("snapshot", "create list show update rename delete schedule"),
             ("network", "create list show update delete"),

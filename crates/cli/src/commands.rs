@@ -3,6 +3,7 @@
 //! Every verb is one call of the client, a wait where one was asked for, and one thing printed.
 
 pub(crate) mod attachment;
+mod backup;
 pub(crate) mod event;
 pub(crate) mod export;
 pub(crate) mod host;
@@ -11,8 +12,8 @@ pub(crate) mod operation;
 pub(crate) mod pool;
 pub(crate) mod project;
 pub(crate) mod reference;
-pub(crate) mod schedule;
 pub(crate) mod reservation;
+pub(crate) mod schedule;
 pub(crate) mod snapshot;
 pub(crate) mod token;
 pub(crate) mod user;

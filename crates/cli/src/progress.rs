@@ -12,6 +12,9 @@ use crate::failure::Failure;
 const PAUSE_MIN: Duration = Duration::from_millis(30);
 const PAUSE_MAX: Duration = Duration::from_millis(1000);
 
+const BYTES: &str =
+    "{msg} [{wide_bar}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+
 /// A bar on standard error; draws nothing where that is no terminal.
 pub(crate) struct Bar {
     bar: ProgressBar,
@@ -33,6 +36,30 @@ impl Bar {
         self.pause = (self.pause * 3 / 2).min(PAUSE_MAX);
     }
 
+    /// For bytes that pass through here; of so many, where that is known.
+    pub(crate) fn of_bytes(message: String, total: Option<u64>) -> Self {
+        let bar = Self::new(message);
+        if let Some(total) = total {
+            bar.bar.set_length(total);
+        }
+        bar.styled(
+            total.map_or("{spinner} {msg} {binary_bytes} {binary_bytes_per_sec}", |_| BYTES),
+        );
+        bar
+    }
+
+    /// So many more bytes have passed.
+    pub(crate) fn passed(&self, bytes: usize) {
+        self.bar.inc(bytes as u64);
+    }
+
+    fn styled(&self, template: &str) {
+        // A template that is wrong would be our own bug; the default bar then serves.
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style);
+        }
+    }
+
     /// Show how far the work is.
     fn show(&self, operation: &Operation) {
         let Some(progress) = operation.progress else {
@@ -40,12 +67,7 @@ impl Bar {
         };
         if self.bar.length() != Some(progress.total_bytes) {
             self.bar.set_length(progress.total_bytes);
-            // A template that is wrong would be our own bug; the default bar then serves.
-            if let Ok(style) = ProgressStyle::with_template(
-                "{msg} [{wide_bar}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
-            ) {
-                self.bar.set_style(style);
-            }
+            self.styled(BYTES);
         }
         self.bar.set_position(progress.done_bytes);
     }

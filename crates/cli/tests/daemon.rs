@@ -3,6 +3,7 @@
 
 mod service;
 
+use host::files::{FileClient, Identity, Opening, Stable, Who};
 use host::{Credentials, Initiator, Options};
 use serde_json::Value;
 use service::Service;
@@ -176,6 +177,59 @@ fn a_service_that_says_where_it_is_can_be_used_at_once() {
     assert_eq!(states.collect::<Vec<_>>(), ["online", "online"]);
 }
 
+/// What a client wrote comes back in another volume; what is no archive leaves nothing behind.
+fn backed_up_and_restored(service: &Service) {
+    let shown = service.json(&["volume", "show", "wp-uploads"]);
+    let resource = shown["resource"].as_str().unwrap().trim_start_matches("nfs://").to_owned();
+    let (portal, path) = resource.split_at(resource.find('/').unwrap());
+    let who = Who { uid: 33, gid: 33, gids: Vec::new() };
+    let name = Identity::named("writer");
+    // The usual port is not said.
+    let portal = portal.parse().unwrap_or_else(|_| format!("{portal}:2049").parse().unwrap());
+    let mut client = FileClient::connect(portal, &name, &who, 1).unwrap();
+    client.reclaimed().unwrap();
+    let root = client.mount(path).unwrap();
+    let file = client.open(&root, "page", Opening::OrCreate(0o640)).unwrap();
+    let text = bytes::Bytes::from_static(b"written by a client");
+    client.write_at(&file, 3 << 20, Stable::File, &text).unwrap();
+    client.close(&file).unwrap();
+
+    let archive = service.path("wp.tar.zst").to_str().unwrap().to_owned();
+    let backup = ["volume", "backup", "wp-uploads", "--to", &archive];
+    assert!(service.run(&backup).status.success());
+    let (code, error) = service.refused(&backup);
+    assert!(code == 2 && error.contains("there already"), "{error}");
+    let of_snapshot = ["volume", "backup", "wp-uploads@first", "--to", "-"];
+    assert!(service.run(&of_snapshot).stdout.starts_with(b"\x28\xb5\x2f\xfd"));
+    let none = ["volume", "backup", "wp-uploads@none", "--to", "-"];
+    assert!(service.refused(&none).1.contains("'none'"));
+    assert_eq!(names(&service.json(&["snapshot", "list"])), ["first"], "none is left over");
+
+    service.json(&["volume", "restore", &archive, "again", "--size", "64m"]);
+    let root = client.mount("/default/again").unwrap();
+    let file = client.open(&root, "page", Opening::Existing).unwrap();
+    assert_eq!(client.read_at(&file, 3 << 20, 100).unwrap(), text);
+    client.close(&file).unwrap();
+    let used = service.json(&["volume", "show", "again"])["used_bytes"].as_u64().unwrap();
+    assert!(used < 1 << 20, "the hole takes room: {used}");
+
+    let cut = service.path("cut");
+    let whole = std::fs::read(&archive).unwrap();
+    std::fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
+    for bad in [cut.to_str().unwrap(), "/etc/hostname"] {
+        let (_, error) = service.refused(&["volume", "restore", bad, "bad", "--size", "64m"]);
+        assert!(error.contains("the stream"), "{error}");
+    }
+    for _ in 0..200 {
+        if names(&service.json(&["volume", "list"])).iter().all(|name| *name != "bad") {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let left = service.json(&["volume", "list"]);
+    assert!(!names(&left).contains(&"bad"), "{left}");
+}
+
 /// With nothing said: it needs root, and the usual port.
 #[test]
 fn the_first_file_volume_needs_one_command_and_survives_a_kill() {
@@ -192,6 +246,8 @@ fn the_first_file_volume_needs_one_command_and_survives_a_kill() {
     let copies = &service.json(&["pool", "show", "local-file"])["usage"]["copies"];
     assert!(copies.is_string(), "the pool does not say how it makes snapshots");
     service.json(&["snapshot", "create", "wp-uploads", "first"]);
+
+    backed_up_and_restored(&service);
 
     // Mounts of its own end with the process; the next one has them again.
     let service = Service::with_defaults(service.kill());

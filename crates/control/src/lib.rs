@@ -13,6 +13,7 @@
 //! volume_create/list/get/update/delete(&str, VolumeDelete)               -> VolumeView
 //! volume_resize(&str, ByteSize) volume_retype(&str, &str) volume_revert(&str, VolumeRevert)
 //! volume_export(&str, VolumeExport)                                      -> Operation
+//! volume_backup(&str, Option<&str>) -> Pieces                            volume_restore(&str, Pieces)
 //! volume_reservations(&str) volume_reservations_clear(&str)
 //! snapshot_create/list/get/update/delete                                 -> SnapshotView
 //! network_create/list/get/update/delete                                  -> Network
@@ -33,6 +34,7 @@
 
 mod attachment;
 mod attachment_change;
+mod backup;
 mod board;
 mod bootstrap;
 mod caller;
@@ -63,6 +65,6 @@ mod work;
 pub use caller::Caller;
 pub use error::{Candidate, ControlError, ErrorKind, Result};
 pub use facade::{Control, EVENT_DAYS_DEFAULT, Settings};
-pub use node_link::NodeLink;
+pub use node_link::{NodeLink, Pieces};
 pub use page::{PAGE_ENTRIES_DEFAULT, PAGE_ENTRIES_MAX, Page, Paging};
 pub use params::*;

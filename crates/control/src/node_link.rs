@@ -3,12 +3,17 @@
 //! Invariant: an order may be sent again at any time; the node converges (`model::order`).
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use model::export::{ConnectedClient, FileUsage};
 use model::id::VolumeId;
 use model::order::{
     Found, ImageFormat, Order, OrderError, PoolUsage, Report, ReservationView, SnapshotUsage,
 };
 use model::size::ByteSize;
+use tokio::sync::mpsc;
+
+/// A stream of pieces; one that breaks off says why.
+pub type Pieces = mpsc::Receiver<std::io::Result<Bytes>>;
 
 /// A storage node, near or far. The real one is glued in by `serve`; tests have a fake.
 #[async_trait]
@@ -54,6 +59,24 @@ pub trait NodeLink: Send + Sync {
     /// # Errors
     /// The node cannot be reached, or does not have the volume.
     async fn snapshot_usage(&self, volume: VolumeId) -> Result<Vec<SnapshotUsage>, OrderError>;
+
+    /// The tree of a file volume, or of one of its snapshots by name, as a tar.zst stream. What
+    /// goes wrong while it runs is in the stream.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or does not have the volume.
+    async fn backup(
+        &self,
+        volume: VolumeId,
+        snapshot: Option<String>,
+    ) -> Result<Pieces, OrderError>;
+
+    /// Fill an empty file volume from such a stream.
+    ///
+    /// # Errors
+    /// The node cannot be reached; `Refused`, with the reason: the volume is not empty, the stream
+    /// is no archive or breaks off, or there is no room.
+    async fn restore(&self, volume: VolumeId, from: Pieces) -> Result<(), OrderError>;
 
     /// The volume's reservation state.
     ///

@@ -6,8 +6,8 @@ use model::event::EventResult;
 use model::id::{SnapshotId, VolumeId};
 use model::pool::Pool;
 use model::project::Project;
-use model::size::ByteSize;
 use model::schedule::Schedule;
+use model::size::ByteSize;
 use model::snapshot::{Snapshot, SnapshotState};
 use model::text::{self, Metadata};
 use model::user::Role;
@@ -19,8 +19,8 @@ use crate::catalog::{self, Connection, Query, Transaction};
 use crate::error::{ControlError, Result};
 use crate::export::must_be;
 use crate::facade::{
-    Control, Inner, invalid, listed_project, name_is_free, resolve, valid_description, valid_metadata,
-    valid_name,
+    Control, Inner, invalid, listed_project, name_is_free, resolve, valid_description,
+    valid_metadata, valid_name,
 };
 use crate::page::Page;
 use crate::params::{SnapshotCreate, SnapshotFilter, SnapshotUpdate, SnapshotView};
@@ -108,7 +108,8 @@ impl Inner {
             created_ms: self.now_ms(),
         };
         catalog::insert(tx, &snapshot).await?;
-        let by = new.schedule.map_or_else(String::new, |one| format!(" by schedule '{}'", one.name));
+        let by =
+            new.schedule.map_or_else(String::new, |one| format!(" by schedule '{}'", one.name));
         let detail = format!("of volume '{}'{by}", volume.name);
         let (action, result) = ("snapshot.create", EventResult::Accepted);
         self.record(tx, caller, &snapshot, action, result, detail).await?;

@@ -42,7 +42,11 @@ struct World {
     dir: TempDir,
 }
 
-async fn open(dir: &TempDir, node: &Arc<FakeNode>, clock: &Arc<Hands>) -> (Control, Option<String>) {
+async fn open(
+    dir: &TempDir,
+    node: &Arc<FakeNode>,
+    clock: &Arc<Hands>,
+) -> (Control, Option<String>) {
     let (link, clock) = (Arc::clone(node) as _, Arc::clone(clock) as _);
     Control::open(Settings::below(dir.path()), link, clock, Arc::new(OsRandom)).await.unwrap()
 }

@@ -35,6 +35,7 @@ pub mod worker;
 
 pub use facts::facts_of;
 pub use node::{Limits, Node, Settings, World};
+pub use orders::Pieces;
 pub use worker::BlockIoFactory;
 
 /// Why a node could not start.

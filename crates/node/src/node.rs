@@ -30,7 +30,7 @@ use crate::journal::Journal;
 use crate::metrics::{self, Sample};
 use crate::nexus::Signal;
 use crate::notice::Notices;
-use crate::orders::Orders;
+use crate::orders::{Orders, Pieces};
 use crate::portal;
 use crate::unit::LogicalUnit;
 use crate::wire::Wire;
@@ -280,6 +280,26 @@ impl Node {
     /// When the volume is not here, or its file system cannot be asked.
     pub async fn snapshot_usage(&self, volume: VolumeId) -> Result<Vec<SnapshotUsage>, OrderError> {
         self.orders.snapshot_usage(volume).await
+    }
+
+    /// The tree of a file volume, or of one of its snapshots by name, as a tar.zst stream.
+    ///
+    /// # Errors
+    /// When volume or snapshot are not here. What goes wrong later is in the stream.
+    pub async fn backup(
+        &self,
+        volume: VolumeId,
+        snapshot: Option<String>,
+    ) -> Result<Pieces, OrderError> {
+        self.orders.backup_tree(volume, snapshot).await
+    }
+
+    /// Fills an empty file volume from such a stream.
+    ///
+    /// # Errors
+    /// When the volume is not here or not empty, the stream is none, or there is no room.
+    pub async fn restore(&self, volume: VolumeId, from: Pieces) -> Result<(), OrderError> {
+        self.orders.restore_tree(volume, from).await
     }
 
     /// What the node sees by itself, from now on.

@@ -6,8 +6,11 @@
 //! not, so sixteen hosts attach at once (design, invariant 8).
 
 mod attachments;
+mod backup;
 mod files;
 mod sanitizing;
+
+pub use backup::Pieces;
 
 use std::collections::HashMap;
 use std::rc::Rc;

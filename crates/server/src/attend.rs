@@ -13,6 +13,7 @@ use tracing::Instrument;
 use crate::Shared;
 use crate::metrics::Answered;
 use crate::refusal::Refusal;
+use crate::routes::backup::RESTORE;
 
 /// Requests that are worked on at the same time; the others wait for their turn.
 const REQUESTS_AT_ONCE: usize = 256;
@@ -20,6 +21,8 @@ const REQUESTS_AT_ONCE: usize = 256;
 const TURN_LIMIT: Duration = Duration::from_secs(10);
 /// Longest time for the work on one request.
 const WORK_LIMIT: Duration = Duration::from_secs(60);
+/// The same for one that brings a volume's content along.
+const STREAM_LIMIT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Longest id that a client may give its request.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
@@ -82,6 +85,9 @@ async fn work(app: &Shared, request: Request, next: Next) -> Result<Response, Re
         None
     };
     let span = tracing::Span::current();
+    let is_stream =
+        request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str() == RESTORE);
+    let limit = if is_stream { STREAM_LIMIT } else { WORK_LIMIT };
     let task = tokio::spawn(
         async move {
             let response = next.run(request).await;
@@ -90,7 +96,7 @@ async fn work(app: &Shared, request: Request, next: Next) -> Result<Response, Re
         }
         .instrument(span),
     );
-    match tokio::time::timeout(WORK_LIMIT, task).await {
+    match tokio::time::timeout(limit, task).await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(error)) => {
             tracing::error!(%error, "the work on a request ended without an answer");

@@ -1,6 +1,7 @@
 //! Pools and volumes on the machine's own file systems: sparse layers, snapshots, clones.
 //!
-//! Entry points: [`Pool::open`], then [`Pool::volume`]; and [`files`] for file volumes. The files are
+//! Entry points: [`Pool::open`], then [`Pool::volume`]; and [`files`] for file volumes,
+//! [`archive`] for their trees as streams. The files are
 //! described in docs/formats/store.md and docs/formats/files.md.
 //!
 //! Invariant: what a flush has answered survives power loss; what it has not may be lost, but is
@@ -9,6 +10,7 @@
 //! because a dropped one leaves operations running that nobody waits for.
 #![allow(unexpected_cfgs, reason = "cfg(fuzzing) is set by the fuzz targets' builds alone")]
 
+pub mod archive;
 mod error;
 mod fields;
 pub mod files;

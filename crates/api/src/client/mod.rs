@@ -16,10 +16,16 @@ use serde::de::DeserializeOwned;
 use crate::error::{ApiError, ErrorBody};
 use crate::page::{ListQuery, Page};
 
+/// What a request brings along as a stream.
+pub use reqwest::Body;
+
 /// Longest wait for a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait for an answer: longer than the service's own limit, so that its error arrives.
 const ANSWER_LIMIT: Duration = Duration::from_secs(90);
+
+/// The same for a stream of a volume's content.
+const STREAM_LIMIT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The name of the header that chooses another project; for admins.
 pub const PROJECT_HEADER: &str = "x-project";
@@ -33,6 +39,29 @@ pub struct Client {
     base: Url,
     token: Option<String>,
     project: Option<String>,
+}
+
+/// A stream on its way from the service.
+#[derive(Debug)]
+pub struct Download {
+    response: Response,
+    client: Client,
+}
+
+impl Download {
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// The stream broke off.
+    pub async fn piece(&mut self) -> Result<Option<bytes::Bytes>, ApiError> {
+        self.response.chunk().await.map_err(|error| {
+            ApiError::local(
+                ApiError::UNREACHABLE,
+                format!("{}: the stream broke off: {}", self.client.address(), root_cause(&error)),
+                "The log of the service says why; try again.",
+            )
+        })
+    }
 }
 
 impl std::fmt::Debug for Client {
@@ -172,6 +201,11 @@ impl Client {
     async fn text(&self, path: &[&str]) -> Result<String, ApiError> {
         let response = self.send(self.request(Method::GET, path)?).await?;
         response.text().await.map_err(|error| self.unanswered(&error))
+    }
+
+    async fn download(&self, request: reqwest::RequestBuilder) -> Result<Download, ApiError> {
+        let response = self.send(request.timeout(STREAM_LIMIT)).await?;
+        Ok(Download { response, client: self.clone() })
     }
 
     async fn answer<T: DeserializeOwned>(

@@ -3,7 +3,7 @@
 //!
 //! Every method returns what the service refused, or why it could not be asked, as [`ApiError`].
 
-use super::Client;
+use super::{Client, Download, STREAM_LIMIT};
 use crate::attachment::{
     Attachment, CreateAttachments, CreatedAttachments, Fenced, UpdateAttachment,
 };
@@ -17,14 +17,14 @@ use crate::operation::Operation;
 use crate::pool::{CreatePool, Pool, UpdatePool};
 use crate::project::{CreateProject, Project, UpdateProject};
 use crate::reference::{CreateReference, Reference};
-use crate::schedule::{CreateSchedule, Schedule, UpdateSchedule};
 use crate::reservation::Reservations;
+use crate::schedule::{CreateSchedule, Schedule, UpdateSchedule};
 use crate::snapshot::{CreateSnapshot, Snapshot, UpdateSnapshot};
 use crate::token::{CreateToken, CreatedToken, Token, UpdateToken};
 use crate::user::{CreateUser, UpdateUser, User, WhoAmI};
 use crate::volume::{
-    CreateVolume, DeleteVolume, ExportVolume, ResizeVolume, RetypeVolume, RevertVolume,
-    UpdateVolume, Volume,
+    BackupQuery, CreateVolume, DeleteVolume, ExportVolume, ResizeVolume, RetypeVolume,
+    RevertVolume, UpdateVolume, Volume,
 };
 use crate::volume_type::{CreateGrant, CreateVolumeType, Grant, UpdateVolumeType, VolumeType};
 
@@ -55,6 +55,25 @@ impl Client {
     pub async fn volume_delete(&self, volume: &str, how: &DeleteVolume) -> Result<Volume> {
         let request = self.request(reqwest::Method::DELETE, &["v1", "volumes", volume])?;
         self.answer(request.query(how)).await
+    }
+
+    /// The tree of a file volume, piece by piece, as a tar.zst stream.
+    ///
+    /// # Errors
+    /// What the service refused, or why it could not be asked.
+    pub async fn volume_backup(&self, volume: &str, of: &BackupQuery) -> Result<Download> {
+        let request = self.request(reqwest::Method::GET, &["v1", "volumes", volume, "backup"])?;
+        self.download(request.query(of)).await
+    }
+
+    /// Fill an empty file volume from such a stream; returns when all of it is durable.
+    ///
+    /// # Errors
+    /// What the service refused, or why it could not be asked.
+    pub async fn volume_restore(&self, volume: &str, from: super::Body) -> Result<()> {
+        let path = ["v1", "volumes", volume, "restore"];
+        let request = self.request(reqwest::Method::POST, &path)?;
+        self.answer(request.timeout(STREAM_LIMIT).body(from)).await
     }
 }
 

@@ -8,6 +8,7 @@ use api::volume::{
 };
 use clap::{Subcommand, ValueEnum};
 
+use super::backup::{self, RestoreArguments};
 use super::export::{DurabilityName, RuleArguments};
 use super::{Context, MetadataArguments, reservation, size};
 use crate::failure::Failure;
@@ -68,6 +69,17 @@ pub(crate) enum VolumeCommand {
         #[arg(long)]
         format: Option<FormatName>,
     },
+    /// Write the tree of a file volume to a tar.zst archive on this machine
+    Backup {
+        /// The volume, or VOLUME@SNAPSHOT; without one, a snapshot is taken for it and deleted again
+        #[arg(value_name = "VOLUME[@SNAPSHOT]")]
+        volume: String,
+        /// Where to: a new file, or - for standard output
+        #[arg(long, value_name = "FILE|-")]
+        to: PathBuf,
+    },
+    /// Make a file volume that holds what an archive holds
+    Restore(RestoreArguments),
     /// Delete volumes that are not attached and on which no clone depends
     Delete {
         #[arg(required = true)]
@@ -304,6 +316,8 @@ impl VolumeCommand {
             Self::Export { volume, path, format } => {
                 return export(context, &volume, &path, format).await;
             }
+            Self::Backup { volume, to } => return backup::backup(context, &volume, &to).await,
+            Self::Restore(arguments) => return backup::restore(context, arguments).await,
             Self::Delete { volumes, cascade, force } => {
                 let how = DeleteVolume { cascade, force, ..DeleteVolume::default() };
                 for volume in volumes {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
-use control::NodeLink;
+use control::{NodeLink, Pieces};
 use model::export::{ConnectedClient, FileUsage};
 use model::id::VolumeId;
 use model::order::{
@@ -68,6 +68,18 @@ impl NodeLink for Link {
 
     async fn snapshot_usage(&self, volume: VolumeId) -> Result<Vec<SnapshotUsage>, OrderError> {
         self.node()?.snapshot_usage(volume).await
+    }
+
+    async fn backup(
+        &self,
+        volume: VolumeId,
+        snapshot: Option<String>,
+    ) -> Result<Pieces, OrderError> {
+        self.node()?.backup(volume, snapshot).await
+    }
+
+    async fn restore(&self, volume: VolumeId, from: Pieces) -> Result<(), OrderError> {
+        self.node()?.restore(volume, from).await
     }
 
     async fn reservations(&self, volume: VolumeId) -> Result<ReservationView, OrderError> {

@@ -136,6 +136,13 @@ fn networks(desk: &mut Desk) {
         desk.count(verb);
         desk.refused(verb, 4, "block volume");
     }
+    let place = desk.path("backup").to_str().unwrap().to_owned();
+    let backup = ["volume", "backup", "data", "--to", &place];
+    desk.count(&backup);
+    desk.refused(&backup, 4, "block volume");
+    let restore = ["volume", "restore", "/etc/hostname", "back", "--size", "1m"];
+    desk.count(&restore);
+    desk.refused(&restore, 4, "no pool of class 'file'");
     desk.json(&["reference", "create", "later", "/srv/www", "--kind", "mount"]);
     desk.shows(&["reference", "list", "--volume", "later"], &["/srv/www", "mount", "later"]);
     desk.shows(&["reference", "show", "/srv/www"], &["/srv/www", "later"]);
@@ -146,7 +153,7 @@ fn networks(desk: &mut Desk) {
 /// Snapshots by the clock: the first one is there at once.
 fn schedules(desk: &mut Desk) {
     let schedule = ["snapshot", "schedule"];
-    let mut verb = |desk: &mut Desk, words: &[&str]| desk.json(&[&schedule[..], words].concat());
+    let verb = |desk: &mut Desk, words: &[&str]| desk.json(&[&schedule[..], words].concat());
     let made = verb(desk, &["create", "data", "--every", "1h", "--keep", "3"]);
     assert_eq!((&made["name"], &made["every_seconds"]), (&"every-1h".into(), &3600.into()));
     desk.shows(&[&schedule[..], &["list", "--volume", "data"]].concat(), &["every-1h", "data"]);
@@ -154,7 +161,9 @@ fn schedules(desk: &mut Desk) {
     let mut taken = None;
     for _ in 0..200 {
         let all = desk.json(&["snapshot", "list", "--volume", "data"]);
-        let is_own = |one: &&Value| one["schedule_id"] == made["id"] && one["state"] == "available";
+        let is_own = |one: &&serde_json::Value| {
+            one["schedule_id"] == made["id"] && one["state"] == "available"
+        };
         taken = all.as_array().unwrap().iter().find(is_own).map(|one| word(one, "/id").to_owned());
         if taken.is_some() {
             break;
@@ -164,7 +173,7 @@ fn schedules(desk: &mut Desk) {
     let taken = taken.expect("a snapshot at once");
     let changed = verb(desk, &["update", "every-1h", "--every", "1d", "--keep", "2"]);
     assert_eq!((&changed["every_seconds"], &changed["keep"]), (&86_400.into(), &2.into()));
-    let bad = ["create", "data", "--every", "1h", "--keep", "0"];
+    let bad = ["create", "data", "--name", "none", "--every", "1h", "--keep", "0"];
     desk.refused(&[&schedule[..], &bad].concat(), 2, "keeps nothing");
     desk.table(&[&schedule[..], &["delete", "every-1h"]].concat());
     desk.refused(&[&schedule[..], &["show", "every-1h"]].concat(), 3, "every-1h");

@@ -14,8 +14,8 @@ mod tables;
 
 pub(crate) use query::Query;
 pub(crate) use record::{
-    Record, count, delete, delete_all, get, insert, least, names, pairs, parse_id, select, sum, update,
-    words,
+    Record, count, delete, delete_all, get, insert, least, names, pairs, parse_id, select, sum,
+    update, words,
 };
 pub(crate) use sqlite::{Catalog, Connection, Transaction};
 pub(crate) use tables::{AttachmentRecord, GrantRecord, TokenRecord};

@@ -83,7 +83,7 @@ impl Files {
 }
 
 /// Runs what blocks, elsewhere.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, OrderError> {
     match tokio::task::spawn_blocking(work).await {
@@ -214,6 +214,10 @@ impl Orders {
         volume: VolumeId,
     ) -> Result<Vec<ConnectedClient>, OrderError> {
         Ok(self.state.files.service()?.clients(id_of(volume)))
+    }
+
+    pub(super) async fn file_volume(&self, volume: VolumeId) -> Result<FileVolume, OrderError> {
+        self.state.files.volume(volume).await
     }
 
     pub(crate) async fn snapshot_usage(

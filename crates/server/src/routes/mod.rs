@@ -1,6 +1,7 @@
 //! The routes, one file per resource: authenticate, parse, call the use case, convert.
 
 mod attachment;
+pub(crate) mod backup;
 mod event;
 mod export;
 mod host;
@@ -9,8 +10,8 @@ mod operation;
 mod pool;
 mod project;
 mod reference;
-mod schedule;
 mod reservation;
+mod schedule;
 mod service;
 mod snapshot;
 mod token;
@@ -47,6 +48,7 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         .merge(reference::routes())
         .merge(schedule::routes())
         .merge(host::routes())
+        .merge(backup::routes())
         .merge(attachment::routes())
         .merge(operation::routes())
         .merge(event::routes())

@@ -5,8 +5,11 @@ use api::attachment::Mode;
 use api::export::{AccessRule, Durability, Squash, UpdateExport};
 use api::network::{CreateNetwork, NetworkQuery, UpdateNetwork};
 use api::reference::{CreateReference, ReferenceKind, ReferenceQuery};
+use api::snapshot::CreateSnapshot;
 use api::user::Role;
-use api::volume::{CreateVolume, DeleteVolume, ResizeVolume, Volume, VolumeKind, VolumeQuery};
+use api::volume::{
+    BackupQuery, CreateVolume, DeleteVolume, ResizeVolume, Volume, VolumeKind, VolumeQuery,
+};
 use api::{Client, Size};
 use model::size::ByteSize;
 
@@ -152,4 +155,48 @@ async fn references_keep_a_volume_and_are_named() {
     admin.reference_delete("web-1").await.unwrap();
     refused(admin.reference_show("web-1").await, 404, "reference_not_found");
     admin.volume_delete("tree", &how).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backups_and_restores_are_streams_for_members() {
+    let world = World::start().await;
+    let admin = &world.admin;
+    file_volume(admin, "tree").await;
+    let take = async |of: &BackupQuery| {
+        let mut stream = admin.volume_backup("tree", of).await.unwrap();
+        let mut all = Vec::new();
+        while let Some(piece) = stream.piece().await.unwrap() {
+            all.extend_from_slice(&piece);
+        }
+        String::from_utf8(all).unwrap()
+    };
+    let living = BackupQuery::default();
+    assert_eq!(take(&living).await, "tar.zst of the living tree");
+    let new = CreateSnapshot {
+        volume: "tree".into(),
+        name: "monday".into(),
+        ..CreateSnapshot::default()
+    };
+    admin.snapshot_create(&new).await.unwrap();
+    eventually("the snapshot is there", async || {
+        (admin.snapshot_show("monday").await.ok()?.state == "available").then_some(())
+    })
+    .await;
+    let monday = BackupQuery { snapshot: Some("monday".into()) };
+    assert_eq!(take(&monday).await, "tar.zst of monday");
+    let tuesday = BackupQuery { snapshot: Some("tuesday".into()) };
+    refused(admin.volume_backup("tree", &tuesday).await, 404, "snapshot_not_found");
+
+    admin.volume_restore("tree", "tar.zst and more".into()).await.unwrap();
+    // More than the limit of other bodies, and more than is read before it is refused.
+    let large = vec![b'x'; 3 << 20];
+    let error = admin.volume_restore("tree", large.into()).await.unwrap_err();
+    assert!(error.message.contains("no archive"), "{error:?}");
+
+    volume(admin, "disk", "ssd").await;
+    refused(admin.volume_backup("disk", &living).await, 409, "wrong_kind");
+    refused(admin.volume_restore("disk", "tar.zst".into()).await, 409, "wrong_kind");
+    let reader = world.user("default", Role::Reader).await;
+    refused(reader.volume_backup("tree", &living).await, 403, "forbidden");
+    refused(reader.volume_restore("tree", "tar.zst".into()).await, 403, "forbidden");
 }

@@ -1,0 +1,212 @@
+//! A tree goes into an archive and comes out of it as it was: on real file systems, and with the
+//! file system in memory, which needs no root.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use bytes::Bytes;
+use model::file::{
+    Caller, Content, Creation, FileError, FileId, FileKind, FileStore, New, SetAttributes, SetTime,
+    Stability, Time,
+};
+use nfs::memory::Memory;
+use store::archive::{self, ArchiveError};
+
+use crate::homes::{Home, MIB};
+
+const ROOT: Caller = Caller { uid: 0, gid: 0, gids: Vec::new() };
+const HOLE_BYTES: u64 = 8 * MIB;
+
+fn dated(seconds: i64, nanos: u32) -> Option<SetTime> {
+    Some(SetTime::To(Time { seconds, nanos }))
+}
+
+fn set(mode: u32, owner: (u32, u32), modified: Option<SetTime>) -> SetAttributes {
+    let (uid, gid) = (Some(owner.0), Some(owner.1));
+    SetAttributes { mode: Some(mode), uid, gid, modified, ..SetAttributes::default() }
+}
+
+fn file<F: FileStore>(tree: &F, within: FileId, name: &[u8], pieces: &[(u64, &[u8])]) -> FileId {
+    let how = Creation::Guarded(SetAttributes { mode: Some(0o600), ..Default::default() });
+    let made = tree.create(&ROOT, within, name, &how).unwrap().attributes.file;
+    for (offset, data) in pieces {
+        let data = Bytes::copy_from_slice(data);
+        tree.write(&ROOT, made, *offset, &data, Stability::Unstable).unwrap();
+    }
+    made
+}
+
+/// Everything that there can be.
+fn plant<F: FileStore>(tree: &F) {
+    let top = tree.root();
+    let make = |within, name: &[u8], new: &New, mode| {
+        let set = SetAttributes { mode: Some(mode), ..SetAttributes::default() };
+        tree.make(&ROOT, within, name, new, &set).unwrap().attributes.file
+    };
+    let give = |file, set: &SetAttributes| {
+        tree.set_attributes(&ROOT, file, set, None).unwrap();
+    };
+    let plain = file(tree, top, b"plain", &[(0, b"some text")]);
+    give(plain, &set(0o640, (33, 34), dated(1_000_000_000, 123_456_789)));
+    let own = SetAttributes { uid: Some(7), gid: Some(8), ..SetAttributes::default() };
+    give(file(tree, top, b"suid", &[]), &own);
+    let suid = tree.lookup(&ROOT, top, b"suid").unwrap().file;
+    give(suid, &SetAttributes { mode: Some(0o4755), ..SetAttributes::default() });
+    give(file(tree, top, b"old", &[(0, b"x")]), &set(0o400, (0, 0), dated(-5, 250_000_000)));
+    let holes = [(MIB, &b"in the middle"[..]), (3 * MIB + 5, b"again"), (5 * MIB, b"once more")];
+    let holes = file(tree, top, b"holes", &holes);
+    give(holes, &SetAttributes { size_bytes: Some(HOLE_BYTES), ..SetAttributes::default() });
+    let many: Vec<(u64, &[u8])> = (0..60).map(|n| ((n * 64) << 10, &b"dot"[..])).collect();
+    file(tree, top, b"many holes", &many);
+    file(tree, top, &[b'l'; 200], &[(0, b"long name")]);
+    file(tree, top, b"line\nbreak \xff\xfe", &[(0, b"odd name")]);
+    let deep = make(top, b"directory", &New::Directory, 0o711);
+    let deeper = make(deep, &[b'd'; 150], &New::Directory, 0o750);
+    let linked = file(tree, deeper, b"first", &[(0, b"three names")]);
+    tree.link(&ROOT, linked, deep, b"second").unwrap();
+    tree.link(&ROOT, linked, top, b"third").unwrap();
+    give(linked, &set(0o604, (1000, 1000), dated(1_700_000_000, 0)));
+    let far = [&b"../nowhere//"[..], &[b'x'; 300]].concat();
+    make(deep, b"symlink", &New::Symlink(Bytes::from_static(b"/etc/../absolute")), 0o777);
+    make(deep, b"far", &New::Symlink(far.into()), 0o777);
+    make(deep, b"pipe", &New::Special(FileKind::Fifo), 0o622);
+    make(deep, b"null", &New::Special(FileKind::CharacterDevice(1, 3)), 0o666);
+    make(top, b"empty", &New::Directory, 0o1777);
+    give(deeper, &set(0o2770, (5, 6), dated(1_600_000_000, 5)));
+    give(deep, &set(0o711, (1, 2), dated(1_500_000_000, 1)));
+}
+
+type Seen = (FileKind, u32, (u32, u32), u32, Time, Vec<u8>);
+
+/// All that is to be kept, by path.
+fn look<F: FileStore>(tree: &F, within: FileId, path: &str, all: &mut BTreeMap<String, Seen>) {
+    let listing = tree.read_directory(&ROOT, within, 0, 1000, false).unwrap();
+    assert!(listing.end);
+    for entry in listing.entries.iter().filter(|entry| entry.name != b".snapshots"[..]) {
+        let path = format!("{path}/{}", entry.name.escape_ascii());
+        let a = tree.attributes(entry.file).unwrap();
+        let content = match a.kind {
+            FileKind::Regular => {
+                let size = u32::try_from(a.size_bytes).unwrap();
+                let mut content = Vec::new();
+                while content.len() < size as usize {
+                    let read = tree.read(&ROOT, entry.file, content.len() as u64, size).unwrap();
+                    content.extend_from_slice(&read.data);
+                }
+                content
+            }
+            FileKind::Symlink => tree.read_link(&ROOT, entry.file).unwrap().to_vec(),
+            _ => Vec::new(),
+        };
+        // A symbolic link has no mode; the time of one is set as that of others.
+        let mode = if a.kind == FileKind::Symlink { 0 } else { a.mode };
+        all.insert(path.clone(), (a.kind, mode, (a.uid, a.gid), a.links, a.modified, content));
+        if a.kind == FileKind::Directory {
+            look(tree, entry.file, &path, all);
+        }
+    }
+}
+
+fn seen<F: FileStore>(tree: &F) -> BTreeMap<String, Seen> {
+    let mut all = BTreeMap::new();
+    look(tree, tree.root(), "", &mut all);
+    all
+}
+
+fn packed<F: FileStore>(tree: &F) -> Vec<u8> {
+    archive::write(tree, tree.root(), Vec::new()).unwrap().1
+}
+
+#[test]
+fn a_tree_comes_back_as_it_was_on_every_file_system() {
+    for home in Home::all() {
+        let (volume, copy) = (home.volume(1, 64 * MIB), home.volume(2, 64 * MIB));
+        plant(&volume);
+        let whole = packed(&volume);
+        assert!((whole.len() as u64) < MIB, "holes are not written: {} bytes", whole.len());
+        let figures = archive::read(&copy, &whole[..]).unwrap();
+        assert_eq!(figures.skipped, 0);
+        assert_eq!(seen(&copy), seen(&volume));
+        let holes = copy.lookup(&ROOT, copy.root(), b"holes").unwrap();
+        assert_eq!(copy.seek(&ROOT, holes.file, 0, Content::Data), Ok(MIB));
+        assert!(holes.used_bytes < MIB, "{} bytes are used", holes.used_bytes);
+        // Again, nothing is written over.
+        let again = archive::read(&copy, &whole[..]);
+        assert!(matches!(again, Err(ArchiveError::File { why: FileError::Exists, .. })));
+    }
+}
+
+#[test]
+fn what_is_cut_or_larger_than_the_volume_is_an_error() {
+    let (tree, small) = (Memory::new(0, 1 << 26), Memory::new(0, 1 << 16));
+    plant(&tree);
+    let whole = packed(&tree);
+    let copy = Memory::new(0, 1 << 26);
+    archive::read(&copy, &whole[..]).unwrap();
+    assert_eq!(seen(&copy), seen(&tree));
+    for cut in [100, 512, 700, whole.len() / 2] {
+        let copy = Memory::new(0, 1 << 26);
+        let read = archive::read(&copy, &whole[..cut]);
+        assert!(matches!(read, Err(ArchiveError::Stream(_))), "{cut}: {read:?}");
+    }
+    let big = Memory::new(0, 1 << 26);
+    file(&big, big.root(), b"big", &[(0, &[1; 1 << 18])]);
+    let read = archive::read(&small, &packed(&big)[..]);
+    let full = |why: &FileError| matches!(why, FileError::NoSpace | FileError::Quota);
+    assert!(matches!(&read, Err(ArchiveError::File { why, .. }) if full(why)), "{read:?}");
+}
+
+/// An archive with one file of that name, and one with that link.
+fn hostile(name: &[u8], kind: tar::EntryType, target: &[u8]) -> Vec<u8> {
+    let mut all = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.as_old_mut().name[..name.len()].copy_from_slice(name);
+    header.set_link_name_literal(target).unwrap();
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(0);
+    header.set_mtime(0);
+    header.set_cksum();
+    all.append(&header, std::io::empty()).unwrap();
+    all.into_inner().unwrap()
+}
+
+#[test]
+fn what_leads_out_of_the_tree_is_refused() {
+    use tar::EntryType::{Link, Regular};
+    let read = |bytes: &[u8]| archive::read(&Memory::new(0, 1 << 20), bytes);
+    for name in [&b"../up"[..], b"a/../../up", b".snapshots/s/file"] {
+        let answer = read(&hostile(name, Regular, b""));
+        assert!(matches!(answer, Err(ArchiveError::Entry { .. })), "{answer:?}");
+    }
+    let answer = read(&hostile(b"link", Link, b"../../etc/shadow"));
+    assert!(matches!(answer, Err(ArchiveError::Entry { .. })), "{answer:?}");
+    let answer = read(&hostile(b"link", Link, b"not there"));
+    assert!(matches!(answer, Err(ArchiveError::File { why: FileError::NotFound, .. })));
+    // An absolute name is one below the root of the tree, as tar has it.
+    read(&hostile(b"/etc", Regular, b"")).unwrap();
+    // A directory that is a link is not gone through.
+    let through = Memory::new(0, 1 << 20);
+    let link = New::Symlink(Bytes::from_static(b"/etc"));
+    through.make(&ROOT, through.root(), b"d", &link, &SetAttributes::default()).unwrap();
+    let answer = archive::read(&through, &hostile(b"d/passwd", Regular, b"")[..]);
+    assert!(matches!(answer, Err(ArchiveError::File { why: FileError::NotDirectory, .. })));
+    assert!(read(b"this is no archive, but text that goes on and on").is_err());
+}
+
+#[test]
+fn headers_without_end_are_not_kept_in_memory() {
+    let mut all = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::GNULongName);
+    header.set_size(1 << 24);
+    header.set_cksum();
+    let mut bytes = Vec::new();
+    bytes.write_all(header.as_bytes()).unwrap();
+    bytes.resize(1 << 24, b'n');
+    all.append(&header, &bytes[512..]).unwrap();
+    let answer = archive::read(&Memory::new(0, 1 << 20), &all.into_inner().unwrap()[..]);
+    assert!(answer.is_err_and(|why| why.to_string().contains("mebibyte")));
+}

@@ -102,7 +102,8 @@ fn settings(directory: &std::path::Path) -> ServeSettings {
         portals: vec![any],
         nfs_portals: rustix::process::geteuid().is_root().then(|| vec![any]),
         chap: crate::settings::ChapRequired(true),
-        capacity: None,
+        // Room for what is shown; a btrfs in a file takes all of it.
+        capacity: Some(ByteSize::gib(4)),
         io: IoMode::Cached,
         event_days: None,
         workers: 0,

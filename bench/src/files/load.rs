@@ -113,12 +113,10 @@ pub(crate) fn data(place: &Place, data: Data, seconds: f64) -> Result<Moved> {
             under_way -= 1;
         }
     }
-    if data.writes && !data.stable {
+    if data.writes && !data.stable && !data.random {
         // What was written counts once it lasts: the time of the COMMIT is part of large writes.
         let commit = Compound::new().file(&file.handle).commit(0, 0);
-        if !data.random {
-            client.call(commit)?.moved(1)?.committed()?;
-        }
+        client.call(commit)?.moved(1)?.committed()?;
     }
     let seconds = begin.elapsed().as_secs_f64();
     client.close(&file)?;

@@ -124,8 +124,10 @@ async fn one_backup(
         return Ok(());
     }
     // It has its name when it is whole and durable.
-    let part = PathBuf::from(format!("{}.part", to.display()));
-    let mut file = tokio::fs::File::create(&part).await.map_err(failed(&part))?;
+    let mut part = to.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let mut file = tokio::fs::File::create_new(&part).await.map_err(failed(&part))?;
     let mut taken = take(stream, &mut file, &bar, &part).await;
     if taken.is_ok()
         && let Err(why) = file.sync_all().await

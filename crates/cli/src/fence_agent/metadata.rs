@@ -37,7 +37,7 @@ const PARAMETERS: [Parameter; 9] = [
     optional("config", "--config=[file]", "File with url and token, as the verbs read it"),
 ];
 
-/// Name of an action, and whether a cluster does it by itself when a node joins.
+/// What it can be asked to do.
 const ACTIONS: [&str; 7] = ["off", "on", "status", "monitor", "list", "validate-all", "metadata"];
 
 /// The whole document.

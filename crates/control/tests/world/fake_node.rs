@@ -413,31 +413,13 @@ impl NodeLink for FakeNode {
     async fn backup(
         &self,
         _volume: VolumeId,
-        snapshot: Option<String>,
+        _snapshot: Option<String>,
     ) -> Result<control::Pieces, OrderError> {
-        // What it was asked for, in two pieces.
-        let (send, pieces) = tokio::sync::mpsc::channel(2);
-        let word = snapshot.unwrap_or_else(|| "the living tree".to_owned());
-        for piece in ["tar.zst of ".to_owned(), word] {
-            send.send(Ok(piece.into())).await.expect("there is room for two");
-        }
-        Ok(pieces)
+        Err(OrderError::Refused { why: "this node has no trees".to_owned() })
     }
 
-    async fn restore(
-        &self,
-        _volume: VolumeId,
-        mut from: control::Pieces,
-    ) -> Result<(), OrderError> {
-        let mut all = Vec::new();
-        while let Some(piece) = from.recv().await {
-            let broken = |why: std::io::Error| OrderError::Refused { why: why.to_string() };
-            all.extend_from_slice(&piece.map_err(broken)?);
-        }
-        if all.starts_with(b"tar.zst") {
-            return Ok(());
-        }
-        Err(OrderError::Refused { why: "the stream: it is no archive".to_owned() })
+    async fn restore(&self, _volume: VolumeId, _from: control::Pieces) -> Result<(), OrderError> {
+        Err(OrderError::Refused { why: "this node has no trees".to_owned() })
     }
 
     async fn reservations(&self, _volume: VolumeId) -> Result<ReservationView, OrderError> {

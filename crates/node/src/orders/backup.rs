@@ -9,7 +9,6 @@
 use std::io::{self, Read, Write};
 
 use bytes::{Buf, Bytes, BytesMut};
-use model::export::Durability;
 use model::file::{Caller, FileId, FileStore};
 use model::id::VolumeId;
 use model::order::OrderError;
@@ -61,11 +60,8 @@ impl Orders {
         let volume = self.file_volume(volume).await?;
         blocking(move || {
             is_empty(&volume)?;
-            let promised = volume.durability();
-            // Synced once at the end: a volume that is half restored is of no use to anybody.
-            volume.set_durability(Durability::Relaxed)?;
-            let read = read_all(&volume, from);
-            volume.set_durability(promised)?;
+            // Durable at the end, all together: a volume that is half restored is of no use.
+            let read = volume.in_bulk(|| read_all(&volume, from))?;
             read.map_err(|error| StoreError::Refused { why: error.to_string() })
         })
         .await

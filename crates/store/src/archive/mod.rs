@@ -2,8 +2,7 @@
 //!
 //! Entry points: [`write`] and [`read`], over any [`model::file::FileStore`] and any stream. The
 //! form is tar with GNU long names and sparse files, and POSIX extended headers (POSIX.1-2024,
-//! pax) for what the headers cannot hold: fractions of seconds. `tar --xattrs` reads and writes
-//! it.
+//! pax) for what the headers cannot hold: fractions of seconds. `tar` reads and writes it.
 //!
 //! Kept: names and contents byte for byte, owner, group, permission and set-id bits, times of
 //! change, holes, hard links, symbolic links, pipes and devices. Not kept: sockets, which are

@@ -20,7 +20,7 @@ use super::pool::TREES;
 use super::record::{CountRecord, SnapshotRecord, VolumeRecord, failed};
 use super::trees::name;
 use super::usage::{FILE_BYTES, counted};
-use super::volume::{Inner, Tree, alone, path, shared};
+use super::volume::{Inner, Tree, alone, in_bulk, path, shared};
 use super::walk::{self, open_ours};
 use super::{CopyMethod, FileSnapshot, FileUsage, FileVolume};
 use crate::error::StoreError;
@@ -51,6 +51,17 @@ impl FileVolume {
         }
         // From now on everything is durable, so what was not must become it.
         rustix::fs::syncfs(&self.0.home).map_err(|errno| failed("sync the volume", errno))
+    }
+
+    /// Runs what makes many files, and makes them durable together at its end: for work that is of
+    /// no use when it is cut. What clients do meanwhile is durable as ever.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn in_bulk<R>(&self, work: impl FnOnce() -> R) -> Result<R, StoreError> {
+        let done = in_bulk(work);
+        rustix::fs::syncfs(&self.0.home).map_err(|errno| failed("sync the volume", errno))?;
+        Ok(done)
     }
 
     /// # Errors

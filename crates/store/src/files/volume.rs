@@ -9,6 +9,7 @@
 //! (changes of directories, one at a time), the locks of files. Only who holds `names` holds more
 //! than one file's lock. No lock is held while a flush runs, so that flushes are shared.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -73,6 +74,27 @@ pub(super) struct Op<'a> {
     _changes: Option<RwLockReadGuard<'a, ()>>,
 }
 
+thread_local! {
+    static IN_BULK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Ends what [`in_bulk`] began, also when the work panics.
+struct Bulk {
+    before: bool,
+}
+
+impl Drop for Bulk {
+    fn drop(&mut self) {
+        IN_BULK.set(self.before);
+    }
+}
+
+/// Work of this thread alone, none of which is durable by itself; what others do meanwhile is.
+pub(super) fn in_bulk<R>(work: impl FnOnce() -> R) -> R {
+    let _bulk = Bulk { before: IN_BULK.replace(true) };
+    work()
+}
+
 pub(super) fn shared<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
@@ -100,9 +122,11 @@ impl Inner {
         Ok(op)
     }
 
-    /// What was done to the file is durable, unless the volume's durability is relaxed.
+    /// What was done to the file is durable, unless the volume's durability is relaxed, or this
+    /// thread makes many things durable together ([`in_bulk`]).
     pub(super) fn make_durable(&self, file: &OpenFile) -> FileResult<()> {
-        if self.relaxed.load(Ordering::Relaxed) { Ok(()) } else { self.flush(file) }
+        let waits = !self.relaxed.load(Ordering::Relaxed) && !IN_BULK.get();
+        if waits { self.flush(file) } else { Ok(()) }
     }
 
     /// Callers that wait for the same file share a flush; the file system puts flushes of
@@ -318,4 +342,22 @@ pub(super) fn path(name: &[u8]) -> FileResult<CString> {
         return Err(FileError::Invalid);
     }
     CString::new(name).map_err(|_| FileError::Invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_in_bulk_takes_no_others_durability_and_ends_with_a_panic() {
+        let panics = || in_bulk(|| in_bulk(|| panic!("the work broke down")));
+        in_bulk(|| {
+            assert!(IN_BULK.get());
+            let other = std::thread::spawn(|| IN_BULK.get());
+            assert!(!other.join().unwrap(), "another thread waits for no medium");
+        });
+        assert!(!IN_BULK.get());
+        assert!(std::panic::catch_unwind(panics).is_err());
+        assert!(!IN_BULK.get());
+    }
 }

@@ -241,8 +241,8 @@ impl State {
         self.clients.get_mut(&number).ok_or(Status::StaleClientid)
     }
 
-    /// Time passes: grace ends, clients whose courtesy is over go, records of the idle too. To be called about once a
-    /// second; nothing hangs on how often.
+    /// Time passes: grace ends, clients whose courtesy is over go, records of the idle too. To be
+    /// called about once a second; nothing hangs on how often.
     pub fn tick(&mut self, now_ms: u64) {
         if self.grace.as_ref().is_some_and(|grace| grace.is_over(now_ms)) {
             self.end_grace();

@@ -5,13 +5,16 @@
 //!
 //! Invariant: nothing is decided here. Parameters refuse unknown fields, so that a misspelt word
 //! is an error and never a silent default; views hold no secret except in the answers that hand
-//! one out once ([`token::CreatedToken`], [`attachment::CreatedAttachment`]).
+//! one out once ([`token::CreatedToken`], [`attachment::CreatedAttachment`],
+//! [`agent::CreatedAgent`]) or to the one who needs it ([`agent::Assignments`]).
 
+pub mod agent;
 pub mod attachment;
 mod client;
 pub mod error;
 pub mod event;
 pub mod export;
+pub mod group;
 pub mod host;
 pub mod network;
 pub mod node;
@@ -87,6 +90,8 @@ mod tests {
             moves.iter().flat_map(|(from, to)| [from.word(), to.word()]).collect()
         };
         same::<operation::OperationState>(words(model::operation::MOVES));
+        same::<group::GroupStateWord>(model::group::GroupState::ALL.map(|one| one.word()).to_vec());
+        same::<group::StandingWord>(model::group::Standing::ALL.map(|one| one.word()).to_vec());
     }
 
     #[test]

@@ -60,4 +60,6 @@ typed_id! {
     ReferenceId,
     /// Snapshots of a volume by the clock.
     ScheduleId,
+    /// A service that runs on one of several hosts.
+    GroupId,
 }

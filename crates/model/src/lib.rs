@@ -5,10 +5,12 @@
 //!
 //! Invariant: no I/O, no clock, no randomness, no HTTP. Everything here is a value.
 
+pub mod agent;
 pub mod attachment;
 pub mod event;
 pub mod export;
 pub mod file;
+pub mod group;
 pub mod host;
 pub mod id;
 pub mod network;

@@ -4,12 +4,14 @@
 //! Every method returns what the service refused, or why it could not be asked, as [`ApiError`].
 
 use super::{Client, Download, STREAM_LIMIT};
+use crate::agent::{Assignments, Beat, CreateAgent, CreatedAgent};
 use crate::attachment::{
     Attachment, CreateAttachments, CreatedAttachments, Fenced, UpdateAttachment,
 };
 use crate::error::ApiError;
 use crate::event::Event;
 use crate::export::{Export, UpdateExport};
+use crate::group::{CreateGroup, DeleteGroup, Group, MoveGroup, PermitHost};
 use crate::host::{CreateHost, Host, UpdateHost};
 use crate::network::{CreateNetwork, Network, UpdateNetwork};
 use crate::node::Health;
@@ -54,6 +56,13 @@ impl Client {
     /// What the service refused, or why it could not be asked.
     pub async fn volume_delete(&self, volume: &str, how: &DeleteVolume) -> Result<Volume> {
         let request = self.request(reqwest::Method::DELETE, &["v1", "volumes", volume])?;
+        self.answer(request.query(how)).await
+    }
+
+    /// # Errors
+    /// What the service refused, or why it could not be asked.
+    pub async fn group_delete(&self, group: &str, how: &DeleteGroup) -> Result<()> {
+        let request = self.request(reqwest::Method::DELETE, &["v1", "groups", group])?;
         self.answer(request.query(how)).await
     }
 
@@ -172,6 +181,23 @@ verbs! {
     attachment_delete(attachment) => Attachment = delete ["v1", "attachments", attachment];
     /// Cut the host off; returns when nothing of it can land any more.
     attachment_fence(attachment) => Fenced = act ["v1", "attachments", attachment, "fence"];
+
+    /// The volume is attached to its hosts where it is not yet.
+    group_create() <- CreateGroup => Group = post ["v1", "groups"];
+    group_show(group) => Group = get ["v1", "groups", group];
+    group_start(group) => Group = act ["v1", "groups", group, "start"];
+    group_stop(group) => Group = act ["v1", "groups", group, "stop"];
+    group_move(group) <- MoveGroup => Group = post ["v1", "groups", group, "move"];
+    group_freeze(group) => Group = act ["v1", "groups", group, "freeze"];
+    group_unfreeze(group) => Group = act ["v1", "groups", group, "unfreeze"];
+    group_permit(group) <- PermitHost => Group = post ["v1", "groups", group, "permit"];
+
+    /// Make a host and its agent known. The answer holds the agent's token, this once.
+    agent_create() <- CreateAgent => CreatedAgent = post ["v1", "agents"];
+    /// The agent's token is void from now on.
+    agent_delete(host) => () = delete ["v1", "agents", host];
+    /// A sign of life of an agent, with its own token; the answer is what its host is to have.
+    beat() <- Beat => Assignments = post ["v1", "beats"];
 
     event_show(event) => Event = get ["v1", "events", event];
 

@@ -83,9 +83,14 @@ impl State {
         Ok(Turn::Next)
     }
 
-    /// An owner whose first open was never confirmed begins anew (RFC 7530 16.18.5).
+    /// An owner whose first open was never confirmed begins anew (RFC 7530 16.18.5). What failed
+    /// is no more answered than an open of another file: it left nothing, and libnfs, which is sent
+    /// on by a symlink, opens the next name under the same number.
     pub fn reset_unconfirmed(&mut self, key: &OwnerKey, seqid: u32) {
-        let is_retry = |owner: &Owner| owner.last.as_ref().is_some_and(|last| last.0 == seqid);
+        let granted = |reply: &Bytes| reply.starts_with(&(Status::Ok as u32).to_be_bytes());
+        let is_retry = |owner: &Owner| {
+            owner.last.as_ref().is_some_and(|(last, reply, _)| *last == seqid && granted(reply))
+        };
         let stays = |owner: &Owner| owner.confirmed || owner.busy || is_retry(owner);
         if self.owners.get(key).is_none_or(stays) {
             return;

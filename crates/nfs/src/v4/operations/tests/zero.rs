@@ -76,6 +76,16 @@ fn an_owner_takes_its_turns() {
 }
 
 #[test]
+fn a_refused_first_open_was_the_answer_for_the_next_name_under_its_number() {
+    let world = World::new();
+    let client = Zero::new(&world);
+    let missing = OpenArgs { seqid: 0, ..open(client.id, "missing", 1, 0, OpenHow::NoCreate) };
+    assert_eq!(client.run(&[op(18, &missing)]).next(18), Status::NoEnt);
+    let first = client.open(0, 1, 0);
+    assert_eq!(client.open(0, 1, 0), first, "a retry of what was granted is answered as before");
+}
+
+#[test]
 fn an_owner_passed_its_own_deny_mode() {
     let world = World::new();
     let client = Zero::new(&world);

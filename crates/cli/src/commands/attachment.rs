@@ -36,6 +36,7 @@ pub(crate) enum AttachmentCommand {
         host: Option<String>,
     },
     /// One attachment, with what an initiator needs to connect (but no secret)
+    #[command(visible_alias = "get")]
     Show { attachment: String },
     /// Change whether the host may write; returns when the target enforces it
     Update {

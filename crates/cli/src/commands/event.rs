@@ -39,6 +39,7 @@ pub(crate) enum EventCommand {
         all: bool,
     },
     /// One event
+    #[command(visible_alias = "get")]
     Show { event: String },
 }
 

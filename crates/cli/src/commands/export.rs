@@ -11,6 +11,7 @@ use crate::failure::Failure;
 #[derive(Subcommand, Debug)]
 pub(crate) enum ExportCommand {
     /// Who may mount a file volume, and as whom
+    #[command(visible_alias = "get")]
     Show { volume: String },
     /// Change that while clients have it mounted; it counts at once
     Update {

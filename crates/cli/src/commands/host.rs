@@ -24,6 +24,7 @@ pub(crate) enum HostCommand {
     /// All hosts
     List,
     /// One host
+    #[command(visible_alias = "get")]
     Show { host: String },
     /// Change a host; a list that is given takes the place of the old one
     Update {

@@ -25,6 +25,7 @@ pub(crate) enum NetworkCommand {
     /// All networks
     List,
     /// One network
+    #[command(visible_alias = "get")]
     Show { network: String },
     /// Change a network; a list that is given takes the place of the old one
     Update {

@@ -20,6 +20,7 @@ pub(crate) enum OperationCommand {
         volume: Option<String>,
     },
     /// One operation; with --wait, at its end
+    #[command(visible_alias = "get")]
     Show { operation: String },
     /// Stop an operation; what it made is removed; waited for with --wait
     Cancel { operation: String },

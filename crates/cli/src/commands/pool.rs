@@ -32,6 +32,7 @@ pub(crate) enum PoolCommand {
     /// All pools, with what they hold
     List,
     /// One pool
+    #[command(visible_alias = "get")]
     Show { pool: String },
     /// Change name, class or capacity
     Update {

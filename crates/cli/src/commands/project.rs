@@ -20,6 +20,7 @@ pub(crate) enum ProjectCommand {
     /// All projects
     List,
     /// One project, its limits and what it uses of them
+    #[command(visible_alias = "get")]
     Show { project: String },
     /// Change name, description or limits
     Update {

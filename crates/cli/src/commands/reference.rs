@@ -27,6 +27,7 @@ pub(crate) enum ReferenceCommand {
         kind: Option<KindName>,
     },
     /// One reference
+    #[command(visible_alias = "get")]
     Show { reference: String },
     /// Note that uses have ended
     Delete {

@@ -29,6 +29,7 @@ pub(crate) enum ScheduleCommand {
         volume: Option<String>,
     },
     /// One schedule
+    #[command(visible_alias = "get")]
     Show { schedule: String },
     /// Change period or number; keeping fewer deletes the oldest
     Update {

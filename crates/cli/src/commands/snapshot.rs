@@ -27,6 +27,7 @@ pub(crate) enum SnapshotCommand {
         volume: Option<String>,
     },
     /// One snapshot
+    #[command(visible_alias = "get")]
     Show { snapshot: String },
     /// Change description or metadata; metadata that is given takes the place of the old
     Update {

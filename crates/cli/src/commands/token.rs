@@ -24,6 +24,7 @@ pub(crate) enum TokenCommand {
     /// All tokens that you may see, without their secrets
     List,
     /// One token, without its secret
+    #[command(visible_alias = "get")]
     Show { token: String },
     /// Change what a token is for, or when it ends; its secret stays
     Update {

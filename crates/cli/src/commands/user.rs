@@ -18,6 +18,7 @@ pub(crate) enum UserCommand {
     /// All users that you may see
     List,
     /// One user
+    #[command(visible_alias = "get")]
     Show { user: String },
     /// Change name or role
     Update {

@@ -32,6 +32,7 @@ pub(crate) enum VolumeCommand {
         volume_type: Option<String>,
     },
     /// One volume
+    #[command(visible_alias = "get")]
     Show { volume: String },
     /// Change description or metadata; metadata that is given takes the place of the old
     Update {

@@ -17,6 +17,7 @@ pub(crate) enum VolumeTypeCommand {
     /// All volume types that you may use
     List,
     /// One volume type
+    #[command(visible_alias = "get")]
     Show { volume_type: String },
     /// Change a type; one that is in use cannot change what it promises
     Update {

@@ -26,7 +26,10 @@ use crate::{Key, Standing, State};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Service {
     Running,
-    Frozen,
+    /// `clean_ms`: when it looked and found itself alone on the volume, once since it froze.
+    Frozen {
+        clean_ms: Option<u64>,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,7 +138,9 @@ impl Machine {
         let look = if self.asked.is_none() { self.look_ms } else { u64::MAX };
         let phase = match self.phase {
             Phase::Holding(Service::Running) => self.confirmed_ms + self.settings.freeze_ms + 1,
-            Phase::Holding(Service::Frozen) => self.confirmed_ms + self.settings.give_up_ms + 1,
+            Phase::Holding(Service::Frozen { .. }) => {
+                self.confirmed_ms + self.settings.give_up_ms + 1
+            }
             Phase::Stopping { kill_ms, killed: false, .. } => kill_ms,
             Phase::Vacating { until_ms, .. } => until_ms,
             Phase::Waiting => self.settings.wait_ms.map_or(u64::MAX, |wait| self.born_ms + wait),
@@ -175,7 +180,7 @@ impl Machine {
                 self.begin_stop(now_ms, Why::Unreachable, out);
             }
             Phase::Holding(Service::Running) if unconfirmed_ms > self.settings.freeze_ms => {
-                self.phase = Phase::Holding(Service::Frozen);
+                self.phase = Phase::Holding(Service::Frozen { clean_ms: None });
                 out.push(Action::Freeze);
             }
             Phase::Stopping { why, kill_ms, killed: false } if now_ms >= kill_ms => {
@@ -248,7 +253,7 @@ impl Machine {
             }
             (Request::Vacate(_), Answer::Good | Answer::Conflict) => {
                 if let Phase::Vacating { end, .. } = self.phase {
-                    return self.over(end, out);
+                    return self.vacated(end, out);
                 }
             }
             (_, Answer::Failed) => {
@@ -286,7 +291,7 @@ impl Machine {
                 if seen.holder == Some(self.key.number()) {
                     self.ask(now_ms, Request::Vacate(self.key), out);
                 } else {
-                    self.over(end, out);
+                    self.vacated(end, out);
                 }
             }
             Phase::Over => {}
@@ -353,19 +358,19 @@ impl Machine {
             self.ask(now_ms, Request::Prove(self.key), out);
         } else if self.settings.admits && !self.admitted {
             self.ask(now_ms, Request::Admit(self.key), out);
-        } else if now_ms.saturating_sub(self.sign_of_life(asked)) > self.settings.freeze_ms {
+        } else if now_ms.saturating_sub(self.sign_of_life(asked, seen)) > self.settings.freeze_ms {
             // Paused since it asked: much may have happened.
             match self.settings.liveness {
-                Liveness::Ages => self.look_ms = now_ms,
+                Liveness::Ages => self.look_ms = asked.at_ms + self.settings.beat_ms / 2,
                 Liveness::Generation => self.ask(now_ms, Request::Renew(self.key), out),
             }
         } else {
-            self.own(now_ms, asked, out);
+            self.own(now_ms, asked, seen, out);
         }
     }
 
-    fn own(&mut self, now_ms: u64, asked: Asked, out: &mut Vec<Action>) {
-        self.confirmed_ms = self.sign_of_life(asked);
+    fn own(&mut self, now_ms: u64, asked: Asked, seen: &Seen, out: &mut Vec<Action>) {
+        self.confirmed_ms = self.sign_of_life(asked, seen);
         self.look_ms = asked.at_ms + self.settings.beat_ms;
         if self.stop {
             return self.vacate(now_ms, End::Stopped, out);
@@ -391,23 +396,50 @@ impl Machine {
         if seen.holder != Some(own) {
             return self.begin_stop(now_ms, Why::Lost, out);
         }
-        self.confirmed_ms = self.confirmed_ms.max(self.sign_of_life(asked));
+        self.confirmed_ms = self.confirmed_ms.max(self.sign_of_life(asked, seen));
         self.look_ms = asked.at_ms + self.settings.beat_ms;
         let fresh = now_ms.saturating_sub(self.confirmed_ms) <= self.settings.freeze_ms;
-        if service == Service::Frozen && fresh {
-            self.phase = Phase::Holding(Service::Running);
-            out.push(Action::Thaw);
+        let stranger = seen.keys.iter().find(|key| **key != own);
+        if let Service::Frozen { clean_ms } = service {
+            self.seen_frozen(asked, fresh && stranger.is_none(), clean_ms, out);
         }
         // A challenger registers before it strikes: an owner that lives disarms it.
-        if let Some(victim) = seen.keys.iter().find(|key| **key != own).filter(|_| fresh) {
+        if let Some(victim) = stranger.filter(|_| fresh) {
             self.ask(now_ms, Request::Preempt { own: self.key, victim: *victim }, out);
         }
     }
 
-    /// Since when a challenger may count this host as silent, at the earliest.
-    fn sign_of_life(&self, asked: Asked) -> u64 {
+    /// One look is not enough to go on: a challenger that had seen this host silent may be between
+    /// its own look and its strike. The second one, half a beat later, finds it registered, or
+    /// finds the volume lost.
+    fn seen_frozen(
+        &mut self,
+        asked: Asked,
+        clean: bool,
+        clean_ms: Option<u64>,
+        out: &mut Vec<Action>,
+    ) {
+        let again_ms = self.settings.beat_ms / 2;
+        let service = match clean_ms {
+            _ if !clean => Service::Frozen { clean_ms: None },
+            Some(first_ms) if asked.at_ms >= first_ms + again_ms => {
+                out.push(Action::Thaw);
+                Service::Running
+            }
+            first_ms => {
+                self.look_ms = asked.at_ms + again_ms;
+                Service::Frozen { clean_ms: first_ms.or(Some(asked.at_ms)) }
+            }
+        };
+        self.phase = Phase::Holding(service);
+    }
+
+    /// Since when a challenger may count this host as silent, at the earliest. The holder's age
+    /// counts even for the owner itself: it grows when the holder is an initiator port that this
+    /// host does not speak through any more, or not since the target began.
+    fn sign_of_life(&self, asked: Asked, seen: &Seen) -> u64 {
         match self.settings.liveness {
-            Liveness::Ages => asked.at_ms,
+            Liveness::Ages => seen.age_ms.map_or(0, |age_ms| asked.at_ms.saturating_sub(age_ms)),
             Liveness::Generation => self.signed_ms,
         }
     }
@@ -446,8 +478,9 @@ impl Machine {
         }
     }
 
+    /// The key stays in the record until the volume says "vacant": if it never does, the next run
+    /// must know it as its own, for its looks keep the holder's age young.
     fn vacate(&mut self, now_ms: u64, end: End, out: &mut Vec<Action>) {
-        self.standing.keys.clear();
         self.remember(State::Clean, out);
         self.phase = Phase::Vacating { end, until_ms: now_ms + VACATE_MS };
         if self.asked.is_none() {
@@ -455,6 +488,12 @@ impl Machine {
         } else {
             self.look_ms = now_ms;
         }
+    }
+
+    fn vacated(&mut self, end: End, out: &mut Vec<Action>) {
+        self.standing.keys.clear();
+        self.remember(State::Clean, out);
+        self.over(end, out);
     }
 
     fn remember(&mut self, state: State, out: &mut Vec<Action>) {

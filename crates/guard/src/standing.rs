@@ -12,6 +12,8 @@
 use crate::Key;
 
 const HEAD: &str = "commonhold guard 1";
+/// The first is that of the last owner, the others of runs that may have died while they claimed.
+const KEYS_MAX: usize = 64;
 
 /// Where a host stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,12 +101,16 @@ impl Standing {
         }
     }
 
-    /// The record of a new run, and its key.
+    /// The record of a new run, and its key. What earlier runs were called stays: one that died
+    /// while it claimed may hold the volume, and nobody else would take it from a host that speaks.
     #[must_use]
     pub fn begin(&self, host: u32, nonce: u16) -> (Self, Key) {
         let epoch = self.epoch.wrapping_add(1);
         let key = Key::new(host, epoch, nonce);
-        let mut keys = if self.state == State::Clean { Vec::new() } else { self.keys.clone() };
+        let mut keys = self.keys.clone();
+        if keys.len() >= KEYS_MAX {
+            keys.remove(1);
+        }
         keys.push(key);
         (Self { state: self.state, epoch, keys }, key)
     }

@@ -150,7 +150,31 @@ fn an_owner_out_of_reach_freezes_before_another_may_take_over_and_goes_on_when_i
     assert_eq!(machine.on(416, Input::Tick), [Action::Freeze]);
     assert_eq!(machine.on(1170, Input::Answer(Answer::Failed)), []);
     assert_eq!(machine.on(1220, Input::Tick), [Action::Ask(Request::Look)]);
-    assert_eq!(machine.on(1230, seen(key.number(), 0)), [Action::Thaw]);
+    assert_eq!(machine.on(1230, seen(key.number(), 0)), [], "a challenger may be about to strike");
+    assert_eq!(machine.on(1270, Input::Tick), [Action::Ask(Request::Look)]);
+    assert_eq!(machine.on(1275, seen(key.number(), 0)), [Action::Thaw]);
+}
+
+/// The simulation found it: the network healed in the moment of the takeover, and both ran.
+#[test]
+fn an_owner_that_was_silent_goes_on_only_after_it_has_disarmed_who_wants_to_replace_it() {
+    let (mut machine, key) = begin(settings());
+    take(&mut machine, key);
+    machine.on(170, Input::Tick);
+    machine.on(416, Input::Tick);
+    machine.on(1170, Input::Answer(Answer::Failed));
+    machine.on(1220, Input::Tick);
+    machine.on(1230, seen(key.number(), 0));
+    machine.on(1270, Input::Tick);
+    let challenger = Key::of(other(4)).unwrap().claiming().number();
+    let keys = vec![key.number(), challenger];
+    let both = Seen { generation: 5, holder: Some(key.number()), keys, age_ms: Some(0) };
+    let disarm = Request::Preempt { own: key, victim: challenger };
+    assert_eq!(machine.on(1275, Input::Answer(Answer::Seen(both))), [Action::Ask(disarm)]);
+    assert_eq!(machine.on(1280, GOOD), [Action::Ask(Request::Look)]);
+    assert_eq!(machine.on(1285, seen(key.number(), 0)), []);
+    machine.on(1330, Input::Tick);
+    assert_eq!(machine.on(1335, seen(key.number(), 0)), [Action::Thaw]);
 }
 
 #[test]
@@ -163,7 +187,50 @@ fn a_good_end_leaves_the_reservation_and_says_that_it_is_free() {
         panic!("{actions:?}")
     };
     assert_eq!((standing.state, *request), (State::Clean, Request::Vacate(key)));
-    assert_eq!(machine.on(155, GOOD), [Action::Over(End::Done { code: 3 })]);
+    let done = machine.on(155, GOOD);
+    let [Action::Remember(standing), Action::Over(End::Done { code: 3 })] = &done[..] else {
+        panic!("{done:?}")
+    };
+    assert_eq!(standing.keys, []);
+}
+
+/// The simulation found it: the target stood still while the guard ended, and the next run of the
+/// same host kept the dead owner's age young by looking, so that nobody ever took the volume.
+#[test]
+fn a_run_that_could_not_say_vacant_is_known_to_the_next_one() {
+    let (mut machine, key) = begin(settings());
+    take(&mut machine, key);
+    machine.on(100, Input::Stop);
+    let ended = machine.on(150, Input::Ended { code: 0 });
+    let Some(Action::Remember(standing)) = ended.first() else { panic!("{ended:?}") };
+    assert_eq!(machine.on(3_150, Input::Tick), [Action::Over(End::Done { code: 0 })]);
+    let (standing, next) = standing.begin(7, 100);
+    let mut machine = Machine::new(settings(), standing, next, 0);
+    machine.on(0, Input::Tick);
+    assert_eq!(machine.on(5, seen(key.number(), 1)), [Action::Ask(Request::Claim(next))]);
+}
+
+/// The simulation found it: a session that was opened under another ISID looks and never signs.
+#[test]
+fn an_owner_that_speaks_through_another_port_than_the_holder_freezes() {
+    let (mut machine, key) = begin(settings());
+    take(&mut machine, key);
+    for at in [165, 265, 365] {
+        assert_eq!(machine.on(at, Input::Tick), [Action::Ask(Request::Look)]);
+        assert_eq!(machine.on(at + 5, seen(key.number(), at - 65)), []);
+    }
+    assert_eq!(machine.on(451, Input::Tick), [Action::Freeze]);
+}
+
+#[test]
+fn the_record_of_a_host_that_starts_for_ever_keeps_its_owners_key_and_stays_short() {
+    let owner = Key::new(7, 1, 1);
+    let mut standing = Standing { state: State::Running, epoch: 1, keys: vec![owner] };
+    for nonce in 0..1000 {
+        standing = standing.begin(7, nonce).0;
+    }
+    assert_eq!((standing.keys.len(), standing.keys[0]), (64, owner));
+    assert_eq!(standing.keys[63], Key::new(7, 1001, 999));
 }
 
 #[test]

@@ -30,7 +30,9 @@ impl fmt::Display for Wrong {
 /// Knows who became the owner, and every block.
 pub(crate) struct Checker {
     owner: u64,
-    pub(crate) takeovers: usize,
+    host: Option<usize>,
+    /// How often a run began on another host than the one before.
+    pub(crate) takeovers: u64,
     pub(crate) landed: u64,
     blocks: Vec<Content>,
     acknowledged: Vec<u64>,
@@ -41,6 +43,7 @@ impl Checker {
     pub(crate) fn new(blocks: usize) -> Self {
         Self {
             owner: 0,
+            host: None,
             takeovers: 0,
             landed: 0,
             blocks: vec![Content::default(); blocks],
@@ -54,9 +57,9 @@ impl Checker {
     }
 
     /// From here on the volume belongs to this run, and to none before it.
-    pub(crate) fn begins(&mut self, key: u64) {
-        self.takeovers += usize::from(self.owner != key);
-        self.owner = key;
+    pub(crate) fn begins(&mut self, host: usize, key: u64) {
+        self.takeovers += u64::from(self.host.is_some_and(|before| before != host));
+        (self.host, self.owner) = (Some(host), key);
         self.look();
     }
 

@@ -62,51 +62,96 @@ impl World {
         let at = self.victim();
         let kind = self.random.random_range(0..100);
         match kind {
-            0..25 => {
+            0..22 => {
                 let heal_us = self.now_us + self.us(if kind < 5 { 300 } else { 9_000 });
                 self.pause(at, heal_us);
             }
-            25..33 => {
-                self.tell(format!("guard of {at} stands still"));
+            22..29 => {
+                self.befalls("guard alone is paused", at);
                 self.hosts[at].guard_paused = true;
                 let heal_us = self.now_us + self.us(3_000);
                 self.at(heal_us, Event::WakeGuard { host: at });
             }
-            33..55 => {
-                let sides = [[true, true], [true, false], [false, true]];
-                let blocked = sides[self.random.random_range(0..3)];
-                self.tell(format!("network of {at}: {blocked:?}"));
-                self.hosts[at].blocked = blocked;
-                let heal_us = self.now_us + self.us(5_000);
-                self.at(heal_us, Event::HealNetwork { host: at });
-            }
-            55..61 => {
-                self.tell(format!("session of {at} is cut"));
+            29..33 => self.pause_command(at),
+            33..53 => self.cut_network(at),
+            53..58 => {
+                self.befalls("session is opened anew", at);
                 self.log_in(at);
             }
-            61..69 => self.kill(at, true),
-            69..77 => self.kill(at, false),
-            77..83 => {
-                self.tell("target stands still".into());
+            58..61 => {
+                self.befalls("session is opened under another ISID", at);
+                self.hosts[at].isid += 1;
+                self.log_in(at);
+            }
+            61..68 => self.kill(at, true),
+            68..76 => self.kill(at, false),
+            76..82 => {
+                self.note("target is paused");
                 self.target_paused = true;
-                let heal_us = self.now_us + self.us(2_000);
+                let heal_us = self.now_us + self.us(if kind < 78 { 9_000 } else { 2_000 });
                 self.at(heal_us, Event::WakeTarget);
             }
-            83..90 => self.crash_target(),
+            82..88 => self.crash_target(),
+            88..90 => {
+                self.note("power of everything is cut");
+                self.crash_target();
+                (0..self.hosts.len()).for_each(|host| self.kill(host, true));
+            }
             90..95 => {
-                self.tell("the medium is slow".into());
+                self.note("medium is slow");
                 self.slow_writes = 8;
             }
             _ => {
-                self.tell(format!("{at} is asked to stop"));
+                self.befalls("guard is asked to stop", at);
                 self.input(at, Input::Stop);
             }
         }
     }
 
+    /// A fault in the story and in the count.
+    fn note(&mut self, fault: &'static str) {
+        self.count(fault);
+        self.tell(fault.to_owned());
+    }
+
+    fn befalls(&mut self, fault: &'static str, at: usize) {
+        self.count(fault);
+        self.tell(format!("{at}: {fault}"));
+    }
+
+    fn cut_network(&mut self, at: usize) {
+        let sides = [
+            ("network is cut both ways", [true, true]),
+            ("network is cut to the target", [true, false]),
+            ("network is cut from the target", [false, true]),
+        ];
+        let (what, blocked) = sides[self.random.random_range(0..3)];
+        self.befalls(what, at);
+        self.hosts[at].blocked = blocked;
+        let heal_us = self.now_us + self.us(5_000);
+        self.at(heal_us, Event::HealNetwork { host: at });
+    }
+
+    /// The command alone: what it would have written it writes later.
+    fn pause_command(&mut self, at: usize) {
+        let life = self.hosts[at].life;
+        let Some(app) = &mut self.hosts[at].app else { return };
+        app.paused = true;
+        self.befalls("command alone is paused", at);
+        let heal_us = self.now_us + self.us(5_000);
+        self.at(heal_us, Event::WakeCommand { host: at, life });
+    }
+
+    pub(crate) fn wake_command(&mut self, at: usize) {
+        if let Some(app) = &mut self.hosts[at].app {
+            app.paused = false;
+            self.again(at);
+        }
+    }
+
     fn pause(&mut self, at: usize, heal_us: u64) {
         if self.hosts[at].paused_us.is_none() {
-            self.tell(format!("{at} is paused"));
+            self.befalls("host is paused", at);
             self.hosts[at].paused_us = Some(self.now_us);
             self.at(heal_us, Event::Resume { host: at });
         }
@@ -114,7 +159,7 @@ impl World {
 
     /// The host's power, or the guard's process with its command.
     fn kill(&mut self, at: usize, power: bool) {
-        self.tell(format!("{at} is killed, power: {power}"));
+        self.befalls(if power { "host loses its power" } else { "guard is killed" }, at);
         let renamed = self.random.random_bool(0.5);
         let host = &mut self.hosts[at];
         host.die();
@@ -131,7 +176,7 @@ impl World {
     }
 
     fn crash_target(&mut self) {
-        self.tell("target crashes".into());
+        self.note("target crashes");
         let random = &mut self.random;
         let landed = self.target.crash(|| random.random_bool(0.5));
         for (block, content) in landed {
@@ -161,13 +206,16 @@ impl World {
     /// What the host missed comes at once, and in whatever order its parts get to run.
     fn replay(&mut self, at: usize) {
         self.hosts[at].awake_us = self.now_us;
+        self.again(at);
+        let soon_us = self.now_us + self.random.random_range(0..3_000);
+        self.wake(at, soon_us);
+    }
+
+    fn again(&mut self, at: usize) {
         for event in std::mem::take(&mut self.hosts[at].deferred) {
             let soon_us = self.now_us + 1;
             self.at(soon_us, event);
         }
-        let life = self.hosts[at].life;
-        let soon_us = self.now_us + self.random.random_range(0..3_000);
-        self.at(soon_us, Event::Wake { host: at, life });
     }
 
     pub(crate) fn heal_network(&mut self, at: usize) {
@@ -190,6 +238,7 @@ impl World {
             self.heal_network(at);
             self.wake_guard(at);
             self.resume(at);
+            self.wake_command(at);
         }
         for event in std::mem::take(&mut self.target_deferred) {
             let soon_us = self.now_us + 1;

@@ -9,8 +9,10 @@ use crate::scripts::{Scripts, Step};
 use crate::target::{Link, Op, ToHost, ToTarget};
 use crate::world::{Event, Scheme};
 
-/// A clock that runs a little wrong, and that may stand still while the host is paused.
+/// A clock of its own beginning that runs a little wrong, and that may stand still while the host
+/// is paused.
 pub(crate) struct Clock {
+    pub(crate) begun_us: u64,
     /// Parts in a thousand that it runs too fast.
     pub(crate) skew: i64,
     pub(crate) stops: bool,
@@ -19,14 +21,15 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn local_ms(&self, now_us: u64) -> u64 {
-        let us = i64::try_from(now_us - self.lost_us).unwrap();
+        let us = i64::try_from(now_us + self.begun_us - self.lost_us).unwrap();
         u64::try_from(us * (1000 + self.skew) / 1_000_000).unwrap()
     }
 
     /// The true time at which it shows this, or a little later.
     pub(crate) fn true_us(&self, local_ms: u64) -> u64 {
         let ms = i64::try_from(local_ms).unwrap();
-        u64::try_from(ms * 1_000_000 / (1000 + self.skew)).unwrap() + 1 + self.lost_us
+        let shown_us = u64::try_from(ms * 1_000_000 / (1000 + self.skew)).unwrap() + 1;
+        (shown_us + self.lost_us).saturating_sub(self.begun_us)
     }
 }
 
@@ -61,6 +64,8 @@ impl Brain {
 pub(crate) struct App {
     /// Who it writes as.
     pub(crate) key: u64,
+    /// Somebody else than the guard has stopped it.
+    pub(crate) paused: bool,
     pub(crate) frozen: bool,
     pub(crate) ending: bool,
 }
@@ -84,6 +89,8 @@ pub(crate) struct Host {
     pub(crate) paused_us: Option<u64>,
     pub(crate) guard_paused: bool,
     pub(crate) awake_us: u64,
+    /// When the guard is to be woken.
+    pub(crate) wake_us: Option<u64>,
     pub(crate) deferred: Vec<Event>,
     /// What the network keeps back: to the target, and from it.
     pub(crate) blocked: [bool; 2],
@@ -112,6 +119,7 @@ impl Host {
             paused_us: None,
             guard_paused: false,
             awake_us: 0,
+            wake_us: None,
             deferred: Vec::new(),
             blocked: [false; 2],
             held_out: Vec::new(),
@@ -180,7 +188,7 @@ impl Host {
 
     /// Guard and command are gone, and nothing of the command is left in the kernel.
     pub(crate) fn die(&mut self) {
-        (self.brain, self.app, self.asked) = (None, None, None);
+        (self.brain, self.app, self.asked, self.wake_us) = (None, None, None, None);
         self.pending.clear();
         self.life += 1;
     }

@@ -1,8 +1,9 @@
 //! Takeovers of a volume among hosts that pause, hang, crash and are cut off: the real takeover
 //! machine and the real reservation machine, everything between them simulated.
 //!
-//! `COMMONHOLD_TAKEOVER_SEEDS=N` runs N seeds instead of the default few; `cargo xtask takeovers`
-//! does so optimised. A failure names its seed; `COMMONHOLD_TAKEOVER_SEED=S` runs that one alone.
+//! `COMMONHOLD_TAKEOVERS=N` runs seeds until there were N takeovers; `cargo xtask takeovers` does
+//! so optimised. A failure names its seed; `COMMONHOLD_TAKEOVER_SEED=S` runs that one alone, and
+//! with a number of takeovers begins there.
 #![allow(clippy::unwrap_used, reason = "a test that meets one has failed")]
 
 mod checker;
@@ -12,17 +13,75 @@ mod scripts;
 mod target;
 mod world;
 
+use std::num::NonZero;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use checker::Wrong;
-use world::{Scheme, World};
+use world::{Faults, Outcome, Scheme, World};
 
-const SEEDS: u64 = 60;
+/// Takeovers in `cargo test`.
+const TAKEOVERS: u64 = 250;
+/// A campaign says how far it is after each so many.
+const STRETCH: u64 = 50_000;
 
-fn seeds() -> std::ops::Range<u64> {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
-    if let Some(only) = number("COMMONHOLD_TAKEOVER_SEED") {
-        return only..only + 1;
+/// What a campaign has seen.
+#[derive(Default)]
+struct Seen {
+    seeds: u64,
+    takeovers: u64,
+    landed: u64,
+    faults: Faults,
+}
+
+impl Seen {
+    fn add(&mut self, outcome: Outcome) {
+        if self.takeovers / STRETCH != (self.takeovers + outcome.takeovers) / STRETCH {
+            eprintln!("{} takeovers and {} writes so far", self.takeovers, self.landed);
+        }
+        self.seeds += 1;
+        self.takeovers += outcome.takeovers;
+        self.landed += outcome.landed;
+        for (fault, times) in outcome.faults {
+            *self.faults.entry(fault).or_default() += times;
+        }
     }
-    0..number("COMMONHOLD_TAKEOVER_SEEDS").unwrap_or(SEEDS)
+
+    fn tell(&self) {
+        let Self { seeds, takeovers, landed, faults } = self;
+        eprintln!("{takeovers} takeovers from one host to another, of {seeds} seeds");
+        eprintln!("{landed} writes landed, none of them stale and none lost");
+        faults.iter().for_each(|(fault, times)| eprintln!("{times:>12}  {fault}"));
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+fn play(seed: u64) -> Outcome {
+    let outcome = World::new(seed, Scheme::Guard).run();
+    assert!(outcome.wrong.is_none(), "seed {seed}: {:?}\n{}", outcome.wrong, outcome.story);
+    outcome
+}
+
+/// One seed after the other, on every core, until there were so many takeovers.
+fn campaign(first: u64, takeovers: u64) -> Seen {
+    let (next, seen) = (AtomicU64::new(first), Mutex::new(Seen::default()));
+    let work = || {
+        while seen.lock().unwrap().takeovers < takeovers {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            let outcome = play(seed);
+            seen.lock().unwrap().add(outcome);
+        }
+    };
+    let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(work);
+        }
+    });
+    seen.into_inner().unwrap()
 }
 
 /// What the controls look for: the seeds among the first few in which this went wrong.
@@ -35,15 +94,14 @@ fn caught(scheme: Scheme, is: fn(&Wrong) -> bool) -> usize {
 
 #[test]
 fn nothing_stale_nothing_lost_and_one_owner_at_a_time() {
-    let (mut takeovers, mut writes) = (0, 0);
-    for seed in seeds() {
-        let outcome = World::new(seed, Scheme::Guard).run();
-        assert!(outcome.wrong.is_none(), "seed {seed}: {:?}\n{}", outcome.wrong, outcome.story);
-        takeovers += outcome.takeovers;
-        writes += outcome.landed;
+    let (seed, takeovers) = (number("COMMONHOLD_TAKEOVER_SEED"), number("COMMONHOLD_TAKEOVERS"));
+    if let (Some(seed), None) = (seed, takeovers) {
+        let outcome = play(seed);
+        return eprintln!("{}{} takeovers", outcome.story, outcome.takeovers);
     }
-    eprintln!("{takeovers} takeovers, {writes} writes landed, none of them stale and none lost");
-    assert!(takeovers > seeds().count(), "{takeovers} takeovers: the faults are too mild");
+    let seen = campaign(seed.unwrap_or(0), takeovers.unwrap_or(TAKEOVERS));
+    seen.tell();
+    assert!(seen.takeovers > seen.seeds, "{} takeovers: the faults are too mild", seen.takeovers);
 }
 
 #[test]

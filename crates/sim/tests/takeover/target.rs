@@ -1,6 +1,6 @@
 //! The target: the real reservation machine, and commands that take their time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use guard::wire::{self, Out};
 use guard::{Answer, Key, Request, Seen};
@@ -88,16 +88,28 @@ pub(crate) struct Target {
     /// Whether a preempt or a reset waits for what it aborts, and a write whose data comes late is
     /// judged again. The standard leaves room for a target that does neither.
     pub(crate) drains: bool,
-    sessions: BTreeMap<(usize, u8), u32>,
+    ports: BTreeMap<(usize, u8), Port>,
     writes: BTreeMap<u64, Write>,
     waiters: Vec<Waiter>,
-    spoke_us: BTreeMap<(usize, u8), u64>,
     next: u64,
 }
 
-fn nexus((host, isid): (usize, u8)) -> ItNexus {
-    let name = format!("iqn.2026-11.org.example:host-{host}");
-    ItNexus { initiator: InitiatorPort::iscsi(&name, [0, 0, 0, 0, 0, isid]), target: PORT }
+/// What the target knows of an initiator port that has logged in.
+struct Port {
+    nexus: ItNexus,
+    session: u32,
+    spoke_us: Option<u64>,
+    /// Commands of this session: one that the network delivers again is dropped (CmdSN does it).
+    heard: BTreeSet<u32>,
+}
+
+impl Port {
+    fn new((host, isid): (usize, u8)) -> Self {
+        let name = format!("iqn.2026-11.org.example:host-{host}");
+        let initiator = InitiatorPort::iscsi(&name, [0, 0, 0, 0, 0, isid]);
+        let nexus = ItNexus { initiator, target: PORT };
+        Self { nexus, session: 0, spoke_us: None, heard: BTreeSet::new() }
+    }
 }
 
 impl Target {
@@ -105,10 +117,9 @@ impl Target {
         Self {
             reservations: Reservations::default(),
             drains,
-            sessions: BTreeMap::new(),
+            ports: BTreeMap::new(),
             writes: BTreeMap::new(),
             waiters: Vec::new(),
-            spoke_us: BTreeMap::new(),
             next: 0,
         }
     }
@@ -117,13 +128,15 @@ impl Target {
         if message == ToTarget::Login {
             return self.login(link);
         }
-        if self.sessions.get(&link.port()) != Some(&link.session) {
-            return Vec::new();
-        }
+        let port = self.ports.get_mut(&link.port()).filter(|port| port.session == link.session);
+        let Some(port) = port else { return Vec::new() };
         match message {
             ToTarget::Login => Vec::new(),
             ToTarget::Command { tag, op } => {
-                self.spoke_us.insert(link.port(), now_us);
+                if !port.heard.insert(tag) {
+                    return Vec::new();
+                }
+                port.spoke_us = Some(now_us);
                 self.command(now_us, link, tag, op)
             }
             ToTarget::Data { tag } => {
@@ -134,8 +147,7 @@ impl Target {
                     return Vec::new();
                 };
                 let id = *id;
-                let refused =
-                    self.reservations.refusal(&nexus(link.port()), conflict_of(&WRITE_16));
+                let refused = self.reservations.refusal(&port.nexus, conflict_of(&WRITE_16));
                 if self.drains && refused.is_some() {
                     self.writes.remove(&id);
                     return vec![answer(link, tag, Answer::Conflict)];
@@ -149,10 +161,12 @@ impl Target {
     /// The session before ends first, with all that it sent (RFC 7143 6.3.5).
     fn login(&mut self, link: Link) -> Vec<Effect> {
         // A login that is older than the session comes from a connection that was given up.
-        if self.sessions.get(&link.port()).is_some_and(|session| *session >= link.session) {
+        let port = self.ports.entry(link.port()).or_insert_with(|| Port::new(link.port()));
+        if port.session >= link.session {
             return Vec::new();
         }
-        self.sessions.insert(link.port(), link.session);
+        port.session = link.session;
+        port.heard.clear();
         self.drop_waiting(|write| write.link.port() == link.port());
         let writes = self.running(|write| write.link.port() == link.port());
         self.wait(link, ToHost::LoggedIn, writes)
@@ -161,9 +175,8 @@ impl Target {
     fn command(&mut self, now_us: u64, link: Link, tag: u32, op: Op) -> Vec<Effect> {
         let request = match op {
             Op::Write { block, content, withheld } => {
-                let refused =
-                    self.reservations.refusal(&nexus(link.port()), conflict_of(&WRITE_16));
-                if refused.is_some() {
+                let nexus = &self.ports[&link.port()].nexus;
+                if self.reservations.refusal(nexus, conflict_of(&WRITE_16)).is_some() {
                     return vec![answer(link, tag, Answer::Conflict)];
                 }
                 self.next += 1;
@@ -207,14 +220,17 @@ impl Target {
 
     fn persistent_out(&mut self, link: Link, tag: u32, cdb: &[u8; 10], list: &[u8]) -> Vec<Effect> {
         let request = reservations::Request::parse(cdb, list).unwrap();
-        let change = match self.reservations.apply(&nexus(link.port()), &request, &[PORT]) {
+        let nexus = &self.ports[&link.port()].nexus;
+        let change = match self.reservations.apply(nexus, &request, &[PORT]) {
             Ok(change) => change,
             Err(_) => return vec![answer(link, tag, Answer::Conflict)],
         };
         self.reservations = change.next;
-        let victims = change.abort;
+        let is_victim = |port: &Port| change.abort.contains(&port.nexus);
+        let victims = self.ports.iter().filter(|(_, port)| is_victim(port));
+        let victims: Vec<(usize, u8)> = victims.map(|(name, _)| *name).collect();
         let running = if self.drains && !victims.is_empty() {
-            self.abort(|write| victims.contains(&nexus(write.link.port())))
+            self.abort(|write| victims.contains(&write.link.port()))
         } else {
             Vec::new()
         };
@@ -224,9 +240,9 @@ impl Target {
     fn seen(&self, now_us: u64) -> Seen {
         let registrations = self.reservations.registrations();
         let holder = registrations.iter().find(|one| self.reservations.is_holder(&one.nexus));
-        let age_us = |nexus_of: &ItNexus| {
-            let spoke = self.spoke_us.iter().find(|(port, _)| nexus(**port) == *nexus_of);
-            spoke.map(|(_, at)| now_us - at)
+        let age_us = |nexus: &ItNexus| {
+            let port = self.ports.values().find(|port| port.nexus == *nexus);
+            port.and_then(|port| port.spoke_us).map(|at| now_us - at)
         };
         Seen {
             generation: self.reservations.generation(),
@@ -278,9 +294,11 @@ impl Target {
         let reached = writes.into_values().filter(|write| write.stage == Stage::Backend);
         let landed = reached.filter(|_| lands()).map(|w| (w.block, w.content)).collect();
         self.waiters.clear();
-        self.spoke_us.clear();
-        // Sessions are not remembered; what they still send is to nobody.
-        self.sessions.values_mut().for_each(|session| *session += 1);
+        for port in self.ports.values_mut() {
+            port.spoke_us = None;
+            // Sessions are not remembered; what they still send is to nobody.
+            port.session += 1;
+        }
         self.reservations = self.reservations.after_power_loss();
         landed
     }

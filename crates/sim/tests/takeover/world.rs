@@ -29,7 +29,7 @@ pub(crate) enum Scheme {
 
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Event {
-    Wake { host: usize, life: u32 },
+    Wake { host: usize, at_us: u64 },
     Write { host: usize, life: u32 },
     CommandEnds { host: usize, life: u32 },
     NoAnswer { host: usize, tag: u32 },
@@ -41,6 +41,7 @@ pub(crate) enum Event {
     Fault,
     Resume { host: usize },
     WakeGuard { host: usize },
+    WakeCommand { host: usize, life: u32 },
     HealNetwork { host: usize },
     WakeTarget,
     TargetUp,
@@ -48,35 +49,43 @@ pub(crate) enum Event {
     Calm,
 }
 
-struct Due {
-    at_us: u64,
+/// What is to happen, in order of time. The events lie beside the heap, which moves what it sorts.
+#[derive(Default)]
+struct Queue {
+    heap: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    events: Vec<Option<Event>>,
+    free: Vec<usize>,
     number: u64,
-    event: Event,
 }
 
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
+impl Queue {
+    fn push(&mut self, at_us: u64, event: Event) {
+        self.number += 1;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[place] = Some(event);
+        self.heap.push(Reverse((at_us, self.number, place)));
     }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at_us, self.number).cmp(&(other.at_us, other.number))
+
+    fn pop(&mut self) -> Option<(u64, Event)> {
+        let Reverse((at_us, _, place)) = self.heap.pop()?;
+        self.free.push(place);
+        self.events[place].take().map(|event| (at_us, event))
     }
 }
 
 pub(crate) struct Outcome {
     pub(crate) wrong: Option<Wrong>,
-    pub(crate) takeovers: usize,
+    pub(crate) takeovers: u64,
     pub(crate) landed: u64,
+    /// How often which thing went wrong.
+    pub(crate) faults: Faults,
     pub(crate) story: String,
 }
+
+pub(crate) type Faults = BTreeMap<&'static str, u64>;
 
 pub(crate) struct World {
     pub(crate) scheme: Scheme,
@@ -84,8 +93,7 @@ pub(crate) struct World {
     pub(crate) now_us: u64,
     pub(crate) end_us: u64,
     pub(crate) calm_us: u64,
-    queue: BinaryHeap<Reverse<Due>>,
-    number: u64,
+    queue: Queue,
     pub(crate) hosts: Vec<Host>,
     pub(crate) target: Target,
     pub(crate) target_paused: bool,
@@ -94,6 +102,7 @@ pub(crate) struct World {
     pub(crate) boot: u32,
     pub(crate) slow_writes: u32,
     pub(crate) checker: Checker,
+    pub(crate) faults: Faults,
     ages: bool,
     arrivals: BTreeMap<(Link, bool), u64>,
     sequence: u64,
@@ -105,6 +114,7 @@ impl World {
         let mut random = StdRng::seed_from_u64(seed ^ 0x7a6b_e01e);
         let count = if scheme == Scheme::ClearAndReserve { 2 } else { 3 };
         let mut clock = || Clock {
+            begun_us: random.random_range(0..100_000_000_000),
             skew: random.random_range(-5..=5),
             stops: random.random_bool(0.3),
             lost_us: 0,
@@ -117,8 +127,7 @@ impl World {
             now_us: 0,
             end_us: 0,
             calm_us: 0,
-            queue: BinaryHeap::new(),
-            number: 0,
+            queue: Queue::default(),
             hosts,
             target: Target::new(!matches!(
                 scheme,
@@ -130,6 +139,7 @@ impl World {
             boot: 0,
             slow_writes: 0,
             checker: Checker::new(BLOCKS),
+            faults: Faults::new(),
             ages,
             arrivals: BTreeMap::new(),
             sequence: 0,
@@ -146,12 +156,12 @@ impl World {
             self.start_scripts();
         }
         self.at(PATROL_US, Event::Patrol);
-        while let Some(Reverse(due)) = self.queue.pop() {
-            if due.at_us > self.end_us || self.checker.wrong.is_some() {
+        while let Some((at_us, event)) = self.queue.pop() {
+            if at_us > self.end_us || self.checker.wrong.is_some() {
                 break;
             }
-            self.now_us = due.at_us;
-            self.happen(due.event);
+            self.now_us = at_us;
+            self.happen(event);
         }
         let nobody = !self.hosts.iter().any(Host::runs);
         if nobody && self.scheme == Scheme::Guard {
@@ -161,6 +171,7 @@ impl World {
             wrong: self.checker.wrong,
             takeovers: self.checker.takeovers,
             landed: self.checker.landed,
+            faults: self.faults,
             story: self.story,
         }
     }
@@ -168,14 +179,13 @@ impl World {
     /// The first host gets the volume.
     fn start_scripts(&mut self) {
         if let Some(Brain::Scripts(scripts)) = &mut self.hosts[0].brain {
-            scripts.attack(10);
+            scripts.attack(0);
             self.schedule_wake(0);
         }
     }
 
     pub(crate) fn at(&mut self, at_us: u64, event: Event) {
-        self.number += 1;
-        self.queue.push(Reverse(Due { at_us, number: self.number, event }));
+        self.queue.push(at_us, event);
     }
 
     /// Up to so many milliseconds.
@@ -193,7 +203,8 @@ impl World {
             return;
         }
         match event {
-            Event::Wake { host, life } if life == self.hosts[host].life => {
+            Event::Wake { host, at_us } if self.hosts[host].wake_us == Some(at_us) => {
+                self.hosts[host].wake_us = None;
                 self.input(host, Input::Tick);
             }
             Event::Write { host, life } if life == self.hosts[host].life => self.write(host),
@@ -222,6 +233,9 @@ impl World {
             Event::Fault => self.fault(),
             Event::Resume { host } => self.resume(host),
             Event::WakeGuard { host } => self.wake_guard(host),
+            Event::WakeCommand { host, life } if life == self.hosts[host].life => {
+                self.wake_command(host);
+            }
             Event::HealNetwork { host } => self.heal_network(host),
             Event::WakeTarget | Event::TargetUp => {
                 (self.target_paused, self.target_down) = (false, false);
@@ -255,8 +269,11 @@ impl World {
             }
             _ => return false,
         };
+        let writes = matches!(event, Event::Write { .. });
         let host = &mut self.hosts[host];
-        let stands = host.paused_us.is_some() || (guard_only && host.guard_paused);
+        let command_stands = writes && host.app.as_ref().is_some_and(|app| app.paused);
+        let stands =
+            host.paused_us.is_some() || (guard_only && host.guard_paused) || command_stands;
         if stands {
             host.deferred.push(event.clone());
         }
@@ -305,7 +322,23 @@ impl World {
             return;
         }
         let at_us = self.arrival_us(link, true);
+        if let Some(again_us) = self.again_us(at_us) {
+            self.at(again_us, Event::ToTarget { link, message });
+        }
         self.at(at_us, Event::ToTarget { link, message });
+    }
+
+    /// When a message comes a second time, if it does: in no order.
+    fn again_us(&mut self, at_us: u64) -> Option<u64> {
+        let twice = self.scheme != Scheme::ClearAndReserve && self.random.random_bool(0.01);
+        twice.then(|| {
+            self.count("message delivered twice");
+            at_us + self.us(900)
+        })
+    }
+
+    pub(crate) fn count(&mut self, fault: &'static str) {
+        *self.faults.entry(fault).or_default() += 1;
     }
 
     pub(crate) fn reply(&mut self, link: Link, message: ToHost) {
@@ -314,6 +347,9 @@ impl World {
             return;
         }
         let at_us = self.arrival_us(link, false);
+        if let Some(again_us) = self.again_us(at_us) {
+            self.at(again_us, Event::ToHost { link, message: message.clone() });
+        }
         self.at(at_us, Event::ToHost { link, message });
     }
 
@@ -399,9 +435,16 @@ impl World {
         let Some(wake_ms) = host.brain.as_ref().map(|brain| brain.wake_ms()) else { return };
         if wake_ms < u64::MAX / 8 {
             let wake_us = host.clock.true_us(wake_ms).max(self.now_us + 1);
-            let life = host.life;
-            self.at(wake_us, Event::Wake { host: at, life });
+            if host.wake_us.is_none_or(|before| wake_us < before) {
+                self.wake(at, wake_us);
+            }
         }
+    }
+
+    /// The one alarm of a guard; an earlier one is void.
+    pub(crate) fn wake(&mut self, at: usize, at_us: u64) {
+        self.hosts[at].wake_us = Some(at_us);
+        self.at(at_us, Event::Wake { host: at, at_us });
     }
 
     fn ask(&mut self, at: usize, op: Op) {
@@ -435,6 +478,8 @@ impl World {
                 self.tell(format!("{at} stops its command"));
                 let Some(app) = &mut self.hosts[at].app else { return };
                 (app.frozen, app.ending) = (false, true);
+                // With SIGTERM comes SIGCONT.
+                self.wake_command(at);
                 // One in five ignores it.
                 if self.random.random_bool(0.8) {
                     let ends_us = self.now_us + self.us(300);
@@ -458,8 +503,8 @@ impl World {
         self.hosts[at].starts += 1;
         let key = self.hosts[at].run_key();
         self.tell(format!("{at} starts as {key:#x}; holder {:?}", self.target.holder()));
-        self.hosts[at].app = Some(App { key, frozen: false, ending: false });
-        self.checker.begins(key);
+        self.hosts[at].app = Some(App { key, paused: false, frozen: false, ending: false });
+        self.checker.begins(at, key);
         let life = self.hosts[at].life;
         self.at(self.now_us + 1, Event::Write { host: at, life });
     }

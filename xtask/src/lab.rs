@@ -7,8 +7,8 @@ use crate::peers::is_root;
 use crate::steps::{self, Outcome, has_program};
 
 /// What the lab's scripts call (Debian: qemu-system-x86 qemu-utils iproute2 openssh-client
-/// mmdebstrap e2fsprogs cpio xz-utils btrfs-progs).
-const PROGRAMS: [&str; 9] = [
+/// mmdebstrap e2fsprogs cpio xz-utils btrfs-progs python3 tgt binutils).
+const PROGRAMS: [&str; 12] = [
     "qemu-system-x86_64",
     "qemu-img",
     "ip",
@@ -18,6 +18,9 @@ const PROGRAMS: [&str; 9] = [
     "cpio",
     "xz",
     "mkfs.btrfs",
+    "python3",
+    "tgtd",
+    "strip",
 ];
 
 /// Whose work is shown.
@@ -27,21 +30,25 @@ pub(crate) enum Lab {
     Initiator,
     /// File volumes over NFS: `tests/lab/kernel-nfs`
     Nfs,
+    /// A file system that `commonhold guard` moves between machines: `tests/lab/failover`
+    Failover,
 }
 
 impl Lab {
-    pub(crate) const ALL: [Self; 2] = [Self::Initiator, Self::Nfs];
+    pub(crate) const ALL: [Self; 3] = [Self::Initiator, Self::Nfs, Self::Failover];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Initiator => "lab initiator",
             Self::Nfs => "lab nfs",
+            Self::Failover => "lab failover",
         }
     }
     fn script(self) -> &'static str {
         match self {
             Self::Initiator => "kernel-initiator",
             Self::Nfs => "kernel-nfs",
+            Self::Failover => "failover",
         }
     }
 }

@@ -61,9 +61,26 @@ enum Task {
     },
     /// Takeovers of a volume among simulated hosts that pause, crash and are cut off
     Takeovers {
-        /// How many histories
+        /// How many takeovers from one host to another
+        #[arg(long, default_value_t = 50_000)]
+        takeovers: u32,
+        /// The first seed
+        #[arg(long, default_value_t = 0)]
+        seed: u32,
+    },
+    /// Takeovers among guards in processes and networks of their own, and how long a preempt drains
+    Guards {
+        /// How many takeovers
+        #[arg(long, default_value_t = 1000)]
+        takeovers: u32,
+        #[arg(long, default_value_t = 1)]
+        seed: u32,
+        /// The longest fault
         #[arg(long, default_value_t = 10_000)]
-        seeds: u32,
+        pause_ms: u32,
+        /// How many preempts of a host with 256 writes under way
+        #[arg(long, default_value_t = 500)]
+        drains: u32,
     },
     /// Measure the daemon beside tgt and nbdkit; --help lists its options
     #[command(disable_help_flag = true)]
@@ -126,7 +143,20 @@ fn main() -> ExitCode {
         Task::Bench { arguments } => bench::run(&mut board, &root, "bench", &arguments),
         Task::Compare { arguments } => bench::run(&mut board, &root, "compare", &arguments),
         Task::Crash { seeds } => board.run("crash", || crash(&root, seeds)),
-        Task::Takeovers { seeds } => board.run("takeovers", || takeovers(&root, seeds)),
+        Task::Takeovers { takeovers, seed } => {
+            board.run("takeovers", || simulated_takeovers(&root, takeovers, seed));
+        }
+        Task::Guards { takeovers, seed, pause_ms, drains } => board.run("guards", || {
+            let settings = [
+                ("COMMONHOLD_GUARD_ROUNDS", takeovers),
+                ("COMMONHOLD_GUARD_SEED", seed),
+                ("COMMONHOLD_GUARD_PAUSE_MS", pause_ms),
+                ("COMMONHOLD_GUARD_P99_MS", 1_000),
+                ("COMMONHOLD_DRAINS", drains),
+                ("COMMONHOLD_DRAIN_P99_MS", 20),
+            ];
+            campaign(&root, "guard", &settings)
+        }),
         Task::Soak { seconds, seed } => board.run("soak", || {
             let settings = [("COMMONHOLD_SOAK_SECONDS", seconds), ("COMMONHOLD_SOAK_SEED", seed)];
             campaign(&root, "soak", &settings)
@@ -156,17 +186,18 @@ fn crash(root: &Path, seeds: u32) -> Outcome {
 }
 
 /// The simulated takeovers, optimised and from more seeds.
-fn takeovers(root: &Path, seeds: u32) -> Outcome {
+fn simulated_takeovers(root: &Path, takeovers: u32, seed: u32) -> Outcome {
     let mut command = steps::cargo(root, &["test", "--release", "-p", "sim"]);
     command.args(["--test", "takeover", "--", "--nocapture"]);
-    command.env("COMMONHOLD_TAKEOVER_SEEDS", seeds.to_string());
+    command.env("COMMONHOLD_TAKEOVERS", takeovers.to_string());
+    command.env("COMMONHOLD_TAKEOVER_SEED", seed.to_string());
     steps::execute(&mut command)
 }
 
 /// A test of `cargo test`, optimised and longer, against the binary of a release.
 fn campaign(root: &Path, test: &str, settings: &[(&str, u32)]) -> Outcome {
     let mut command = steps::cargo(root, &["test", "--release", "-p", "cli", "--test", test]);
-    command.args(["--", "--nocapture"]);
+    command.args(["--", "--nocapture", "--test-threads=1"]);
     command.envs(settings.iter().map(|(name, value)| (name, value.to_string())));
     steps::execute(&mut command)
 }

@@ -19,7 +19,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::failure::Failure;
+use crate::log;
 use crate::output::{Format, note};
+use crate::settings::LogFormat;
 use place::PlaceArguments;
 use record::Record;
 
@@ -35,6 +37,9 @@ Exit codes of hold, attack and defend:
   124  the volume is held by something that is no guard
   125  the guard itself failed";
 
+const LOG: &str = "COMMONHOLD_LOG";
+/// Each change of the command's standing; what is asked of the volume is `host=debug`.
+const LEVELS: &str = "info";
 /// RESERVATION CONFLICT.
 const CONFLICT: u8 = 0x18;
 const LOST: u8 = 120;
@@ -175,6 +180,8 @@ async fn take(
     line: Vec<OsString>,
 ) -> Result<ExitCode, Failure> {
     let times = times.check()?;
+    let levels = std::env::var(LOG).unwrap_or_else(|_| LEVELS.to_owned());
+    log::start(&levels, LogFormat::Text)?;
     let mut record = Record::open(&place.state_directory()?)?;
     let standing = record.load()?;
     let (standing, key) = match task {
@@ -336,14 +343,20 @@ async fn release(place: &PlaceArguments, unreserve: bool) -> Result<ExitCode, Fa
         code: LOST,
     };
     let key = holder.filter(mine).ok_or_else(others)?;
-    if standing.state != State::Fenced {
-        (standing.state, standing.keys) = (State::Clean, Vec::new());
+    // The keys stay until the volume has let go of them.
+    let own_end = standing.state != State::Fenced;
+    if own_end {
+        standing.state = State::Clean;
         record.save(&standing)?;
     }
     let to = if unreserve { 0 } else { key.vacated().number() };
     match volume.reserve_out(Out::Register, (key.number(), to)).await {
         Err(host::HostError::Status { status: CONFLICT, .. }) => return Err(others()),
         other => other.map_err(lost)?,
+    }
+    if own_end {
+        standing.keys.clear();
+        record.save(&standing)?;
     }
     note(if unreserve {
         "The volume is not reserved any more: nothing keeps an old owner out."

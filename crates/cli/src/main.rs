@@ -13,6 +13,7 @@ mod demo;
 mod failure;
 mod fence_agent;
 mod guard;
+mod log;
 mod output;
 mod progress;
 mod serve;

@@ -10,7 +10,7 @@
 mod file_home;
 mod link;
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,12 +26,12 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
-use tracing_subscriber::EnvFilter;
 
 use crate::client_file;
 use crate::failure::Failure;
+use crate::log;
 use crate::output;
-use crate::settings::{LogFormat, ServeSettings};
+use crate::settings::ServeSettings;
 use link::Link;
 
 pub(crate) use file_home::FileHome;
@@ -73,7 +73,7 @@ pub(crate) async fn run(
     home: &FileHome,
     new_token: bool,
 ) -> Result<(), Failure> {
-    start_log(settings)?;
+    log::start(&settings.log, settings.log_format)?;
     let mut daemon = Daemon::start(settings, home).await?;
     if new_token && daemon.first_token.is_none() {
         let renewed = daemon.control.operator_token_renew().await.map_err(refused)?;
@@ -323,21 +323,6 @@ fn end_signal() -> Result<impl Future<Output = ()> + Send, Failure> {
             _ = interrupt.recv() => {}
         }
     })
-}
-
-fn start_log(settings: &ServeSettings) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&settings.log).map_err(|why| Failure::Usage {
-        message: format!("'{}' does not say what to log: {why}", settings.log),
-        hint: "Write a level such as info, or levels per part: node=debug,info.".into(),
-    })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    // Colours are for a person at a terminal, not for a file.
-    let log = log.with_ansi(io::stderr().is_terminal());
-    let started = match settings.log_format {
-        LogFormat::Json => log.json().try_init(),
-        LogFormat::Text => log.try_init(),
-    };
-    started.map_err(|why| Failure::Serve { message: format!("no log: {why}"), hint: None })
 }
 
 #[cfg(test)]

@@ -1,96 +1,275 @@
-//! One takeover after the other: the owner's host is paused for a while, or its guard is killed.
+//! One takeover after the other among three hosts: the owner, its guard or its command alone is
+//! paused, its guard is killed, its cable is pulled.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::dice::Dice;
-use crate::stage::{Guarded, Stage};
-use crate::writer::now_us;
+use crate::figures::{Figures, Took};
+use crate::network::{self, Network};
+use crate::service::Service;
+use crate::stage::{Guarded, HOSTS, Stage, wait_for};
+use crate::writer::{Stamp, now_us};
 
 /// Takeovers in `cargo test`.
 const ROUNDS: usize = 6;
-/// No survivor's first write may come later than this on any machine that runs the tests.
-const LIMIT_MS: u64 = 5_000;
+/// No more in 99 of 100 on any machine that runs the tests.
+const LIMIT_MS: usize = 5_000;
+/// The shortest pause; the longest is given.
+const PAUSE_MS: f64 = 100.0;
+/// A pause that is shorter moves nothing.
+const HARMLESS: Duration = Duration::from_millis(200);
+/// After so long without a takeover there will be none.
+const SETTLED: Duration = Duration::from_millis(900);
 
 fn number(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
-struct Pair {
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Fault {
+    HostPaused,
+    GuardPaused,
+    CommandPaused,
+    GuardKilled,
+    HostKilled,
+    CablePulled,
+}
+
+enum Place {
+    /// A guard, and since when.
+    Up(Guarded, Instant),
+    /// Under a fault that ends.
+    Down(Guarded, Fault, Instant),
+    /// Lost the volume and is to end.
+    Ending(Guarded, Fault),
+}
+
+struct Campaign {
     stage: Stage,
-    guards: [Option<Guarded>; 2],
+    network: Option<Network>,
+    places: [Option<Place>; HOSTS],
     owner: usize,
     dice: Dice,
+    longest_ms: usize,
+    picture: Vec<Option<Stamp>>,
+    figures: Figures,
 }
 
-impl Pair {
-    /// A pause that is too short to matter.
-    fn blink(&mut self) {
-        let (owner, other) = (self.owner, 1 - self.owner);
-        let runs = self.stage.diary(other).runs;
-        let guard = self.guards[owner].as_ref().unwrap();
-        self.stage.signal(owner, guard, Signal::STOP);
-        std::thread::sleep(Duration::from_millis(100 + self.dice.below(90) as u64));
-        self.stage.signal(owner, guard, Signal::CONT);
-        std::thread::sleep(Duration::from_millis(700));
-        assert_eq!(self.stage.diary(other).runs, runs, "a pause below 200 ms moved the volume");
+impl Campaign {
+    fn new(network: Option<Network>) -> Self {
+        let service = match network {
+            Some(_) => Service::start_at(network::PORTAL),
+            None => Service::start(),
+        };
+        let networks = network.as_ref().map(Network::processes).unwrap_or_default();
+        let stage = Stage::over(service, networks);
+        let places = std::array::from_fn(|host| {
+            let guard = if host == 0 { stage.owner(0) } else { stage.hold(host) };
+            Some(Place::Up(guard, Instant::now()))
+        });
+        let picture = stage.picture();
+        let longest_ms = number("COMMONHOLD_GUARD_PAUSE_MS", 1_500);
+        let dice = Dice(number("COMMONHOLD_GUARD_SEED", 1) as u64);
+        let figures = Figures::default();
+        Self { stage, network, places, owner: 0, dice, longest_ms, picture, figures }
     }
 
-    /// Milliseconds from the fault to the survivor's first acknowledged write.
-    fn takeover(&mut self, longest_ms: usize) -> u64 {
-        let (loser, winner) = (self.owner, 1 - self.owner);
-        let runs = self.stage.diary(winner).runs;
-        let mut guard = self.guards[loser].take().unwrap();
-        let (kills, begun_us) = (self.dice.below(4) == 0, now_us());
-        if kills {
-            guard.signal(Signal::KILL);
-        } else {
-            self.stage.signal(loser, &guard, Signal::STOP);
+    /// Each length of time as likely as its double.
+    fn pause(&mut self) -> Duration {
+        let part = self.dice.below(1_000_000) as f64 / 1_000_000.0;
+        let ms = PAUSE_MS * (self.longest_ms as f64 / PAUSE_MS).powf(part);
+        Duration::from_secs_f64(ms / 1000.0)
+    }
+
+    fn fault(&mut self) -> Fault {
+        match self.dice.below(20) {
+            0..6 => Fault::HostPaused,
+            6..9 => Fault::GuardPaused,
+            9..11 => Fault::CommandPaused,
+            11..14 => Fault::GuardKilled,
+            14..16 => Fault::HostKilled,
+            _ if self.network.is_some() => Fault::CablePulled,
+            _ => Fault::HostPaused,
         }
-        let wrote_us = self.stage.writes(winner, runs);
-        let picture = self.stage.picture();
-        if !kills {
-            let paused_ms = self.dice.below(longest_ms) as u64;
-            std::thread::sleep(Duration::from_millis(paused_ms));
-            self.stage.signal(loser, &guard, Signal::CONT);
+    }
+
+    fn strike(&self, host: usize, guard: &Guarded, fault: Fault) {
+        match fault {
+            Fault::HostPaused => self.stage.signal(host, guard, Signal::STOP),
+            Fault::GuardPaused => guard.signal(Signal::STOP),
+            Fault::CommandPaused => self.stage.signal_command(host, Signal::STOP),
+            Fault::GuardKilled => guard.signal(Signal::KILL),
+            Fault::HostKilled => self.stage.signal(host, guard, Signal::KILL),
+            Fault::CablePulled => self.network.as_ref().unwrap().link(host, false),
         }
+    }
+
+    fn heal(&self, host: usize, guard: &Guarded, fault: Fault) {
+        match fault {
+            Fault::HostPaused => self.stage.signal(host, guard, Signal::CONT),
+            Fault::GuardPaused => guard.signal(Signal::CONT),
+            Fault::CommandPaused => self.stage.signal_command(host, Signal::CONT),
+            Fault::GuardKilled | Fault::HostKilled => {}
+            Fault::CablePulled => self.network.as_ref().unwrap().link(host, true),
+        }
+    }
+
+    /// Faults end, and losers that have ended come back as standbys; whether there was one.
+    fn tend(&mut self) -> bool {
+        let mut ended = false;
+        for host in 0..HOSTS {
+            let place = self.places[host].take().unwrap();
+            let place = match place {
+                Place::Down(guard, fault, until) if Instant::now() >= until => {
+                    self.heal(host, &guard, fault);
+                    match host == self.owner {
+                        true => Place::Up(guard, Instant::now()),
+                        false => Place::Ending(guard, fault),
+                    }
+                }
+                Place::Ending(mut guard, fault) => match guard.process.try_wait().unwrap() {
+                    None => Place::Ending(guard, fault),
+                    Some(_) => {
+                        ended = true;
+                        Place::Up(self.again(host, guard, fault), Instant::now())
+                    }
+                },
+                place => place,
+            };
+            self.places[host] = Some(place);
+        }
+        ended
+    }
+
+    fn again(&self, host: usize, mut guard: Guarded, fault: Fault) -> Guarded {
         let (code, said) = guard.ended();
-        assert!(kills || code == Some(120), "{code:?}: {said}");
-        self.stage.check(&picture, winner);
-        assert_eq!(self.stage.ends(loser, "permit", &[]).0, 0);
-        self.guards[loser] = Some(self.stage.hold(loser));
-        std::thread::sleep(Duration::from_millis(400));
-        self.owner = winner;
-        (wrote_us - begun_us) / 1000
+        let killed = matches!(fault, Fault::GuardKilled | Fault::HostKilled);
+        assert!(killed || code == Some(120), "{fault:?}: {code:?}: {said}");
+        wait_for("permission", || (self.stage.ends(host, "permit", &[]).0 == 0).then_some(()));
+        self.stage.hold(host)
+    }
+
+    /// No block has changed but to one of the present owner's, and what that had acknowledged
+    /// before is there.
+    fn look(&mut self) {
+        let diary = self.stage.diary(self.owner);
+        let now = self.stage.picture();
+        for (lba, (old, new)) in self.picture.iter().zip(&now).enumerate() {
+            let is_new = new.is_some_and(|stamp| stamp.key == diary.key);
+            assert!(old == new || is_new, "block {lba} is stale: {old:?}, then {new:?}");
+        }
+        self.stage.all_there(&diary, &now);
+        self.figures.pictures += 1;
+        self.picture = now;
+    }
+
+    /// Somebody is ready to take over from the owner, which writes.
+    fn ready(&mut self) {
+        let settled = |place: &Option<Place>| matches!(place, Some(Place::Up(_, since)) if since.elapsed() > SETTLED / 2);
+        let begun = Instant::now();
+        loop {
+            if self.tend() {
+                // Whatever the loser had still sent has had its chance.
+                self.look();
+            }
+            let ready = self.places.iter().filter(|place| settled(place)).count();
+            if ready > 1 && settled(&self.places[self.owner]) {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "no standby came back");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_micros(self.dice.below(300_000) as u64));
+    }
+
+    fn runs(&self) -> [usize; HOSTS] {
+        std::array::from_fn(|host| self.stage.diary(host).runs)
+    }
+
+    /// Who else has begun to write since, and when.
+    fn winner(&self, runs: [usize; HOSTS]) -> Option<(usize, u64)> {
+        (0..HOSTS).filter(|host| *host != self.owner).find_map(|host| {
+            let diary = self.stage.diary(host);
+            let first = diary.acknowledged.first().filter(|_| diary.runs > runs[host]);
+            first.map(|(at_us, _)| (host, *at_us))
+        })
+    }
+
+    fn round(&mut self) {
+        self.ready();
+        let (fault, pause, runs) = (self.fault(), self.pause(), self.runs());
+        let Some(Place::Up(guard, _)) = self.places[self.owner].take() else { unreachable!() };
+        self.picture = self.stage.picture();
+        let (begun, begun_us) = (Instant::now(), now_us());
+        self.strike(self.owner, &guard, fault);
+        let killed = matches!(fault, Fault::GuardKilled | Fault::HostKilled);
+        self.places[self.owner] = Some(match killed {
+            true => Place::Ending(guard, fault),
+            false => Place::Down(guard, fault, begun + pause),
+        });
+        loop {
+            if let Some((winner, wrote_us)) = self.winner(runs) {
+                let moves = pause >= HARMLESS && fault != Fault::CommandPaused;
+                assert!(killed || moves, "{fault:?} for {pause:?} moved the volume");
+                return self.moved(winner, fault, begun_us, wrote_us);
+            }
+            // A killed guard is not brought back before somebody else has the volume.
+            if !killed {
+                self.tend();
+                if begun.elapsed() > pause + SETTLED {
+                    return self.stayed(fault);
+                }
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "{fault:?}: nobody took over");
+            std::thread::sleep(Duration::from_millis(3));
+        }
+    }
+
+    fn moved(&mut self, winner: usize, fault: Fault, begun_us: u64, wrote_us: u64) {
+        let Some(Place::Up(guard, _)) = &self.places[winner] else {
+            panic!("a host that is down or fenced took the volume")
+        };
+        let took = Took::of(&std::fs::read_to_string(&guard.log).unwrap(), begun_us, wrote_us);
+        self.figures.moved(fault, took);
+        let loser = std::mem::replace(&mut self.owner, winner);
+        // One that was healed before it had lost may be on its way out.
+        self.places[loser] = self.places[loser].take().map(|place| match place {
+            Place::Up(guard, _) => Place::Ending(guard, fault),
+            place => place,
+        });
+        self.picture = self.stage.picture();
+    }
+
+    fn stayed(&mut self, fault: Fault) {
+        self.figures.stayed(fault);
+        let before = self.stage.diary(self.owner).acknowledged.len();
+        wait_for("the owner goes on", || {
+            (self.stage.diary(self.owner).acknowledged.len() > before).then_some(())
+        });
+        self.look();
     }
 }
 
-/// `COMMONHOLD_GUARD_ROUNDS` sets the takeovers, `COMMONHOLD_GUARD_PAUSE_MS` how long a host that
-/// lost may stay paused.
+const TEST: &str = "campaign::takeovers_leave_nothing_stale_and_short_pauses_move_nothing";
+
+/// `COMMONHOLD_GUARD_ROUNDS` sets the takeovers, `COMMONHOLD_GUARD_PAUSE_MS` how long a fault may
+/// last, `COMMONHOLD_GUARD_SEED` the choices.
 #[test]
 fn takeovers_leave_nothing_stale_and_short_pauses_move_nothing() {
-    let rounds = number("COMMONHOLD_GUARD_ROUNDS", ROUNDS);
-    let longest_ms = number("COMMONHOLD_GUARD_PAUSE_MS", 1_000);
-    let stage = Stage::new();
-    let first = stage.owner(0);
-    let second = stage.hold(1);
-    std::thread::sleep(Duration::from_millis(400));
-    let guards = [Some(first), Some(second)];
-    let mut pair = Pair { stage, guards, owner: 0, dice: Dice(20_261_125) };
-    let mut took_ms = Vec::new();
-    for _ in 0..rounds {
-        pair.blink();
-        took_ms.push(pair.takeover(longest_ms));
+    if !network::is_inside() && network::enter(TEST) {
+        return;
     }
-    took_ms.sort_unstable();
-    let at = |part: usize| took_ms[(rounds * part / 100).min(rounds - 1)];
-    eprintln!(
-        "{rounds} takeovers; from the fault to the survivor's first write: median {} ms, p99 {} \
-         ms, most {} ms",
-        at(50),
-        at(99),
-        at(100)
-    );
-    assert!(at(100) < LIMIT_MS, "{took_ms:?}");
+    let rounds = number("COMMONHOLD_GUARD_ROUNDS", ROUNDS);
+    let network = network::is_inside().then(|| Network::new(HOSTS));
+    let mut campaign = Campaign::new(network);
+    while campaign.figures.takeovers() < rounds {
+        campaign.round();
+    }
+    campaign.ready();
+    campaign.look();
+    let p99_ms = campaign.figures.tell();
+    let limit_ms = number("COMMONHOLD_GUARD_P99_MS", LIMIT_MS);
+    assert!(p99_ms < limit_ms as u64, "{p99_ms} ms");
 }

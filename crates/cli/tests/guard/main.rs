@@ -5,11 +5,15 @@
 mod campaign;
 #[path = "../kill_nine/dice.rs"]
 mod dice;
+mod drain;
+mod figures;
+mod network;
 #[path = "../service/mod.rs"]
 mod service;
 mod stage;
 mod writer;
 
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use dice::Dice;
@@ -113,7 +117,7 @@ fn a_stop_in_good_order_hands_the_volume_over_without_a_wait() {
 }
 
 #[test]
-fn short_pauses_and_a_restart_of_the_target_move_nothing() {
+fn short_pauses_a_crash_and_an_upgrade_of_the_target_move_nothing() {
     let stage = Stage::new();
     let owner = stage.owner(0);
     let _second = stage.hold(1);
@@ -125,28 +129,33 @@ fn short_pauses_and_a_restart_of_the_target_move_nothing() {
         pause(150);
     }
     assert_eq!((stage.diary(0).runs, stage.diary(1).runs), (1, 0));
-    // The same ports again, so that guards and commands find the way back.
-    let Stage { service, target, .. } = &stage;
-    let (portal, api) = (service.portal.clone(), service.url.replace("http://", ""));
-    let home = service.home.path().to_path_buf();
-    let id = service.pid().to_string();
-    assert!(std::process::Command::new("kill").args(["-9", &id]).status().unwrap().success());
-    let mut daemon = std::process::Command::new(env!("CARGO_BIN_EXE_commonhold"))
-        .args(["serve", "--listen", &api, "--portals", &portal, "--nfs-portals", "none", "--data"])
-        .arg(home.join("data"))
-        .env("XDG_CONFIG_HOME", &home)
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let before = stage.diary(0).acknowledged.len();
-    wait_for("writes after the restart", || {
-        (stage.diary(0).acknowledged.len() > before + 20).then_some(())
-    });
-    assert_eq!((stage.diary(0).runs, stage.diary(1).runs), (1, 0), "{target} moved");
-    stage.check(&stage.picture(), 0);
+    let mut daemon: Option<Child> = None;
+    // As after a crash, and as in an upgrade.
+    for signal in ["-KILL", "-TERM"] {
+        let id = daemon.as_ref().map_or(stage.service.pid(), Child::id).to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        wait_for("the end of the daemon", || is_gone(id.parse().unwrap()).then_some(()));
+        daemon = Some(serve_again(&stage));
+        let before = stage.diary(0).acknowledged.len();
+        wait_for("writes after the restart", || {
+            (stage.diary(0).acknowledged.len() > before + 20).then_some(())
+        });
+        assert_eq!((stage.diary(0).runs, stage.diary(1).runs), (1, 0), "{signal} moved it");
+        stage.check(&stage.picture(), 0);
+    }
+    let mut daemon = daemon.unwrap();
     daemon.kill().unwrap();
     daemon.wait().unwrap();
+}
+
+/// On the same ports, so that guards and commands find the way back.
+fn serve_again(stage: &Stage) -> Child {
+    let service = &stage.service;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_commonhold"));
+    command.args(["serve", "--listen", &service.url.replace("http://", "")]);
+    command.args(["--portals", &service.portal, "--nfs-portals", "none", "--data"]);
+    command.arg(service.path("data")).env("XDG_CONFIG_HOME", service.home.path());
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 #[test]
@@ -161,9 +170,9 @@ fn attack_defend_and_release_say_how_it_ended_by_their_codes() {
     let busy = stage.ends(0, "release", &[]);
     assert_eq!(busy.0, 125, "the defender still runs: {}", busy.1);
     let id = defender.id().to_string();
-    std::process::Command::new("kill").args(["-STOP", &id]).status().unwrap();
+    Command::new("kill").args(["-STOP", &id]).status().unwrap();
     assert_eq!(stage.ends(1, "attack", &[]).0, 0);
-    std::process::Command::new("kill").args(["-CONT", &id]).status().unwrap();
+    Command::new("kill").args(["-CONT", &id]).status().unwrap();
     assert_eq!(defender.wait().unwrap().code(), Some(120));
     assert_eq!(stage.ends(0, "attack", &[]).0, 121);
     assert_eq!(stage.ends(0, "release", &[]).0, 120, "it is the other host's");

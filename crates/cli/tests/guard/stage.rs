@@ -1,5 +1,6 @@
 //! A service with one volume that three hosts have, and guards in processes of their own.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,9 +12,9 @@ use serde_json::Value;
 use crate::service::Service;
 use crate::writer::{BLOCK, BLOCKS, Diary, Orders, Stamp, diary};
 
-const HOSTS: usize = 3;
+pub(crate) const HOSTS: usize = 3;
 /// The one that only looks.
-const OBSERVER: usize = 2;
+const OBSERVER: usize = HOSTS;
 const LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Stage {
@@ -21,11 +22,15 @@ pub(crate) struct Stage {
     pub(crate) target: String,
     credentials: Vec<(String, String)>,
     pub(crate) times: Vec<&'static str>,
+    /// A process of each host's network, where the hosts have networks of their own.
+    networks: Vec<u32>,
+    /// How often each host's guard was started, and how often its command was before that.
+    starts: [Cell<(usize, usize)>; HOSTS],
 }
 
 pub(crate) struct Guarded {
     pub(crate) process: Child,
-    log: PathBuf,
+    pub(crate) log: PathBuf,
 }
 
 pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -49,15 +54,15 @@ fn iqn(host: usize) -> String {
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        Self::over(Service::start())
+        Self::over(Service::start(), Vec::new())
     }
 
-    pub(crate) fn over(service: Service) -> Self {
+    pub(crate) fn over(service: Service, networks: Vec<u32>) -> Self {
         let grant = ["volume-type", "grant", "ssd-multiattach", "default"];
         service.json(&[&grant[..], &["--acknowledge-data-loss"]].concat());
         service.json(&["volume", "create", "v", "--size", "1m", "--type", "ssd-multiattach"]);
         let mut attach = vec!["attachment".to_owned(), "create".to_owned(), "v".to_owned()];
-        for host in 0..HOSTS {
+        for host in 0..=OBSERVER {
             let name = format!("h{host}");
             service.json(&["host", "create", &name, "--initiator", &iqn(host)]);
             attach.extend(["--host".to_owned(), name]);
@@ -70,7 +75,8 @@ impl Stage {
             (part("/credentials/user"), part("/credentials/secret"))
         };
         let credentials = made.iter().map(login).collect();
-        Self { service, target, credentials, times: Vec::new() }
+        let starts = Default::default();
+        Self { service, target, credentials, times: Vec::new(), networks, starts }
     }
 
     fn orders(&self, host: usize) -> Orders {
@@ -87,17 +93,28 @@ impl Stage {
     }
 
     fn log(&self, host: usize) -> PathBuf {
-        self.service.path(&format!("writer-{host}"))
+        self.service.path(&format!("writer-{host}-{}", self.starts[host].get().0))
     }
 
+    /// Of the last command; `runs` counts them all.
     pub(crate) fn diary(&self, host: usize) -> Diary {
-        diary(&self.log(host))
+        let last = diary(&self.log(host));
+        Diary { runs: self.starts[host].get().1 + last.runs, ..last }
+    }
+
+    /// This program's own, or one of the host's network.
+    fn program(&self, host: usize) -> Command {
+        let binary = env!("CARGO_BIN_EXE_commonhold");
+        let Some(process) = self.networks.get(host) else { return Command::new(binary) };
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &process.to_string(), "--net", binary]);
+        command
     }
 
     /// A guard's verb with all that says where and who.
     pub(crate) fn verb(&self, host: usize, verb: &str) -> Command {
         let (user, secret) = &self.credentials[host];
-        let mut command = Command::new(env!("CARGO_BIN_EXE_commonhold"));
+        let mut command = self.program(host);
         command.args(["guard", verb, "-o", "json", "--host-id", &(host + 1).to_string()]);
         command.args(["--device", &format!("iscsi://{}/{}", self.service.portal, self.target)]);
         command.arg("--state").arg(self.service.path(&format!("guard-{host}")));
@@ -108,9 +125,11 @@ impl Stage {
 
     /// `guard hold` of the writer.
     pub(crate) fn hold(&self, host: usize) -> Guarded {
+        let runs = self.diary(host).runs;
+        self.starts[host].set((self.starts[host].get().0 + 1, runs));
         let orders = self.orders(host);
         let isid: String = orders.isid().iter().map(|byte| format!("{byte:02x}")).collect();
-        let log = self.service.path(&format!("guard-log-{host}"));
+        let log = self.service.path(&format!("guard-log-{host}-{}", self.starts[host].get().0));
         let mut command = self.verb(host, "hold");
         command.args(["--writer", &format!("{},i,0x{isid}", iqn(host))]).args(&self.times);
         command.arg("--").arg(std::env::current_exe().unwrap());
@@ -118,6 +137,7 @@ impl Stage {
         command.env(Orders::VARIABLE, orders.encode());
         command.stdout(Stdio::null());
         command.stderr(std::fs::File::options().create(true).append(true).open(&log).unwrap());
+        command.env("COMMONHOLD_LOG", "host=debug");
         Guarded { process: command.spawn().unwrap(), log }
     }
 
@@ -140,6 +160,10 @@ impl Stage {
     /// Stop or go on: the guard and its command, as a machine that is paused.
     pub(crate) fn signal(&self, host: usize, guarded: &Guarded, signal: Signal) {
         guarded.signal(signal);
+        self.signal_command(host, signal);
+    }
+
+    pub(crate) fn signal_command(&self, host: usize, signal: Signal) {
         if let Some(group) = self.diary(host).process.and_then(Pid::from_raw) {
             let _ = kill_process_group(group, signal);
         }
@@ -159,15 +183,20 @@ impl Stage {
         (output.status.code().unwrap(), said)
     }
 
+    /// The volume, through a session of a host's own.
+    pub(crate) async fn unit(&self, host: usize) -> LogicalUnit {
+        let mut options = Options::new(iqn(host), Some(self.target.clone()));
+        let (user, secret) = self.credentials[host].clone();
+        options.chap = Some(Credentials { user, secret });
+        let session = Initiator::connect(&self.service.portal, options).await.unwrap();
+        LogicalUnit::open(&session, 0).await.unwrap()
+    }
+
     /// Every block, read by a host that holds nothing.
     pub(crate) fn picture(&self) -> Vec<Option<Stamp>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let data = runtime.block_on(async {
-            let mut options = Options::new(iqn(OBSERVER), Some(self.target.clone()));
-            let (user, secret) = self.credentials[OBSERVER].clone();
-            options.chap = Some(Credentials { user, secret });
-            let session = Initiator::connect(&self.service.portal, options).await.unwrap();
-            let unit = LogicalUnit::open(&session, 0).await.unwrap();
+            let unit = self.unit(OBSERVER).await;
             unit.read(0, BLOCKS.try_into().unwrap()).await.unwrap()
         });
         data.chunks(BLOCK).map(Stamp::read).collect()
@@ -182,8 +211,13 @@ impl Stage {
             let is_ours = new.is_some_and(|stamp| stamp.key == diary.key);
             assert!(old == new || is_ours, "block {lba} is stale: {old:?}, then {new:?}");
         }
+        self.all_there(&diary, &now);
+    }
+
+    /// What a run had acknowledged before the picture was taken is there.
+    pub(crate) fn all_there(&self, diary: &Diary, picture: &[Option<Stamp>]) {
         for (_, sequence) in &diary.acknowledged {
-            let stamp = now[usize::try_from(crate::writer::lba_of(*sequence)).unwrap()];
+            let stamp = picture[usize::try_from(crate::writer::lba_of(*sequence)).unwrap()];
             let kept = stamp.is_some_and(|s| s.key == diary.key && s.sequence >= *sequence);
             assert!(kept, "write {sequence} was acknowledged; its block says {stamp:?}");
         }

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+const LOOPBACK: &str = "127.0.0.1:0";
+
 /// `commonhold serve`, killed when dropped.
 pub struct Service {
     process: Child,
@@ -30,17 +32,22 @@ impl Service {
             true => &[],
             false => &["--nfs-portals", "none"],
         };
-        Self::spawn(home, &[more, without].concat())
+        Self::spawn(home, LOOPBACK, &[more, without].concat())
+    }
+
+    /// With a portal of iSCSI that other hosts reach, and no file volumes.
+    pub fn start_at(portal: &str) -> Self {
+        Self::spawn(tempfile::tempdir().unwrap(), portal, &["--nfs-portals", "none"])
     }
 
     /// With no word about file volumes: what there is then depends on the machine.
     pub fn with_defaults(home: tempfile::TempDir) -> Self {
-        Self::spawn(home, &[])
+        Self::spawn(home, LOOPBACK, &[])
     }
 
-    fn spawn(home: tempfile::TempDir, more: &[&str]) -> Self {
+    fn spawn(home: tempfile::TempDir, portal: &str, more: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_commonhold"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--portals", "127.0.0.1:0", "--data"])
+            .args(["serve", "--listen", LOOPBACK, "--portals", portal, "--data"])
             .arg(home.path().join("data"))
             .args(more)
             .env("XDG_CONFIG_HOME", home.path())

@@ -19,6 +19,11 @@
 //! A claim is a compare-and-swap in the target: PREEMPT AND ABORT names the key that was seen as
 //! the owner's, and no key is used twice, so of two challengers one finds it gone. No vote, no
 //! third party and no clock that two hosts share is needed for that.
+//!
+//! A challenger registers, looks, and only then strikes. An owner that was silent goes on only when
+//! it sees no other registration. The target does one command after the other, so that of an owner
+//! that comes back and a challenger that decides at least one sees the other, however late their
+//! messages come.
 
 use crate::terms::{Action, Answer, End, Input, Liveness, Request, Seen, Settings, Task};
 use crate::{Key, Standing, State};
@@ -26,10 +31,7 @@ use crate::{Key, Standing, State};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Service {
     Running,
-    /// `clean_ms`: when it looked and found itself alone on the volume, once since it froze.
-    Frozen {
-        clean_ms: Option<u64>,
-    },
+    Frozen,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +80,8 @@ pub struct Machine {
     /// A preempt was sent whose GOOD did not come: what it aborts may still land.
     undrained: bool,
     admitted: bool,
+    /// Its own registration has moved the generation since the last look.
+    claimed: bool,
     /// Holder and generation as last seen, when they last moved, and when they were last seen.
     watched: (Option<u64>, u32),
     moved_ms: u64,
@@ -107,6 +111,7 @@ impl Machine {
             proven: false,
             undrained: false,
             admitted: false,
+            claimed: false,
             watched: (None, 0),
             moved_ms: now_ms,
             seen_ms: None,
@@ -138,9 +143,7 @@ impl Machine {
         let look = if self.asked.is_none() { self.look_ms } else { u64::MAX };
         let phase = match self.phase {
             Phase::Holding(Service::Running) => self.confirmed_ms + self.settings.freeze_ms + 1,
-            Phase::Holding(Service::Frozen { .. }) => {
-                self.confirmed_ms + self.settings.give_up_ms + 1
-            }
+            Phase::Holding(Service::Frozen) => self.confirmed_ms + self.settings.give_up_ms + 1,
             Phase::Stopping { kill_ms, killed: false, .. } => kill_ms,
             Phase::Vacating { until_ms, .. } => until_ms,
             Phase::Waiting => self.settings.wait_ms.map_or(u64::MAX, |wait| self.born_ms + wait),
@@ -180,7 +183,7 @@ impl Machine {
                 self.begin_stop(now_ms, Why::Unreachable, out);
             }
             Phase::Holding(Service::Running) if unconfirmed_ms > self.settings.freeze_ms => {
-                self.phase = Phase::Holding(Service::Frozen { clean_ms: None });
+                self.phase = Phase::Holding(Service::Frozen);
                 out.push(Action::Freeze);
             }
             Phase::Stopping { why, kill_ms, killed: false } if now_ms >= kill_ms => {
@@ -241,16 +244,8 @@ impl Machine {
             (Request::Renew(_), Answer::Good | Answer::Conflict) => {
                 return self.ask(now_ms, Request::Look, out);
             }
-            (Request::Claim(_), Answer::Good) if self.phase == Phase::Claiming => {
-                // Straight on while what was seen is fresh; what is not is looked at again.
-                let seen_ms = self.seen_ms.unwrap_or(0);
-                let fresh = now_ms.saturating_sub(seen_ms) <= self.settings.takeover_ms / 2;
-                let own = self.watched.0.is_some_and(|holder| self.is_mine(holder));
-                if fresh && !own {
-                    let request = self.claim_of(self.watched.0);
-                    return self.ask(now_ms, request, out);
-                }
-            }
+            // The look that follows decides: what was seen before the registration is too old.
+            (Request::Claim(_), Answer::Good) => self.claimed = true,
             (Request::Vacate(_), Answer::Good | Answer::Conflict) => {
                 if let Phase::Vacating { end, .. } = self.phase {
                     return self.vacated(end, out);
@@ -302,7 +297,10 @@ impl Machine {
     /// long the other one has been silent.
     fn watch(&mut self, now_ms: u64, asked: Asked, seen: &Seen) {
         let gap_ms = self.seen_ms.map_or(u64::MAX, |before| now_ms.saturating_sub(before));
-        let moved = self.watched != (seen.holder, seen.generation);
+        let (holder, before) = self.watched;
+        let own = self.claimed && seen.generation == before.wrapping_add(1);
+        self.claimed = false;
+        let moved = holder != seen.holder || (seen.generation != before && !own);
         if moved || gap_ms > self.settings.takeover_ms / 2 {
             self.moved_ms = now_ms;
         }
@@ -400,38 +398,14 @@ impl Machine {
         self.look_ms = asked.at_ms + self.settings.beat_ms;
         let fresh = now_ms.saturating_sub(self.confirmed_ms) <= self.settings.freeze_ms;
         let stranger = seen.keys.iter().find(|key| **key != own);
-        if let Service::Frozen { clean_ms } = service {
-            self.seen_frozen(asked, fresh && stranger.is_none(), clean_ms, out);
+        if service == Service::Frozen && fresh && stranger.is_none() {
+            self.phase = Phase::Holding(Service::Running);
+            out.push(Action::Thaw);
         }
-        // A challenger registers before it strikes: an owner that lives disarms it.
+        // An owner that lives disarms a challenger.
         if let Some(victim) = stranger.filter(|_| fresh) {
             self.ask(now_ms, Request::Preempt { own: self.key, victim: *victim }, out);
         }
-    }
-
-    /// One look is not enough to go on: a challenger that had seen this host silent may be between
-    /// its own look and its strike. The second one, half a beat later, finds it registered, or
-    /// finds the volume lost.
-    fn seen_frozen(
-        &mut self,
-        asked: Asked,
-        clean: bool,
-        clean_ms: Option<u64>,
-        out: &mut Vec<Action>,
-    ) {
-        let again_ms = self.settings.beat_ms / 2;
-        let service = match clean_ms {
-            _ if !clean => Service::Frozen { clean_ms: None },
-            Some(first_ms) if asked.at_ms >= first_ms + again_ms => {
-                out.push(Action::Thaw);
-                Service::Running
-            }
-            first_ms => {
-                self.look_ms = asked.at_ms + again_ms;
-                Service::Frozen { clean_ms: first_ms.or(Some(asked.at_ms)) }
-            }
-        };
-        self.phase = Phase::Holding(service);
     }
 
     /// Since when a challenger may count this host as silent, at the earliest. The holder's age

@@ -36,6 +36,13 @@ fn seen(holder: u64, age_ms: u64) -> Input {
     Input::Answer(Answer::Seen(seen))
 }
 
+/// The same with a challenger's registration.
+fn challenged(holder: u64, age_ms: u64, challenger: u64) -> Input {
+    let keys = vec![holder, challenger];
+    let seen = Seen { generation: 5, holder: Some(holder), keys, age_ms: Some(age_ms) };
+    Input::Answer(Answer::Seen(seen))
+}
+
 const GOOD: Input = Input::Answer(Answer::Good);
 
 /// Takes the volume from an owner that is silent; gives when it was shown as the owner.
@@ -47,7 +54,9 @@ fn take(machine: &mut Machine, key: Key) -> Vec<Action> {
     let claim = machine.on(55, seen(victim, 549));
     assert_eq!(claim, [Action::Ask(Request::Claim(key))]);
     let preempt = Request::Preempt { own: key.claiming(), victim };
-    assert_eq!(machine.on(57, GOOD), [Action::Ask(preempt)]);
+    assert_eq!(machine.on(57, GOOD), [Action::Ask(Request::Look)]);
+    let strike = machine.on(58, challenged(victim, 552, key.claiming().number()));
+    assert_eq!(strike, [Action::Ask(preempt)]);
     assert_eq!(machine.on(60, GOOD), [Action::Ask(Request::Look)]);
     assert_eq!(
         machine.on(62, seen(key.claiming().number(), 0)),
@@ -83,7 +92,8 @@ fn a_preempt_without_an_answer_is_no_proof_that_nothing_can_land() {
     let (mut machine, key) = begin(settings());
     machine.on(0, Input::Tick);
     machine.on(5, seen(other(1), 600));
-    machine.on(10, GOOD);
+    machine.on(8, GOOD);
+    machine.on(10, challenged(other(1), 604, key.claiming().number()));
     assert_eq!(machine.on(900, Input::Answer(Answer::Failed)), []);
     assert_eq!(machine.on(950, Input::Tick), [Action::Ask(Request::Look)]);
     let claiming = key.claiming().number();
@@ -104,7 +114,9 @@ fn who_preempts_a_challenger_proves_what_the_challenger_had_still_to_prove() {
     let victim = Key::of(other(1)).unwrap().claiming().number();
     machine.on(5, seen(victim, 600));
     let preempt = Request::Preempt { own: key.claiming(), victim };
-    assert_eq!(machine.on(10, GOOD), [Action::Ask(preempt)]);
+    assert_eq!(machine.on(8, GOOD), [Action::Ask(Request::Look)]);
+    let strike = machine.on(10, challenged(victim, 604, key.claiming().number()));
+    assert_eq!(strike, [Action::Ask(preempt)]);
     assert_eq!(machine.on(15, GOOD), [Action::Ask(Request::Look)]);
     let shown = machine.on(20, seen(key.claiming().number(), 0));
     assert_eq!(shown, [Action::Ask(Request::Reset)]);
@@ -115,7 +127,8 @@ fn of_two_challengers_the_second_finds_the_key_gone_and_waits() {
     let (mut machine, key) = begin(settings());
     machine.on(0, Input::Tick);
     machine.on(5, seen(other(1), 600));
-    machine.on(10, GOOD);
+    machine.on(8, GOOD);
+    machine.on(10, challenged(other(1), 604, key.claiming().number()));
     let look = machine.on(15, Input::Answer(Answer::Conflict));
     assert_eq!(look, [Action::Ask(Request::Look)]);
     assert_eq!(machine.on(20, seen(other(2), 1)), [], "another one won");
@@ -150,31 +163,31 @@ fn an_owner_out_of_reach_freezes_before_another_may_take_over_and_goes_on_when_i
     assert_eq!(machine.on(416, Input::Tick), [Action::Freeze]);
     assert_eq!(machine.on(1170, Input::Answer(Answer::Failed)), []);
     assert_eq!(machine.on(1220, Input::Tick), [Action::Ask(Request::Look)]);
-    assert_eq!(machine.on(1230, seen(key.number(), 0)), [], "a challenger may be about to strike");
-    assert_eq!(machine.on(1270, Input::Tick), [Action::Ask(Request::Look)]);
-    assert_eq!(machine.on(1275, seen(key.number(), 0)), [Action::Thaw]);
+    assert_eq!(machine.on(1230, seen(key.number(), 0)), [Action::Thaw]);
 }
 
 /// The simulation found it: the network healed in the moment of the takeover, and both ran.
 #[test]
-fn an_owner_that_was_silent_goes_on_only_after_it_has_disarmed_who_wants_to_replace_it() {
-    let (mut machine, key) = begin(settings());
-    take(&mut machine, key);
-    machine.on(170, Input::Tick);
-    machine.on(416, Input::Tick);
-    machine.on(1170, Input::Answer(Answer::Failed));
-    machine.on(1220, Input::Tick);
-    machine.on(1230, seen(key.number(), 0));
-    machine.on(1270, Input::Tick);
+fn of_an_owner_that_comes_back_and_a_challenger_that_strikes_one_sees_the_other() {
+    let (mut owner, key) = begin(settings());
+    take(&mut owner, key);
+    owner.on(170, Input::Tick);
+    owner.on(416, Input::Tick);
+    owner.on(1170, Input::Answer(Answer::Failed));
+    owner.on(1220, Input::Tick);
     let challenger = Key::of(other(4)).unwrap().claiming().number();
-    let keys = vec![key.number(), challenger];
-    let both = Seen { generation: 5, holder: Some(key.number()), keys, age_ms: Some(0) };
     let disarm = Request::Preempt { own: key, victim: challenger };
-    assert_eq!(machine.on(1275, Input::Answer(Answer::Seen(both))), [Action::Ask(disarm)]);
-    assert_eq!(machine.on(1280, GOOD), [Action::Ask(Request::Look)]);
-    assert_eq!(machine.on(1285, seen(key.number(), 0)), []);
-    machine.on(1330, Input::Tick);
-    assert_eq!(machine.on(1335, seen(key.number(), 0)), [Action::Thaw]);
+    // Registered before the owner's look: the owner stays frozen until that is undone.
+    let looked = owner.on(1230, challenged(key.number(), 0, challenger));
+    assert_eq!(looked, [Action::Ask(disarm)]);
+    assert_eq!(owner.on(1235, GOOD), [Action::Ask(Request::Look)]);
+    assert_eq!(owner.on(1240, seen(key.number(), 0)), [Action::Thaw]);
+    // Registered after it: the challenger's look finds the owner young.
+    let (mut machine, key) = begin(settings());
+    machine.on(0, Input::Tick);
+    machine.on(5, seen(other(1), 600));
+    assert_eq!(machine.on(8, GOOD), [Action::Ask(Request::Look)]);
+    assert_eq!(machine.on(10, challenged(other(1), 3, key.claiming().number())), []);
 }
 
 #[test]
@@ -278,6 +291,16 @@ fn without_ages_an_owner_signs_by_generation_and_a_paused_challenger_has_not_wat
         assert_eq!(look(at), []);
     }
     assert_eq!(look(5500), [Action::Ask(Request::Claim(key))]);
+    assert_eq!(machine.on(5502, GOOD), [Action::Ask(Request::Look)]);
+    let victim = other(1);
+    let seen = |generation| {
+        let keys = vec![victim, key.claiming().number()];
+        Input::Answer(Answer::Seen(Seen { generation, holder: Some(victim), keys, age_ms: None }))
+    };
+    let preempt = Request::Preempt { own: key.claiming(), victim };
+    let mut signed = machine.clone();
+    assert_eq!(machine.on(5504, seen(5)), [Action::Ask(preempt)], "the claim alone moved it");
+    assert_eq!(signed.on(5504, seen(6)), [], "the owner has signed meanwhile");
 }
 
 #[test]

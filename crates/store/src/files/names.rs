@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, MutexGuard, RwLockReadGuard};
 
 use bytes::Bytes;
 use model::file::{
@@ -20,7 +20,7 @@ use super::cache::{OpenFile, State};
 use super::errno::refused;
 use super::ids::LIVING;
 use super::usage::{FILE_BYTES, blocks};
-use super::volume::{Inner, Op, SNAPSHOTS, attributes, kind_of, path, stat};
+use super::volume::{Inner, Op, SNAPSHOTS, alone, attributes, kind_of, path, shared, stat};
 use crate::pool::locked;
 
 const DAEMON: Caller = Caller { uid: 0, gid: 0, gids: Vec::new() };
@@ -32,7 +32,7 @@ const SET_GID: u32 = 0o2000;
 const VERIFIER: &CStr = c"trusted.commonhold.verifier";
 const VERIFIER_BYTES: usize = 20;
 
-/// A directory in which a name is being changed: nobody else changes it.
+/// A directory in which a name is being changed: nobody else changes one in it.
 struct Place<'a> {
     directory: &'a OpenFile,
     state: MutexGuard<'a, State>,
@@ -177,7 +177,7 @@ impl Inner {
         let set = match how {
             Creation::Unchecked(set) | Creation::Guarded(set) | Creation::Exclusive(_, set) => set,
         };
-        let names = locked(&self.names);
+        let names = shared(&self.names);
         let place = Place::enter(&parent)?;
         let name_path = path(name)?;
         if op.is_reserved(directory, name) {
@@ -222,7 +222,7 @@ impl Inner {
         &self,
         op: &Op<'_>,
         place: Place<'_>,
-        names: MutexGuard<'_, ()>,
+        names: RwLockReadGuard<'_, ()>,
         file: &Arc<OpenFile>,
         name: &CStr,
         more: FileResult<bool>,
@@ -290,7 +290,7 @@ impl Inner {
         let op = self.changing(directory)?;
         let parent = op.file(directory)?;
         parent.directory()?;
-        let names = locked(&self.names);
+        let names = shared(&self.names);
         let place = Place::enter(&parent)?;
         let name = {
             if op.is_reserved(directory, name) {
@@ -326,7 +326,7 @@ impl Inner {
         let op = self.changing(directory)?;
         let parent = op.file(directory)?;
         let changed = {
-            let _names = locked(&self.names);
+            let _names = shared(&self.names);
             let place = Place::enter(&parent)?;
             if op.is_reserved(directory, name) {
                 return Err(FileError::ReadOnly);
@@ -366,7 +366,7 @@ impl Inner {
         source.directory()?;
         target.directory()?;
         let changed = {
-            let _names = locked(&self.names);
+            let _names = alone(&self.names);
             if op.is_reserved(from, from_name) || op.is_reserved(to, to_name) {
                 return Err(FileError::ReadOnly);
             }
@@ -428,7 +428,7 @@ impl Inner {
             return Err(FileError::IsDirectory);
         }
         let (linked, changed) = {
-            let _names = locked(&self.names);
+            let _names = shared(&self.names);
             let place = Place::enter(&parent)?;
             if op.is_reserved(directory, name) {
                 return Err(FileError::Exists);

@@ -483,7 +483,7 @@ fn open_volume(
         browsed: Mutex::new(record.snapshots.clone()),
         changes: RwLock::new(()),
         trees: RwLock::new(trees),
-        names: Mutex::new(()),
+        names: RwLock::new(()),
         usage,
         relaxed: AtomicBool::new(record.relaxed),
         record: Mutex::new(record),

@@ -5,8 +5,8 @@
 //! met, and might miss, is met by the operation that would hide it: what is made, renamed or linked.
 //! So every file is in the count once, however it moves meanwhile.
 //!
-//! The walk takes a file's count under the volume's `names` and the file's own lock, where somebody
-//! has it open; else nobody changes it just then.
+//! The walk takes a file's count alone under the volume's `names` and under the file's own lock, where
+//! somebody has it open; else nobody changes it just then.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -133,7 +133,7 @@ impl Recount {
 
 impl Op<'_> {
     /// A file is about to get another name, where a count that runs may not find it. The caller
-    /// holds `names`, and no lock of the file.
+    /// holds `names` alone, and no lock of the file.
     pub(super) fn meet(&self, directory: &OwnedFd, name: &CStr, id: FileId) {
         let recount = &self.volume.usage.recount;
         let (true, Ok(tree)) = (recount.is_on(), self.tree(LIVING)) else { return };
@@ -145,7 +145,7 @@ impl Op<'_> {
 }
 
 impl Inner {
-    /// Takes one entry into the count. The caller holds `names`.
+    /// Takes one entry into the count. The caller holds `names` alone.
     fn meet(
         &self,
         directory: &OwnedFd,
@@ -227,7 +227,7 @@ impl Inner {
                 other => other?,
             };
             each_entry(&directory, |name| {
-                let _names = locked(&self.names);
+                let _names = alone(&self.names);
                 // What is gone since it was listed is in no count.
                 let Ok((inode, mount)) = inode_of(directory.as_fd(), name) else { return Ok(()) };
                 if mount != self.pool.mount || inode.subvolume != tree.subvolume {

@@ -6,8 +6,11 @@
 //!
 //! Locks, in this order: `record` (changes of structure), `changes` (shared by operations that
 //! change the living tree, alone for who copies it), `trees` (shared by every operation), `names`
-//! (changes of directories, one at a time), the locks of files. Only who holds `names` holds more
-//! than one file's lock. No lock is held while a flush runs, so that flushes are shared.
+//! (shared by who adds names to a directory or takes them away, alone for who moves them), the locks
+//! of files, that of a directory before those of what is in it. Only who holds `names` holds more
+//! than one file's lock: as long as it is shared nothing moves, so a directory stays above what it
+//! holds and nobody waits in a circle; who moves has no other beside him. No lock is held while a
+//! flush runs, so that flushes are shared.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -60,7 +63,7 @@ pub(super) struct Inner {
     pub(super) browsed: Mutex<Vec<SnapshotRecord>>,
     pub(super) changes: RwLock<()>,
     pub(super) trees: RwLock<BTreeMap<u32, Tree>>,
-    pub(super) names: Mutex<()>,
+    pub(super) names: RwLock<()>,
     pub(super) usage: Usage,
     pub(super) relaxed: AtomicBool,
     pub(super) verifier: AtomicU64,

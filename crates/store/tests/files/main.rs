@@ -13,6 +13,7 @@ mod model;
 mod permissions;
 mod power;
 mod quota;
+mod races;
 mod scale;
 mod snapshots;
 mod xattrs;

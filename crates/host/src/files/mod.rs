@@ -17,7 +17,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use nfs::rpc::record::{Records, mark};
+use nfs::rpc::record::{Piece, Records, mark};
 use nfs::rpc::{Accepted, AuthSys, Call, Credential, Opaque, Reply, ReplyBody};
 use nfs::v4::Status;
 use nfs::v4::types::{ClientId, SessionId};
@@ -33,8 +33,10 @@ const COMPOUND_PROCEDURE: u32 = 1;
 const MINOR: u32 = 1;
 /// The largest READ or WRITE, and room for what is around it.
 const MESSAGE_BYTES_MAX: u32 = (1 << 20) + 4096;
-/// How much is read from the socket at least.
-const PIECE_BYTES: usize = 64 << 10;
+/// Requests that are gathered before they are sent.
+const BATCH_BYTES: usize = 256 << 10;
+/// Pieces that the kernel takes at once.
+const SLICES_MAX: usize = 512;
 /// A server that does not answer for so long is lost.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -104,7 +106,11 @@ struct Slot {
 pub struct FileClient {
     socket: TcpStream,
     input: BytesMut,
+    piece: Piece,
     records: Records,
+    /// Requests that are not sent yet, and their bytes.
+    output: Vec<Bytes>,
+    output_bytes: usize,
     credential: Opaque,
     xid: u32,
     client: ClientId,
@@ -136,6 +142,9 @@ impl FileClient {
         let mut client = Self {
             socket,
             input: BytesMut::new(),
+            piece: Piece::default(),
+            output: Vec::new(),
+            output_bytes: 0,
             records: Records::new(2 * MESSAGE_BYTES_MAX as usize),
             credential,
             xid: 1,
@@ -241,7 +250,9 @@ impl FileClient {
         self.receive().map(|(_, results)| results)
     }
 
-    /// Sends a request on a slot that has none.
+    /// Sends a request on a slot that has none. It goes out together with those that are sent next,
+    /// when an answer is waited for: as the kernel's client does, which keeps its connection corked
+    /// while more requests are ready.
     ///
     /// # Errors
     /// The connection is lost.
@@ -314,17 +325,31 @@ impl FileClient {
         pieces.extend(arguments.finish());
         let too_long = |_| FilesError::Lost(ErrorKind::InvalidInput.into());
         pieces[0] = Bytes::copy_from_slice(&mark(&pieces).map_err(too_long)?);
-        let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-        let mut left = &mut slices[..];
-        while !left.is_empty() {
-            match self.socket.write_vectored(left) {
-                Ok(0) => return Err(FilesError::Lost(ErrorKind::WriteZero.into())),
-                Ok(sent) => IoSlice::advance_slices(&mut left, sent),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
+        self.output_bytes += pieces.iter().map(Bytes::len).sum::<usize>();
+        self.output.extend(pieces);
+        if self.output_bytes >= BATCH_BYTES {
+            self.flush()?;
         }
         Ok(self.xid)
+    }
+
+    /// Gives the kernel what is to be sent.
+    fn flush(&mut self) -> Result<(), FilesError> {
+        let pieces = std::mem::take(&mut self.output);
+        self.output_bytes = 0;
+        for pieces in pieces.chunks(SLICES_MAX) {
+            let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            let mut left = &mut slices[..];
+            while !left.is_empty() {
+                match self.socket.write_vectored(left) {
+                    Ok(0) => return Err(FilesError::Lost(ErrorKind::WriteZero.into())),
+                    Ok(sent) => IoSlice::advance_slices(&mut left, sent),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The next reply: its xid, and the results when the call was let in.
@@ -334,11 +359,14 @@ impl FileClient {
             if let Some(record) = self.records.take(&mut self.input).map_err(too_long)? {
                 break record;
             }
+            self.flush()?;
             let had = self.input.len();
-            let wanted = self.records.missing(&self.input).max(PIECE_BYTES);
+            let wanted = self.records.missing(&self.input).max(self.piece.bytes());
             self.input.resize(had + wanted, 0);
             let count = self.socket.read(&mut self.input[had..]);
-            self.input.truncate(had + *count.as_ref().unwrap_or(&0));
+            let came = *count.as_ref().unwrap_or(&0);
+            self.piece.learn(wanted, came);
+            self.input.truncate(had + came);
             match count {
                 Ok(0) => return Err(FilesError::Lost(ErrorKind::UnexpectedEof.into())),
                 Ok(_) => {}

@@ -74,6 +74,36 @@ impl Records {
     }
 }
 
+/// How much to ask a socket for at once, when no more is known to come: about as much as it had of
+/// late. What is received into is filled with zeros before, which for a small record would cost as
+/// much as all the rest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Piece(usize);
+
+impl Default for Piece {
+    fn default() -> Self {
+        Self(Self::BYTES_MIN)
+    }
+}
+
+impl Piece {
+    const BYTES_MIN: usize = 4 << 10;
+    const BYTES_MAX: usize = 64 << 10;
+
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        self.0
+    }
+    /// So many bytes were asked for, and so many came.
+    pub fn learn(&mut self, asked: usize, came: usize) {
+        if came == asked {
+            self.0 = (2 * self.0).min(Self::BYTES_MAX);
+        } else if came < self.0 / 4 {
+            self.0 = (self.0 / 2).max(Self::BYTES_MIN);
+        }
+    }
+}
+
 /// The mark of a record that is sent as one fragment of these pieces.
 ///
 /// # Errors

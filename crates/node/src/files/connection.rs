@@ -11,12 +11,11 @@ use nfs::handle::FileSystemId;
 
 use super::input::Input;
 use super::output::{Batch, Output, as_u64};
+use super::pace::Pace;
 use super::poll::{Interest, Poller};
 
 /// Calls of one connection that run at the same time: part of the threads is left to others.
 pub(super) const RUNNING_MAX: usize = 32;
-/// For how long after a slow call a connection's calls are spread over threads.
-const SPREAD_MS: u64 = 1000;
 
 /// Bytes that all connections of a service hold together.
 #[derive(Default, Debug)]
@@ -47,6 +46,7 @@ struct Desk {
     running: usize,
     /// It stands in the line of those that have something to run.
     listed: bool,
+    pace: Pace,
 }
 
 /// What a connection last called upon, so that it is noted once a second and not at each call.
@@ -68,7 +68,6 @@ pub(super) struct Connection {
     output: Mutex<Output>,
     held: AtomicU64,
     all: Arc<Held>,
-    spread_until_ms: AtomicU64,
     /// When something was last received.
     heard_ms: AtomicU64,
     pub seen: Mutex<Option<Seen>>,
@@ -98,7 +97,6 @@ impl Connection {
             output: Mutex::default(),
             held: AtomicU64::new(0),
             all,
-            spread_until_ms: AtomicU64::new(0),
             heard_ms: AtomicU64::new(now_ms),
             seen: Mutex::default(),
         }
@@ -120,15 +118,6 @@ impl Connection {
     }
     pub(super) fn unsent(&self) -> u64 {
         lock(&self.output).unsent()
-    }
-
-    /// A call has waited for something: its successors run beside each other.
-    pub(super) fn spread(&self, now_ms: u64) {
-        self.spread_until_ms.store(now_ms + SPREAD_MS, Relaxed);
-    }
-    /// Whether calls are to go to other threads.
-    fn is_spread(&self, now_ms: u64) -> bool {
-        now_ms < self.spread_until_ms.load(Relaxed)
     }
 
     /// Readiness: the number of the caller as the one who reads now; `None`: there is another.
@@ -216,9 +205,9 @@ impl Connection {
     }
 
     /// The same for who has read it: nothing when calls are to go to other threads.
-    pub(super) fn dequeue_as(&self, reader: u64, now_ms: u64) -> Option<Bytes> {
+    pub(super) fn dequeue_as(&self, reader: u64) -> Option<Bytes> {
         let mut desk = lock(&self.desk);
-        if desk.reading != Some(reader) || self.is_spread(now_ms) {
+        if desk.reading != Some(reader) || desk.pace.is_spread() {
             return None;
         }
         let call = desk.queue.pop_front()?;
@@ -228,10 +217,11 @@ impl Connection {
 
     /// A call of the queue, of so many bytes, has run; says whether the connection is to be
     /// listed.
-    pub(super) fn has_run(&self, bytes: usize) -> bool {
+    pub(super) fn has_run(&self, bytes: usize, was_slow: bool) -> bool {
         self.give(as_u64(bytes));
         let mut desk = lock(&self.desk);
         desk.running -= 1;
+        desk.pace.learn(was_slow);
         Self::list(&mut desk)
     }
 
@@ -341,7 +331,7 @@ mod tests {
         // Meant for the reader before, who was at a call for long and has just ended.
         assert!(!connection.relieve(&poller).unwrap());
         connection.enqueue(Bytes::from_static(b"call"));
-        assert_eq!(connection.dequeue_as(reader, 0), None);
+        assert_eq!(connection.dequeue_as(reader), None);
         assert!(connection.end_reading(&poller, reader, false).unwrap(), "nobody runs the call");
         assert_eq!(connection.dequeue(u64::MAX), (Some(Bytes::from_static(b"call")), false));
     }

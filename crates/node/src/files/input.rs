@@ -4,16 +4,16 @@ use std::io::{self, Read};
 use std::net::TcpStream;
 
 use bytes::{Bytes, BytesMut};
-use nfs::rpc::record::{Records, TooLong};
+use nfs::rpc::record::{Piece, Records, TooLong};
 
-/// What is asked of the kernel at once, when no more is known to come.
-const PIECE_BYTES: usize = 64 << 10;
-/// The same, of a long record: what is filled with zeros before it is received.
+/// Most that is asked of the kernel at once of a long record: what is filled with zeros before it
+/// is received.
 const LARGE_BYTES: usize = 256 << 10;
 
 pub(super) struct Input {
     bytes: BytesMut,
     records: Records,
+    piece: Piece,
 }
 
 /// What came of receiving.
@@ -29,7 +29,8 @@ pub(super) enum Received {
 
 impl Input {
     pub(super) fn new(record_bytes_max: usize) -> Self {
-        Self { bytes: BytesMut::new(), records: Records::new(record_bytes_max) }
+        let records = Records::new(record_bytes_max);
+        Self { bytes: BytesMut::new(), records, piece: Piece::default() }
     }
 
     /// Bytes of a record that is not whole.
@@ -40,8 +41,8 @@ impl Input {
     /// Receives once, at most `room` bytes.
     pub(super) fn receive(&mut self, mut socket: &TcpStream, room: usize) -> io::Result<Received> {
         let want = match self.records.missing(&self.bytes) {
-            0 => PIECE_BYTES,
-            missing => missing.clamp(PIECE_BYTES, LARGE_BYTES),
+            0 => self.piece.bytes(),
+            missing => missing.clamp(self.piece.bytes(), LARGE_BYTES),
         };
         let (have, want) = (self.bytes.len(), want.min(room));
         if self.bytes.is_empty() {
@@ -57,7 +58,9 @@ impl Input {
                 other => break other,
             }
         };
-        self.bytes.truncate(have + *received.as_ref().unwrap_or(&0));
+        let count = *received.as_ref().unwrap_or(&0);
+        self.bytes.truncate(have + count);
+        self.piece.learn(want, count);
         match received {
             Ok(0) => Ok(Received::End),
             Ok(bytes) => Ok(Received::Some { bytes, drained: bytes < want }),
@@ -76,5 +79,44 @@ impl Input {
         if self.bytes.is_empty() {
             self.bytes = BytesMut::new();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn pieces_grow_with_what_comes_and_shrink_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        let mut input = Input::new(1 << 20);
+        let receive = |input: &mut Input| match input.receive(&far, usize::MAX).unwrap() {
+            Received::Some { bytes, .. } => bytes,
+            other => panic!("{other:?}"),
+        };
+        // One call of 300,000 bytes is all in the kernel before it is received.
+        let length = 300_000u32;
+        let call = [&(0x8000_0000 | length).to_be_bytes()[..], &vec![3; length as usize]].concat();
+        let sender = std::thread::spawn(move || {
+            near.write_all(&call).unwrap();
+            near
+        });
+        while input.waiting() < length as usize {
+            receive(&mut input);
+        }
+        let mut near = sender.join().unwrap();
+        assert_eq!(input.next().unwrap().unwrap().len(), length as usize);
+        for _ in 0..10 {
+            near.write_all(&[0x80, 0, 0, 1, 9]).unwrap();
+            assert_eq!(receive(&mut input), 5);
+            assert_eq!(&input.next().unwrap().unwrap()[..], [9]);
+        }
+        assert_eq!(input.piece, Piece::default());
+        assert_eq!(input.bytes.len(), 0);
     }
 }

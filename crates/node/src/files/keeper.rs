@@ -2,19 +2,22 @@
 //! done, one that makes durable what followed from that; and the end of the service.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, SeqCst};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::connection::{Connection, lock};
+use super::crew::Gauge;
 use super::figures::Turned;
 use super::{FileService, Service};
 use model::file::FileStore;
 use nfs::v4::state;
 
-/// How often it looks for threads that are at one call for long, when there may be some.
-const BUSY_PAUSE: Duration = Duration::from_millis(10);
-/// The same when all waited at the last look.
+/// How often it looks whether threads keep up, while there is something to do.
+const BUSY_PAUSE: Duration = Duration::from_micros(500);
+/// Looks that find nothing to do, before it rests; who finds something to do wakes it.
+const IDLE_LOOKS: u32 = 10;
+/// The same while it rests.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Between two looks at leases.
 const LOOK_MS: u64 = 250;
@@ -60,10 +63,14 @@ fn settle<F: FileStore + Clone + Send + Sync>(service: &Service<F>) {
 }
 
 fn keep<F: FileStore + Clone + Send + Sync>(service: &Service<F>) {
-    let (mut looked_ms, mut swept_ms) = (0, 0);
+    let (mut looked_ms, mut swept_ms, mut idle) = (0, 0, 0);
+    let mut gauge = Gauge::default();
     while !service.ending.load(Acquire) {
         let now_ms = service.now_ms();
-        service.relieve(now_ms);
+        let held_up = service.relieve(now_ms);
+        let is_ready = || service.poller.is_ready();
+        let blocked = || lock(&service.posts).iter().filter(|post| post.is_blocked()).count();
+        service.see_to(service.crew.govern(&mut gauge, held_up, is_ready, blocked));
         if now_ms.saturating_sub(looked_ms) >= LOOK_MS {
             looked_ms = now_ms;
             service.look(now_ms);
@@ -73,12 +80,40 @@ fn keep<F: FileStore + Clone + Send + Sync>(service: &Service<F>) {
             service.end_the_stuck(now_ms);
             service.forget_unseen(now_ms);
         }
-        let is_busy = lock(&service.posts).iter().any(|post| post.is_taken());
-        let (mutex, wake) = &service.wake;
-        let guard = lock(mutex);
-        if !service.ending.load(Acquire) {
-            drop(wake.wait_timeout(guard, if is_busy { BUSY_PAUSE } else { PAUSE }));
+        let is_stirred = service.stirs.swap(false, SeqCst);
+        let is_busy = is_stirred || !service.crew.is_waiting() || service.is_any_at_work();
+        idle = if is_busy { 0 } else { idle + 1 };
+        service.rest(idle >= IDLE_LOOKS);
+    }
+}
+
+impl<F> Service<F> {
+    /// There is something to do: the keeper is to look whether threads keep up.
+    pub(super) fn stir(&self) {
+        self.stirs.store(true, SeqCst);
+        if self.keeper_rests.load(SeqCst) && self.keeper_rests.swap(false, SeqCst) {
+            // Who is about to rest holds this lock until it does.
+            drop(lock(&self.keeper_wake.0));
+            self.keeper_wake.1.notify_one();
         }
+    }
+
+    fn is_any_at_work(&self) -> bool {
+        lock(&self.posts).iter().any(|post| post.is_taken())
+    }
+
+    /// The keeper's pause between two looks.
+    fn rest(&self, is_long: bool) {
+        if !is_long {
+            return std::thread::sleep(BUSY_PAUSE);
+        }
+        let (mutex, wake) = &self.keeper_wake;
+        let guard = lock(mutex);
+        self.keeper_rests.store(true, SeqCst);
+        if !self.stirs.load(SeqCst) && !self.ending.load(SeqCst) {
+            drop(wake.wait_timeout(guard, PAUSE));
+        }
+        self.keeper_rests.store(false, SeqCst);
     }
 }
 
@@ -126,9 +161,11 @@ impl<F: FileStore + Clone + Send + Sync> FileService<F> {
         if !in_time {
             tracing::warn!("NFS clients did not take their last replies in time");
         }
-        service.ending.store(true, Release);
+        service.ending.store(true, SeqCst);
+        service.crew.end();
         service.poller.ring();
         service.wake.1.notify_all();
+        service.stir();
         for connection in &all {
             service.close(connection);
         }

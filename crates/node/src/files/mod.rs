@@ -5,11 +5,11 @@
 //!                                   '-- behind a slow one: queue --> any thread --'
 //! ```
 //!
-//! Every thread waits for any socket. Who is woken reads what is there, runs the calls and sends
-//! the replies together: no call changes threads as long as calls are quick. After one that was
-//! slow (it waited for a disk), the connection's calls go through a queue to as many threads as
-//! there are; a thread that is at one call for long is relieved of the others that it has read.
-//! Connections take turns in the line of those that have something queued.
+//! As few threads as keep up wait for the sockets (`crew`). Who is woken reads what is there, runs
+//! the calls and sends the replies together: no call changes threads as long as calls are quick.
+//! Where they are slow (they wait for a disk), the connection's calls go through a queue to as many
+//! threads as there are; a thread that is at one call for long is relieved of the others that it has
+//! read. Connections take turns in the line of those that have something queued.
 //!
 //! Entry points: [`FileService::start`], [`FileService::serve`] (a change of exports counts from
 //! the next call on), [`FileService::stop`].
@@ -19,20 +19,23 @@
 //! but itself.
 
 mod connection;
+mod crew;
 mod exports;
 mod figures;
 mod input;
 mod keeper;
+mod lull;
 mod output;
+mod pace;
 mod poll;
 mod records;
 mod share;
 mod worker;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
@@ -44,6 +47,7 @@ use nfs::replay::{Replays, SharedReplays};
 use nfs::v4::state::{ClientRecord, ClientRecords, Config, Shared, State};
 
 use self::connection::{Connection, Held, lock};
+use self::crew::Crew;
 use self::figures::Figures;
 use self::poll::{Interest, Poller};
 use self::share::Share;
@@ -162,8 +166,9 @@ struct Service<F> {
     portals: Vec<Portal<F>>,
     connections: Mutex<HashMap<u64, Arc<Connection>>>,
     next_token: AtomicU64,
-    /// Who has something queued, in turn.
-    line: Mutex<VecDeque<Arc<Connection>>>,
+    /// Itself, for the threads that it starts.
+    me: Weak<Self>,
+    crew: Crew,
     held: Arc<Held>,
     /// Connections that found no room, and how many they are.
     paused: Mutex<HashMap<u64, Arc<Connection>>>,
@@ -172,10 +177,13 @@ struct Service<F> {
     figures: Figures,
     threads: Mutex<Vec<JoinHandle<()>>>,
     posts: Mutex<Vec<Arc<Post>>>,
-    threads_idle: AtomicUsize,
-    threads_count: AtomicUsize,
     ending: AtomicBool,
+    /// Something came since the keeper's last look.
+    stirs: AtomicBool,
+    keeper_rests: AtomicBool,
     /// Wakes the keeper before its time.
+    keeper_wake: (Mutex<()>, Condvar),
+    /// Wakes who makes records durable before its time.
     wake: (Mutex<()>, Condvar),
 }
 
@@ -205,7 +213,10 @@ impl<F: FileStore + Clone + Send + Sync> FileService<F> {
         let FileSettings { lease_ms, grace_ms, .. } = settings;
         let config = Config { lease_ms, grace_ms, ..Config::default() };
         let keys = HandleKey::new(&kept.secret);
-        let service = Service {
+        let poller = Poller::new().map_err(crate::NodeError::Thread)?;
+        let service = Arc::new_cyclic(|me| Service {
+            me: Weak::clone(me),
+            crew: Crew::new(settings.limits.threads),
             share: Share {
                 capacity: settings.limits.buffer_bytes,
                 floor: FLOOR_BYTES,
@@ -213,7 +224,7 @@ impl<F: FileStore + Clone + Send + Sync> FileService<F> {
             },
             settings,
             clock,
-            poller: Poller::new().map_err(crate::NodeError::Thread)?,
+            poller,
             name: keys.name().to_vec(),
             keys,
             state: Locked(Mutex::new(State::new(config, kept.boot, kept.clients, now_ms))),
@@ -222,7 +233,6 @@ impl<F: FileStore + Clone + Send + Sync> FileService<F> {
             portals,
             connections: Mutex::default(),
             next_token: AtomicU64::new(worker::CONNECTIONS),
-            line: Mutex::default(),
             held: Arc::default(),
             paused: Mutex::default(),
             paused_count: AtomicUsize::new(0),
@@ -230,12 +240,13 @@ impl<F: FileStore + Clone + Send + Sync> FileService<F> {
             figures: Figures::default(),
             threads: Mutex::default(),
             posts: Mutex::default(),
-            threads_idle: AtomicUsize::new(0),
-            threads_count: AtomicUsize::new(0),
             ending: AtomicBool::new(false),
+            stirs: AtomicBool::new(false),
+            keeper_rests: AtomicBool::new(false),
+            keeper_wake: (Mutex::default(), Condvar::new()),
             wake: (Mutex::default(), Condvar::new()),
-        };
-        Ok(Self(Arc::new(service)))
+        });
+        Ok(Self(service))
     }
 
     /// Takes connections from now on.
@@ -268,7 +279,7 @@ impl<F: FileStore + Clone + Send + Sync> FileService<F> {
         service.figures.page(&figures::Now {
             connections: lock(&service.connections).len(),
             held_bytes: service.held.bytes(),
-            threads: service.threads_count.load(std::sync::atomic::Ordering::Relaxed),
+            threads: service.crew.threads(),
             exports: exports.sum(),
             state: lock(&service.state.0).counts(),
         })

@@ -5,7 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
+use rustix::io::Errno;
 
 /// What a socket is watched for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +34,15 @@ pub(super) struct Event {
     pub writable: bool,
     /// The connection is broken in both directions.
     pub broken: bool,
+}
+
+/// What a look at all sockets found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Found {
+    Event(Event),
+    /// A stroke of the bell.
+    Bell,
+    Nothing,
 }
 
 /// The token of the bell.
@@ -77,28 +87,43 @@ impl Poller {
         }
     }
 
-    /// Waits for one event; `None` is the bell.
-    pub(super) fn wait(&self) -> io::Result<Option<Event>> {
-        let mut events = Vec::<epoll::Event>::with_capacity(1);
+    /// Waits for one event.
+    pub(super) fn wait(&self) -> io::Result<Found> {
         loop {
-            match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
-                Ok(_) => {}
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(why) => return Err(why.into()),
+            match self.next(None)? {
+                Found::Nothing => {}
+                found => return Ok(found),
             }
-            let Some(event) = events.pop() else { continue };
-            let (token, flags) = (event.data.u64(), event.flags);
-            if token == BELL {
-                return Ok(None);
-            }
-            let has = |wanted| flags.intersects(wanted);
-            return Ok(Some(Event {
-                token,
-                readable: has(epoll::EventFlags::IN | epoll::EventFlags::RDHUP),
-                writable: has(epoll::EventFlags::OUT),
-                broken: has(epoll::EventFlags::ERR | epoll::EventFlags::HUP),
-            }));
         }
+    }
+    /// One event, if there is one.
+    pub(super) fn look(&self) -> io::Result<Found> {
+        self.next(Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))
+    }
+    /// Whether there is an event, which stays for who asks for it.
+    pub(super) fn is_ready(&self) -> bool {
+        let mut asked = [PollFd::new(&self.epoll, PollFlags::IN)];
+        poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+    }
+
+    fn next(&self, most: Option<&Timespec>) -> io::Result<Found> {
+        let mut events = Vec::<epoll::Event>::with_capacity(1);
+        match epoll::wait(&self.epoll, spare_capacity(&mut events), most) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(why) => return Err(why.into()),
+        }
+        let Some(event) = events.pop() else { return Ok(Found::Nothing) };
+        let (token, flags) = (event.data.u64(), event.flags);
+        if token == BELL {
+            return Ok(Found::Bell);
+        }
+        let has = |wanted| flags.intersects(wanted);
+        Ok(Found::Event(Event {
+            token,
+            readable: has(epoll::EventFlags::IN | epoll::EventFlags::RDHUP),
+            writable: has(epoll::EventFlags::OUT),
+            broken: has(epoll::EventFlags::ERR | epoll::EventFlags::HUP),
+        }))
     }
 }
 
@@ -117,13 +142,16 @@ mod tests {
         let (far, _) = listener.accept().unwrap();
         near.write_all(b"x").unwrap();
         poller.add(&far, 7, Interest::READ).unwrap();
-        let event = poller.wait().unwrap().unwrap();
-        assert_eq!((event.token, event.readable, event.broken), (7, true, false));
+        let mut event = Event { token: 7, readable: true, writable: false, broken: false };
+        assert!(poller.is_ready() && poller.is_ready());
+        assert_eq!(poller.wait().unwrap(), Found::Event(event));
         // The byte is still there, but nobody asked again: only the bell wakes.
+        assert!(!poller.is_ready());
+        assert_eq!(poller.look().unwrap(), Found::Nothing);
         poller.ring();
-        assert_eq!(poller.wait().unwrap(), None);
+        assert_eq!(poller.wait().unwrap(), Found::Bell);
         poller.arm(&far, 7, Interest { read: true, write: true }).unwrap();
-        let event = poller.wait().unwrap().unwrap();
-        assert!(event.readable && event.writable);
+        event.writable = true;
+        assert_eq!(poller.look().unwrap(), Found::Event(event));
     }
 }

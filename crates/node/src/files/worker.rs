@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,21 +13,24 @@ use model::file::FileStore;
 use nfs::server::{Server, answer};
 
 use super::connection::{Connection, Seen, lock};
+use super::crew::{Called, Role};
 use super::figures::Turned;
 use super::input::Received;
+use super::lull::{self, Lull};
 use super::output::{Batch, as_u64};
-use super::poll::{Event, Interest};
+use super::poll::{Event, Found, Interest};
 use super::{RECORD_BYTES_MAX, Service, as_ms};
 
 /// The first token of a connection; those below are the portals'.
 pub(super) const CONNECTIONS: u64 = 1 << 32;
-/// A thread that runs calls as their reader for so long is relieved.
-const LONG_MS: u64 = 10;
-/// A call that took so long, and has waited meanwhile, waited for a disk: those behind it go to
-/// other threads. One that was only not given the processor says nothing about its successors.
+/// A thread that is at one call for so long is relieved of the others that it has read.
+const LONG_MS: u64 = 5;
+/// A call that took so long, and has waited meanwhile, may have waited for a disk. One that was only
+/// not given the processor says nothing about its successors.
 const SLOW: Duration = Duration::from_micros(500);
-/// Replies that are gathered before they are sent.
-const BATCH_BYTES: usize = 256 << 10;
+/// Replies that are gathered before they are sent: enough that one wake-up of the client is for
+/// many, and few enough that it has something to do meanwhile.
+const BATCH_BYTES: usize = 64 << 10;
 /// A call that is not whole and has fewer bytes was not cut by the network, but by its sender.
 const SMALL_BYTES: usize = 64 << 10;
 /// Seconds of silence after which the kernel asks whether a client is still there.
@@ -35,11 +38,14 @@ const KEEPALIVE_SECONDS: u64 = 60;
 /// Where a call says which program and version it is for: behind xid, kind and RPC's version.
 const PROGRAM_AT: usize = 12;
 
-/// Starts one more thread.
+/// Starts one more thread, unless there are as many as there may be.
 pub(super) fn start<F: FileStore + Clone + Send + Sync>(
     service: &Arc<Service<F>>,
 ) -> std::io::Result<()> {
-    let number = service.threads_count.fetch_add(1, AcqRel);
+    if !service.crew.join() {
+        return Ok(());
+    }
+    let number = service.crew.threads();
     let mine = Arc::clone(service);
     let thread = std::thread::Builder::new().name(format!("files-{number}"));
     match thread.spawn(move || run(&mine)) {
@@ -48,15 +54,18 @@ pub(super) fn start<F: FileStore + Clone + Send + Sync>(
             Ok(())
         }
         Err(why) => {
-            service.threads_count.fetch_sub(1, AcqRel);
+            service.crew.leave();
             Err(why)
         }
     }
 }
 
-/// Where a thread says what it is at, for [`Service::relieve`].
+/// Where a thread says what it is at, for who looks whether it keeps up.
 #[derive(Default)]
 pub(super) struct Post {
+    thread: i32,
+    /// It is one of those that wait for sockets.
+    polls: AtomicBool,
     /// The connection whose calls it runs as their reader; 0 for none.
     token: AtomicU64,
     since_ms: AtomicU64,
@@ -75,42 +84,50 @@ impl Post {
         let since_ms = self.since_ms.load(Relaxed);
         (token != 0 && now_ms.saturating_sub(since_ms) >= LONG_MS).then_some(token)
     }
+    /// It should wait for sockets, and waits for something else.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.polls.load(Relaxed) && waits::is_waiting(self.thread)
+    }
     /// Somebody runs calls as their reader.
     pub(super) fn is_taken(&self) -> bool {
         self.token.load(Acquire) != 0
     }
 }
 
+/// How often this thread had waited at the last look.
+struct Waits(u64);
+
+impl Waits {
+    fn now() -> Self {
+        Self(waits::of_this_thread())
+    }
+    /// Whether it has waited since.
+    fn swap(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.0, waits::of_this_thread());
+        self.0 != before
+    }
+}
+
 fn run<F: FileStore + Clone + Send + Sync>(service: &Arc<Service<F>>) {
-    let post = Arc::<Post>::default();
+    let post = Arc::new(Post { thread: waits::this_thread(), ..Post::default() });
     lock(&service.posts).push(Arc::clone(&post));
     loop {
-        while let Some(connection) = service.next_in_line() {
-            service.run_queued(&connection);
-        }
-        service.threads_idle.fetch_add(1, AcqRel);
-        let is_called = service.is_anything_queued() || service.ending.load(Acquire);
-        let event = if is_called { Ok(None) } else { service.poller.wait() };
-        let left = service.threads_idle.fetch_sub(1, AcqRel) - 1;
-        if service.ending.load(Acquire) && !service.is_anything_queued() {
-            // Two strokes may have woken one: each wakes the next.
-            return service.poller.ring();
-        }
-        if left == 0 && service.threads_count.load(Acquire) < service.settings.limits.threads {
-            // Somebody has to wait while this one works.
-            if let Err(why) = start(service) {
-                tracing::warn!(%why, "the file service got no further thread");
+        match service.crew.next() {
+            Role::Poll => {
+                post.polls.store(true, Relaxed);
+                let polled = service.poll(&post);
+                post.polls.store(false, Relaxed);
+                if let Err(why) = polled {
+                    tracing::error!(%why, "the file service cannot wait for its sockets");
+                    service.crew.resign();
+                    break;
+                }
             }
-        }
-        match event {
-            Ok(Some(event)) => service.handle(event, &post),
-            Ok(None) => {}
-            Err(why) => {
-                tracing::error!(%why, "the file service cannot wait for its sockets");
-                return;
-            }
+            Role::Run(connection) => service.run_queued(&connection),
+            Role::End => break,
         }
     }
+    service.crew.leave();
 }
 
 impl<F: FileStore + Clone + Send + Sync> Service<F> {
@@ -118,38 +135,105 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         as_ms(self.clock.now())
     }
 
-    fn next_in_line(&self) -> Option<Arc<Connection>> {
-        lock(&self.line).pop_front()
-    }
-    fn is_anything_queued(&self) -> bool {
-        !lock(&self.line).is_empty()
-    }
     fn list(&self, connection: &Arc<Connection>) {
-        lock(&self.line).push_back(Arc::clone(connection));
-        self.poller.ring();
+        self.see_to(self.crew.list(connection));
+    }
+    /// What a call for a thread asks for.
+    pub(super) fn see_to(&self, called: Called) {
+        match called {
+            Called::Comes => {}
+            Called::Start => {
+                let started = self.me.upgrade().map_or(Ok(()), |me| start(&me));
+                if let Err(why) = started {
+                    tracing::warn!(%why, "the file service got no further thread");
+                    self.poller.ring();
+                }
+            }
+            // Who is free first, also among those that wait for sockets.
+            Called::Busy => self.poller.ring(),
+        }
     }
 
-    fn handle(&self, event: Event, post: &Post) {
+    /// Waits for sockets and runs what comes, until others do.
+    fn poll(&self, post: &Post) -> std::io::Result<()> {
+        let (mut lull, mut calls) = (Lull::default(), 0);
+        loop {
+            let mut found = self.poller.look()?;
+            if found == Found::Nothing {
+                if self.crew.is_dismissed() {
+                    return Ok(());
+                }
+                found = self.crew.wait(|others| self.sleep(&mut lull, others > 0, calls))?;
+                self.stir();
+            }
+            match found {
+                Found::Event(event) => calls = self.handle(event, post),
+                // Nobody else had time for what is queued; or the service ends.
+                Found::Bell => match self.crew.take() {
+                    Some(connection) => self.run_queued(&connection),
+                    None if self.ending.load(Acquire) && self.crew.is_dismissed() => {
+                        // Two strokes may have woken one: each wakes the next.
+                        self.poller.ring();
+                        return Ok(());
+                    }
+                    None => {}
+                },
+                Found::Nothing => {}
+            }
+        }
+    }
+
+    /// Waits, after so many calls; first awake when that is likely to be short. One of those that
+    /// wait is enough for that.
+    fn sleep(&self, lull: &mut Lull, is_other: bool, calls: usize) -> std::io::Result<Found> {
+        let begin = self.clock.now();
+        let past = || self.clock.now().saturating_sub(begin);
+        if is_other || !lull.is_worth_a_look(calls) {
+            let found = self.poller.wait()?;
+            lull.slept(past());
+            return Ok(found);
+        }
+        while past() < lull::LOOK {
+            let found = self.poller.look()?;
+            if found != Found::Nothing {
+                lull.met();
+                return Ok(found);
+            }
+            std::hint::spin_loop();
+        }
+        lull.missed();
+        self.poller.wait()
+    }
+
+    /// Does what a socket asks for; answers with the number of calls that were run.
+    fn handle(&self, event: Event, post: &Post) -> usize {
         if event.token < CONNECTIONS {
-            return self.accept(event.token);
+            self.accept(event.token);
+            return 0;
         }
         let found = lock(&self.connections).get(&event.token).cloned();
-        let Some(connection) = found else { return };
+        let Some(connection) = found else { return 0 };
         if event.broken {
-            return self.close(&connection);
+            self.close(&connection);
+            return 0;
         }
         if event.writable {
             match connection.flush(&self.poller, self.now_ms()) {
                 Ok(()) => self.has_sent(&connection),
-                Err(_) => return self.close(&connection),
+                Err(_) => {
+                    self.close(&connection);
+                    return 0;
+                }
             }
         }
         let reader = if event.readable { connection.begin_reading(self.now_ms()) } else { None };
         if let Some(reader) = reader {
-            self.read(&connection, reader, post);
-        } else if connection.watch(&self.poller).is_err() {
+            return self.read(&connection, reader, post);
+        }
+        if connection.watch(&self.poller).is_err() {
             self.close(&connection);
         }
+        0
     }
 
     /// A connection has taken replies off us: it may go on.
@@ -192,21 +276,21 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         self.paused_count.store(paused.len(), Release);
     }
 
-    /// Reads what is there, and runs it as long as calls are quick.
-    fn read(&self, connection: &Arc<Connection>, reader: u64, post: &Post) {
+    /// Reads what is there, and runs it as long as calls are quick: so many were run.
+    fn read(&self, connection: &Arc<Connection>, reader: u64, post: &Post) -> usize {
         let read = self.read_some(connection).and_then(|paused| {
-            post.occupy(connection.token, self.now_ms());
-            let ran = self.run_as(connection, reader);
+            let ran = self.run_as(connection, reader, post);
             post.leave();
-            ran.map(|()| paused)
+            ran.map(|calls| (paused, calls))
         });
-        let paused = match read {
-            Ok(paused) => paused,
+        let (paused, calls) = match read {
+            Ok(read) => read,
             Err(why) => {
                 if let Some(turned) = why {
                     self.figures.turn_away(turned);
                 }
-                return self.close(connection);
+                self.close(connection);
+                return 0;
             }
         };
         if paused {
@@ -215,12 +299,13 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         match connection.end_reading(&self.poller, reader, paused) {
             Ok(true) => self.list(connection),
             Ok(false) => {}
-            Err(_) => return self.close(connection),
+            Err(_) => self.close(connection),
         }
         if paused {
             // What made it full may have gone meanwhile.
             self.relax();
         }
+        calls
     }
 
     /// Reads until a call is whole or nothing is there; says whether there was no room for more.
@@ -265,22 +350,26 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
     }
 
     /// Runs calls that this thread has read, one after another; the replies go out together.
-    fn run_as(&self, connection: &Arc<Connection>, reader: u64) -> Result<(), Option<Turned>> {
-        let (mut batch, mut waits) = (Batch::default(), waits::of_this_thread());
+    fn run_as(
+        &self,
+        connection: &Arc<Connection>,
+        reader: u64,
+        post: &Post,
+    ) -> Result<usize, Option<Turned>> {
+        let (mut batch, mut waits) = (Batch::default(), Waits::now());
+        let mut calls = 0;
         while connection.unsent() < self.share.unsent_max {
-            let Some(call) = connection.dequeue_as(reader, self.now_ms()) else { break };
+            let now_ms = self.now_ms();
+            let Some(call) = connection.dequeue_as(reader) else { break };
+            post.occupy(connection.token, now_ms);
+            calls += 1;
             let bytes = call.len();
             let (reply, took) = self.run(connection, call);
-            if took >= SLOW {
-                let before = std::mem::replace(&mut waits, waits::of_this_thread());
-                if waits != before {
-                    connection.spread(self.now_ms());
-                }
-            }
+            let was_slow = took >= SLOW && waits.swap();
             if let Some(reply) = reply {
                 batch.push(reply);
             }
-            if connection.has_run(bytes) {
+            if connection.has_run(bytes, was_slow) {
                 self.list(connection);
             }
             if batch.bytes() >= BATCH_BYTES {
@@ -291,14 +380,15 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         if batch.bytes() > 0 {
             connection.send(&self.poller, batch, self.now_ms()).map_err(|_| None)?;
         }
-        Ok(())
+        Ok(calls)
     }
 
-    /// Lets others go on with what threads have read that are at a call for long.
-    pub(super) fn relieve(&self, now_ms: u64) {
-        let posts = lock(&self.posts).clone();
-        for token in posts.iter().filter_map(|post| post.is_long(now_ms)) {
-            let found = lock(&self.connections).get(&token).cloned();
+    /// Lets others go on with what threads have read that are at a call for long: so many are.
+    pub(super) fn relieve(&self, now_ms: u64) -> usize {
+        let long: Vec<u64> =
+            lock(&self.posts).iter().filter_map(|post| post.is_long(now_ms)).collect();
+        for token in &long {
+            let found = lock(&self.connections).get(token).cloned();
             let Some(connection) = found else { continue };
             match connection.relieve(&self.poller) {
                 Ok(true) => self.list(&connection),
@@ -306,6 +396,7 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
                 Err(_) => self.close(&connection),
             }
         }
+        long.len()
     }
 
     /// Runs one call of a connection's queue.
@@ -317,14 +408,14 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         let Some(call) = call else { return };
         let bytes = call.len();
         let mut batch = Batch::default();
-        // Beside others, a call waits for them as well: only who runs calls alone can tell whether
-        // they are slow, and does so anew when the time of spreading is over.
-        let (reply, _) = self.run(connection, call);
+        let mut waits = Waits::now();
+        let (reply, took) = self.run(connection, call);
+        let was_slow = took >= SLOW && waits.swap();
         if let Some(reply) = reply {
             batch.push(reply);
         }
         let sent = connection.send(&self.poller, batch, self.now_ms());
-        if connection.has_run(bytes) {
+        if connection.has_run(bytes, was_slow) {
             self.list(connection);
         }
         match sent {

@@ -1,0 +1,63 @@
+//! Whether the calls of a connection are quick, so that who has read them runs them one after
+//! another, or slow, so that they are spread over threads.
+//!
+//! One slow call says little: a lock whose holder was not given the processor looks like a disk.
+//! Where a disk is waited for, many calls are slow.
+//!
+//! Invariant: values in, values out.
+
+/// What a slow call adds, and each quick one takes away.
+const SLOW: u32 = 8;
+/// Two slow ones among few.
+const SPREAD: u32 = 12;
+const MAX: u32 = 64;
+
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Pace {
+    score: u32,
+    is_spread: bool,
+}
+
+impl Pace {
+    pub(super) fn is_spread(self) -> bool {
+        self.is_spread
+    }
+    /// A call has run.
+    pub(super) fn learn(&mut self, was_slow: bool) {
+        if was_slow {
+            self.score = (self.score + SLOW).min(MAX);
+        } else {
+            self.score = self.score.saturating_sub(1);
+        }
+        match self.score {
+            0 => self.is_spread = false,
+            SPREAD.. => self.is_spread = true,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_spreads_calls_and_a_slow_call_now_and_then_does_not() {
+        let mut pace = Pace::default();
+        for _ in 0..100 {
+            pace.learn(true);
+            (0..8).for_each(|_| pace.learn(false));
+            assert!(!pace.is_spread());
+        }
+        pace.learn(true);
+        pace.learn(true);
+        assert!(pace.is_spread(), "two in a row");
+        // Half of it is in the cache.
+        for turn in 0..1000 {
+            pace.learn(turn % 2 == 0);
+            assert!(pace.is_spread());
+        }
+        (0..MAX).for_each(|_| pace.learn(false));
+        assert!(!pace.is_spread(), "it was spread for ever");
+    }
+}

@@ -21,6 +21,15 @@ pub(crate) fn look() -> Machine {
     }
 }
 
+/// The kind of file system that a directory is on, and on what that lies.
+pub(crate) fn file_system(directory: &std::path::Path) -> String {
+    let asked = ["-n", "-o", "FSTYPE,SOURCE", "--target"];
+    let output = Command::new("findmnt").args(asked).arg(directory).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let words = text.unwrap_or_default();
+    words.split_whitespace().collect::<Vec<_>>().join(" on ")
+}
+
 /// The first program of a line such as `fio-3.33` or `nbdkit 1.32.5 (..)`: its version.
 pub(crate) fn version(program: &str, arguments: &[&str]) -> String {
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";

@@ -100,9 +100,10 @@ fn files(report: &Report, pictures: &[Picture]) -> String {
     let Some(files) = &report.files else { return String::new() };
     let mut text = format!(
         "\n## File volumes\n\n{} Medians of {} rounds of {} s, servers in turn, each on a directory \
-         of the same file system, over NFSv4.1 from our own client. `read4k`, `write4k`, `read1m` \
-         and `write1m` go to one file in the page cache, so many requests under way on one \
-         connection; `sync4k` is FILE_SYNC; a run of `write1m` ends with a COMMIT that counts. \
+         of the same file system ({}), over NFSv4.1 from our own client. `read4k`, `write4k`, \
+         `read1m` and `write1m` go to one file in the page cache, so many requests under way on \
+         one connection, or with `xN` on each of N; requests that are ready at the same time are \
+         sent together, as the kernel's client does; `sync4k` is FILE_SYNC; a run of `write1m` ends with a COMMIT that counts. \
          The others are small files, one request after another by so many clients: `create` is \
          OPEN and CLOSE, `stat` LOOKUP and GETATTR, `read` OPEN, READ of 4 KiB and CLOSE.\n\n\
          Durability: what nfs-ganesha makes, renames or removes is not on the medium when it \
@@ -111,7 +112,8 @@ fn files(report: &Report, pictures: &[Picture]) -> String {
          race.\n",
         taken(&files.taken),
         files.rounds,
-        files.seconds
+        files.seconds,
+        files.file_system
     );
     for picture in pictures.iter().filter(|picture| picture.name.starts_with("files")) {
         text.push_str(&format!("\n{}\n", image(picture)));

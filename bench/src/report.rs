@@ -133,6 +133,9 @@ impl FileRow {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Files {
     pub(crate) taken: Taken,
+    /// Where the servers' directories lie, such as `ext4 on /dev/sda1`.
+    #[serde(default)]
+    pub(crate) file_system: String,
     pub(crate) rounds: u32,
     pub(crate) seconds: f64,
     pub(crate) servers: Vec<Server>,

@@ -75,8 +75,24 @@ pub(crate) fn prepare(place: &Place) -> Result<()> {
     Ok(client.leave()?)
 }
 
-/// So many requests under way, until the time is over.
+/// So many requests under way on each connection, until the time is over.
 pub(crate) fn data(place: &Place, data: Data, seconds: f64) -> Result<Moved> {
+    let streams = (0..data.connections).map(|number| {
+        let place = place.clone();
+        std::thread::spawn(move || stream(&place, data, u64::from(number), seconds))
+    });
+    let (mut all, mut took) = (Vec::new(), 0.0_f64);
+    for stream in streams.collect::<Vec<_>>() {
+        let found = stream.join().map_err(|_| anyhow!("a client of the load broke down"))?;
+        let (latencies_us, seconds) = found?;
+        all.extend(latencies_us);
+        took = took.max(seconds);
+    }
+    Ok(moved(all, took))
+}
+
+/// One connection's part: the latencies, and how long it took.
+fn stream(place: &Place, data: Data, number: u64, seconds: f64) -> Result<(Vec<f64>, f64)> {
     let mut client = connect(place, data.depth)?;
     let depth = client.slots();
     let root = client.mount(&place.path)?;
@@ -85,7 +101,7 @@ pub(crate) fn data(place: &Place, data: Data, seconds: f64) -> Result<Moved> {
         data,
         file: file.clone(),
         piece: vec![0xA5; data.block_bytes as usize].into(),
-        dice: Dice(7),
+        dice: Dice(7 + number),
         next: 0,
     };
     let (begin, limit) = (Instant::now(), Duration::from_secs_f64(seconds));
@@ -121,7 +137,7 @@ pub(crate) fn data(place: &Place, data: Data, seconds: f64) -> Result<Moved> {
     let seconds = begin.elapsed().as_secs_f64();
     client.close(&file)?;
     client.leave()?;
-    Ok(moved(latencies_us, seconds))
+    Ok((latencies_us, seconds))
 }
 
 struct DataLoad {

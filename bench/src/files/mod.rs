@@ -79,7 +79,8 @@ pub(crate) fn run(plan: &FilesPlan) -> Result<Files> {
     bar.finish_and_clear();
     drop(ganesha);
     let (taken, rounds, seconds) = (plan.taken.clone(), plan.rounds, plan.seconds);
-    Ok(Files { taken, rounds, seconds, servers, rows, skipped })
+    let file_system = crate::machine::file_system(&plan.disk);
+    Ok(Files { taken, file_system, rounds, seconds, servers, rows, skipped })
 }
 
 /// All rounds of one kind of load: in each round every tree once, each time another one first.

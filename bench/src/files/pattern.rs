@@ -21,6 +21,8 @@ pub(crate) struct Data {
     pub(crate) block_bytes: u32,
     /// Requests under way at once, on one connection.
     pub(crate) depth: u32,
+    /// Connections that do so, each a client of its own.
+    pub(crate) connections: u32,
 }
 
 /// What is done with small files.
@@ -44,7 +46,8 @@ pub(crate) struct Names {
 const RANDOM: u32 = 4 << 10;
 const SEQUENTIAL: u32 = 1 << 20;
 
-/// The names and what they mean; the number of requests or clients stands behind them.
+/// The names and what they mean; the number of requests or clients stands behind them, and then that
+/// of connections where it is not one.
 const TABLE: [(&str, Kind); 9] = [
     ("read4k", Kind::Data(false, false, true, RANDOM)),
     ("write4k", Kind::Data(true, false, true, RANDOM)),
@@ -67,14 +70,19 @@ enum Kind {
 impl FromStr for Work {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wanted = "write WORK-COUNT, such as read4k-32 or create-16";
-        let (name, count) = text.split_once('-').ok_or(wanted)?;
-        let count = count.parse().ok().filter(|count| (1..=128).contains(count)).ok_or(wanted)?;
+        let wanted = "write WORK-COUNT, such as read4k-32, read4k-32x4 or create-16";
+        let number = |text: &str| text.parse().ok().filter(|count| (1..=128).contains(count));
+        let (name, counts) = text.split_once('-').ok_or(wanted)?;
+        let (count, connections) =
+            counts.split_once('x').map_or((counts, None), |(count, of)| (count, Some(of)));
+        let count = number(count).ok_or(wanted)?;
         let (_, kind) = TABLE.iter().find(|(known, _)| *known == name).ok_or(wanted)?;
         Ok(match *kind {
             Kind::Data(writes, stable, random, block_bytes) => {
-                Self::Data(Data { writes, stable, random, block_bytes, depth: count })
+                let connections = connections.map_or(Some(1), number).ok_or(wanted)?;
+                Self::Data(Data { writes, stable, random, block_bytes, depth: count, connections })
             }
+            Kind::Names(_) if connections.is_some() => return Err(wanted),
             Kind::Names(step) => Self::Names(Names { step, clients: count }),
         })
     }
@@ -91,20 +99,24 @@ impl fmt::Display for Work {
             _ => false,
         };
         let name = TABLE.iter().find(|(_, kind)| same(kind)).map_or("?", |(name, _)| name);
-        let count = match self {
-            Self::Data(data) => data.depth,
-            Self::Names(names) => names.clients,
-        };
-        write!(f, "{name}-{count}")
+        match self {
+            Self::Data(Data { depth, connections: 1, .. }) => write!(f, "{name}-{depth}"),
+            Self::Data(Data { depth, connections, .. }) => {
+                write!(f, "{name}-{depth}x{connections}")
+            }
+            Self::Names(names) => write!(f, "{name}-{}", names.clients),
+        }
     }
 }
 
 /// What is measured unless something else is asked for.
-pub(crate) const DEFAULT: [&str; 15] = [
+pub(crate) const DEFAULT: [&str; 17] = [
     "read4k-1",
     "read4k-32",
+    "read4k-32x4",
     "write4k-1",
     "write4k-32",
+    "write4k-32x4",
     "sync4k-1",
     "read1m-4",
     "write1m-4",
@@ -127,7 +139,9 @@ mod tests {
         for name in DEFAULT {
             assert_eq!(name.parse::<Work>().unwrap().to_string(), name);
         }
-        for wrong in ["read4k", "read4k-0", "read4k-129", "walk-1", "-1", "read-x"] {
+        for wrong in
+            ["read4k", "read4k-0", "read4k-129", "walk-1", "-1", "read-x", "read4k-1x", "read-1x2"]
+        {
             assert!(wrong.parse::<Work>().is_err(), "{wrong}");
         }
     }

@@ -117,6 +117,14 @@ enum Task {
         #[arg(long, default_value_t = 1)]
         seed: u32,
     },
+    /// Many NFS clients at once, each with an open file and locks, also beside one that floods
+    NfsClients {
+        #[arg(long, default_value_t = 500)]
+        clients: u32,
+        /// How long each part takes
+        #[arg(long, default_value_t = 20)]
+        seconds: u32,
+    },
 }
 
 /// The workspace's directory: the parent of this crate's.
@@ -169,6 +177,11 @@ fn main() -> ExitCode {
         Task::NfsRestarts { rounds, seed } => board.run("nfs-restarts", || {
             let settings = [("COMMONHOLD_NFS_ROUNDS", rounds), ("COMMONHOLD_NFS_SEED", seed)];
             campaign(&root, "nfs_restart", &settings)
+        }),
+        Task::NfsClients { clients, seconds } => board.run("nfs-clients", || {
+            let settings =
+                [("COMMONHOLD_NFS_CLIENTS", clients), ("COMMONHOLD_NFS_CLIENTS_SECONDS", seconds)];
+            campaign(&root, "nfs_crowd", &settings)
         }),
     }
     board.close()

@@ -20,6 +20,8 @@ const LIMIT_MS: usize = 5_000;
 const PAUSE_MS: f64 = 100.0;
 /// A host's or a guard's pause that is shorter moves nothing.
 const HARMLESS: Duration = Duration::from_millis(200);
+/// How a guard ends that could not reach its volume.
+const UNREACHABLE: i32 = 122;
 /// After so long without a takeover there will be none.
 const SETTLED: Duration = Duration::from_millis(900);
 
@@ -136,11 +138,22 @@ impl Campaign {
                         Place::Up(self.again(host, guard, fault), Instant::now())
                     }
                 },
+                Place::Up(guard, since) if host != self.owner => self.standby(host, guard, since),
                 place => place,
             };
             self.places[host] = Some(place);
         }
         ended
+    }
+
+    /// One whose volume could not be reached when it began has ended, and is begun again.
+    fn standby(&self, host: usize, mut guard: Guarded, since: Instant) -> Place {
+        if guard.process.try_wait().unwrap().is_none() {
+            return Place::Up(guard, since);
+        }
+        let (code, said) = guard.ended();
+        assert_eq!(code, Some(UNREACHABLE), "the standby of host {host} ended: {said}");
+        Place::Up(self.stage.hold(host), Instant::now())
     }
 
     fn again(&self, host: usize, mut guard: Guarded, fault: Fault) -> Guarded {

@@ -466,4 +466,15 @@ pub trait FileStore: 'static {
         is: AttributeIs,
     ) -> FileResult<Changed>;
     fn remove_xattr(&self, caller: &Caller, file: FileId, name: &[u8]) -> FileResult<Changed>;
+
+    /// Somebody opens a regular file: until [`Self::let_go`] is called as often, it stays as it is
+    /// when its last name goes, and survives a restart; only its `links` are 0, and it gets no name
+    /// again. [`FileError::Stale`] when it is gone.
+    fn hold(&self, file: FileId) -> FileResult<()>;
+    /// One who held the file is done with it. After the last one a file without a name is gone.
+    fn let_go(&self, file: FileId);
+    /// Whether those who held files before a restart may come back and hold them again. While they
+    /// may, every file is held; when they do no more, files without a name that nobody holds are
+    /// gone. False from the start; to be said again changes nothing.
+    fn await_holders(&self, may_come: bool);
 }

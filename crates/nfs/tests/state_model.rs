@@ -10,8 +10,8 @@ use model::file::FileId;
 use nfs::handle::{FileSystemId, Form, Handle};
 use nfs::v4::Status;
 use nfs::v4::state::{
-    Channel, Claim, Config, Denied, Exchange, LockOwner, LockRequest, OpenRequest, Principal,
-    SequenceRequest, Sequenced, State,
+    Channel, Claim, Config, Denied, Exchange, LockOwner, LockRequest, OpenRequest, Opened,
+    Principal, SequenceRequest, Sequenced, State,
 };
 use nfs::v4::types::{SessionId, Stateid};
 use proptest::prelude::*;
@@ -220,6 +220,8 @@ struct Run {
     verifier: u8,
     opens: BTreeMap<Who, Stateid>,
     locks: BTreeMap<Who, Stateid>,
+    /// How often the store was told to hold each file, less how often to let go of it.
+    holds: BTreeMap<Handle, u64>,
 }
 
 fn name(number: u8) -> Bytes {
@@ -247,7 +249,8 @@ impl Run {
         let state = State::new(config, 7, Vec::new(), 0);
         let (opens, locks) = (BTreeMap::new(), BTreeMap::new());
         let (clients, model) = (Vec::new(), Model::default());
-        let mut run = Self { state, model, clients, verifier: 0, opens, locks };
+        let holds = BTreeMap::new();
+        let mut run = Self { state, model, clients, verifier: 0, opens, locks, holds };
         for client in 0..CLIENTS {
             let known = run.connect(client);
             run.clients.push(known);
@@ -318,7 +321,11 @@ impl Run {
         let (client, owner, file, claim) =
             (self.number(who.0), name(who.1), file(who.2), Claim::New);
         let asked = OpenRequest { client, owner, file, access, deny, claim, confirmed: true };
-        let found = self.state.open_file(&asked, self.model.now_ms).map(|opened| opened.stateid);
+        let found = self.state.open_file(&asked, self.model.now_ms);
+        if found.as_ref().is_ok_and(Opened::is_new) {
+            *self.holds.entry(asked.file).or_default() += 1;
+        }
+        let found = found.map(|opened| opened.stateid);
         match self.model.open(who, access, deny) {
             Ok(gone) => {
                 let stateid = found.unwrap();
@@ -447,6 +454,18 @@ impl Run {
         (0..CLIENTS).filter(|client| heard >> client & 1 == 1).for_each(|one| self.heard(one));
     }
 
+    /// Each open has one hold of its file in the store.
+    fn check_holds(&mut self) {
+        for file in self.state.take_released(|_| true) {
+            *self.holds.get_mut(&file).unwrap() -= 1;
+        }
+        for number in 0..FILES {
+            let opens = self.model.opens.keys().filter(|who| who.2 == number).count();
+            let holds = self.holds.get(&file(number)).copied().unwrap_or(0);
+            assert_eq!(holds, opens as u64, "of file {number}");
+        }
+    }
+
     fn take(&mut self, step: &Step) {
         match *step {
             Step::Open { who, .. }
@@ -489,6 +508,7 @@ proptest! {
         let mut run = Run::new();
         for step in &steps {
             run.take(step);
+            run.check_holds();
             prop_assert_eq!(run.opens.len(), run.model.opens.len());
             prop_assert_eq!(run.locks.len(), run.model.locks.len());
         }

@@ -91,6 +91,12 @@ impl Lane {
     ) -> Self {
         let directory = client.find(&["default", "tree", &format!("lane{number}")]).unwrap();
         let file = client.open(root, format!("file{number}").as_bytes());
+        if number % 2 == 1 {
+            // From now on it is there for whoever has it open, through every restart.
+            let name = Bytes::from(format!("file{number}"));
+            let reply = client.one(Request::Remove { directory: root.clone(), name });
+            assert_eq!(reply.status, Status::Ok);
+        }
         let locks = client.open(root, b"locks");
         assert_eq!(client.lock(locks, "lane", range_of(number)), Status::Ok);
         let sessions = client.sessions;

@@ -5,6 +5,7 @@
 
 mod content;
 mod forgotten;
+mod holds;
 mod names;
 mod node;
 mod xattrs;
@@ -43,6 +44,10 @@ struct Tree {
     now_nanos: u64,
     pages_free: u64,
     crashes: u64,
+    /// How many have each file open.
+    held: HashMap<FileId, u64>,
+    /// Every file is held.
+    holds_all: bool,
 }
 
 impl Memory {
@@ -57,6 +62,8 @@ impl Memory {
             now_nanos: now_seconds * SECOND_NANOS,
             pages_free: bytes / PAGE_BYTES,
             crashes: 0,
+            held: HashMap::new(),
+            holds_all: false,
         };
         let root = tree.root();
         let directory = Body::Directory(node::Directory::new(root));
@@ -552,6 +559,15 @@ impl FileStore for Memory {
     }
     fn remove_xattr(&self, caller: &Caller, file: FileId, name: &[u8]) -> FileResult<Changed> {
         self.tree().remove_xattr(caller, file, name)
+    }
+    fn hold(&self, file: FileId) -> FileResult<()> {
+        self.tree().hold(file)
+    }
+    fn let_go(&self, file: FileId) {
+        self.tree().let_go(file);
+    }
+    fn await_holders(&self, may_come: bool) {
+        self.tree().await_holders(may_come);
     }
 }
 

@@ -136,17 +136,13 @@ impl Tree {
         if parent.mode & STICKY == 0 || owns { Ok(()) } else { Err(FileError::NotOwner) }
     }
 
-    /// One name less; without names the file is gone.
+    /// One name less; without names the file is gone, unless it is held.
     fn unlink(&mut self, file: FileId) -> FileResult<()> {
         self.change(file, false, |node| {
             node.links -= if node.directory().is_ok() { node.links } else { 1 };
             Ok(())
         })?;
-        if self.node(file)?.links == 0
-            && let Some(node) = self.nodes.remove(&file)
-        {
-            self.pages_free += node.contents().map_or(0, Contents::used_pages);
-        }
+        self.end_nameless(file);
         Ok(())
     }
 
@@ -261,6 +257,9 @@ impl Tree {
         let node = self.node(file)?;
         if node.directory().is_ok() {
             return Err(FileError::IsDirectory);
+        }
+        if node.links == 0 {
+            return Err(FileError::Stale);
         }
         if node.links >= LINKS_MAX {
             return Err(FileError::TooManyLinks);

@@ -155,9 +155,12 @@ fn compound<F: FileStore>(service: &Service<'_, F>, arguments: Bytes) -> Result<
     let reply = compound.run(&head, &mut reader, &arguments);
     // What the state has changed for this reply, or for one that was sent before it, is durable
     // before it goes out.
-    if settle(service.state, service.records).is_err() {
-        compound.release(None);
-        return Err(Accepted::SystemErr);
+    if compound.with(|state| !state.is_settled() || state.has_released()) {
+        if settle(service.state, service.records).is_err() {
+            compound.release(None);
+            return Err(Accepted::SystemErr);
+        }
+        compound.let_go();
     }
     match reply {
         Ran::Replayed(bytes) => {
@@ -314,6 +317,17 @@ impl<'a, F: FileStore> Compound<'a, F> {
         arguments.len().hash(&mut hasher);
         self.principal().hash(&mut hasher);
         hasher.finish()
+    }
+
+    /// Tells the stores which opens are gone; those of other portals are told by the shell.
+    fn let_go(&self) {
+        let exports = self.request().exports;
+        let find = |file: &Handle| exports.find(file.file_system);
+        for file in self.with(|state| state.take_released(|file| find(file).is_some())) {
+            if let Some(export) = find(&file) {
+                export.store.let_go(file.file);
+            }
+        }
     }
 
     /// Gives the slot back, with the reply to keep.

@@ -46,6 +46,10 @@ impl<F: FileStore + Clone + Send + Sync> FileService<F> {
             let ready = at(ready, portal.address);
             fresh.push(Arc::new(Exports::with_waiting(ready, at(waiting, portal.address))?));
         }
+        if lock(&self.0.state.0).in_grace() {
+            // Until the keeper sees that it is over.
+            ready.iter().for_each(|one| one.export.store.await_holders(true));
+        }
         let portals = self.0.portals.iter().zip(fresh);
         let old: Vec<_> = portals.map(|(portal, fresh)| portal.exports.swap(fresh)).collect();
         for exports in old {
@@ -56,7 +60,8 @@ impl<F: FileStore + Clone + Send + Sync> FileService<F> {
         Ok(())
     }
 
-    /// Drops all opens and locks of a file system that is served no more; says how many opens.
+    /// Drops all opens and locks of a file system that is served no more; says how many opens. Its
+    /// store is to let go of all files.
     pub fn evict(&self, file_system: FileSystemId) -> usize {
         lock(&self.0.seen).retain(|(seen, ..), _| *seen != file_system);
         lock(&self.0.state.0).drop_file_system(file_system)

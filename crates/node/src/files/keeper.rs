@@ -45,8 +45,8 @@ fn start_one<F: FileStore + Clone + Send + Sync>(
 }
 
 /// What the clock has changed becomes durable although nobody asks for anything: a record that
-/// stays would have the next start wait for a client that is long gone. It waits for a disk, which
-/// the keeper must not.
+/// stays would have the next start wait for a client that is long gone, and a removed file that
+/// nobody has open any more would keep its room. It waits for a disk, which the keeper must not.
 fn settle<F: FileStore + Clone + Send + Sync>(service: &Service<F>) {
     while !service.ending.load(Acquire) {
         let is_settled = lock(&service.state.0).is_settled();
@@ -54,6 +54,7 @@ fn settle<F: FileStore + Clone + Send + Sync>(service: &Service<F>) {
             // The next request finds it again and fails by it; the log has the reason.
             tracing::debug!("records of NFS clients could not be made durable");
         }
+        service.let_go();
         let (mutex, wake) = &service.wake;
         let guard = lock(mutex);
         if !service.ending.load(Acquire) {
@@ -133,6 +134,32 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
             self.figures.turn_away(Turned::Stuck);
             tracing::info!(peer = %connection.peer, "an NFS client kept something half done");
             self.close(connection);
+        }
+    }
+}
+
+impl<F: FileStore + Clone + Send + Sync> Service<F> {
+    /// Tells the stores which opens are gone, and when nobody comes back for others.
+    fn let_go(&self) {
+        let (released, in_grace) = {
+            let mut state = lock(&self.state.0);
+            (state.take_released(|_| true), state.in_grace())
+        };
+        if released.is_empty() && in_grace {
+            return;
+        }
+        let portals: Vec<_> =
+            self.portals.iter().map(|portal| portal.exports.load_full()).collect();
+        for file in released {
+            let mut found = portals.iter().filter_map(|exports| exports.find(file.file_system));
+            // What is served no more has let go of all its files.
+            if let Some(export) = found.next() {
+                export.store.let_go(file.file);
+            }
+        }
+        if !in_grace {
+            let all = portals.iter().flat_map(|exports| exports.iter());
+            all.for_each(|export| export.store.await_holders(false));
         }
     }
 }

@@ -504,11 +504,18 @@ impl State {
                 let why = format!("clients have the volume mounted: {}", names.join(", "));
                 return Err(OrderError::Refused { why });
             }
-            exports.ready.remove(&volume);
+            let ended = exports.ready.remove(&volume);
             exports.waiting.remove(&volume);
             // One less stands against no other.
             exports.serve(service).await.map_err(|e| OrderError::Failed { why: e.to_string() })?;
             service.evict(id_of(volume));
+            if let Some((_, volume)) = ended {
+                blocking(move || {
+                    volume.end_holds();
+                    Ok(())
+                })
+                .await?;
+            }
         }
         self.shared.journal.forget_export(volume).map_err(failed)?;
         Ok(Report::Done)

@@ -10,6 +10,7 @@ use rustix::fs::{
     chownat, fchmod, ftruncate, utimensat,
 };
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::Ordering;
 
 use super::cache::{OpenFile, State};
 use super::errno::refused;
@@ -30,7 +31,10 @@ impl Inner {
             return op.snapshots_attributes();
         }
         let file = op.file(id)?;
-        Ok(attributes(id, &stat(&file.fd)?))
+        let found = attributes(id, &stat(&file.fd)?);
+        // The name that keeps it is not one of its own.
+        let links = if file.nameless.load(Ordering::Relaxed) { 0 } else { found.links };
+        Ok(Attributes { links, ..found })
     }
 
     pub(super) fn set_attributes(

@@ -32,6 +32,8 @@ pub(super) struct OpenFile {
     pub(super) fd: OwnedFd,
     pub(super) state: Mutex<State>,
     pub(super) flushes: GroupCommit,
+    /// It has lost its last name, and somebody has it open.
+    pub(super) nameless: AtomicBool,
     used: AtomicBool,
 }
 
@@ -39,7 +41,7 @@ impl OpenFile {
     pub(super) fn new(id: FileId, kind: FileKind, fd: OwnedFd, blocks: u64) -> Self {
         let state = Mutex::new(State { gone: false, blocks });
         let (flushes, used) = (GroupCommit::default(), AtomicBool::new(false));
-        Self { id, kind, fd, state, flushes, used }
+        Self { id, kind, fd, state, flushes, nameless: AtomicBool::new(false), used }
     }
     pub(super) fn is_directory(&self) -> bool {
         self.kind == FileKind::Directory

@@ -16,6 +16,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::CopyMethod;
+use super::holds::is_hidden;
 use super::trees::raw;
 use super::usage::BLOCK_BYTES;
 use super::volume::{Tree, kind_of};
@@ -41,10 +42,13 @@ pub(super) fn copy_tree(source: &Tree, copy: &Tree) -> Result<(CopyMethod, u64),
     let directories = vec![(source.inode, copy.inode)];
     let (linked, shares, copied_bytes) = (HashMap::new(), true, 0);
     let mut copying = Copying { source, copy, directories, linked, shares, copied_bytes };
-    while let Some((from, to)) = copying.directories.pop() {
-        let from = open_directory(&source.root, &from)?;
+    while let Some((inode, to)) = copying.directories.pop() {
+        let from = open_directory(&source.root, &inode)?;
         let to = open_directory(&copy.root, &to)?;
-        each_entry(&from, |name| copying.entry(&from, &to, name))?;
+        each_entry(&from, |name| {
+            let is_left = inode == source.inode && is_hidden(name);
+            if is_left { Ok(()) } else { copying.entry(&from, &to, name) }
+        })?;
         // After its entries, whose making changes its times.
         attributes(&from, &to, &stat_open(&from)?)?;
     }

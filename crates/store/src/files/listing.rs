@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::cache::OpenFile;
 use super::errno::refused;
+use super::holds::is_hidden;
 use super::volume::{Inner, Op, attributes};
 
 const COOKIE_FIRST: u64 = 3;
@@ -80,10 +81,11 @@ impl Op<'_> {
         let mut buffer = Vec::with_capacity(BUFFER_BYTES);
         let mut listed = RawDir::new(reader, buffer.spare_capacity_mut());
         let mut entries = Vec::new();
+        let at_root = self.is_root(directory.id);
         while let Some(entry) = listed.next() {
             let entry = entry.map_err(refused)?;
             let name = entry.file_name();
-            if name == c"." || name == c".." {
+            if name == c"." || name == c".." || at_root && is_hidden(name) {
                 continue;
             }
             if entries.len() == entries_max {

@@ -23,6 +23,7 @@ mod cache;
 mod copying;
 mod data;
 mod errno;
+mod holds;
 mod ids;
 mod listing;
 mod names;

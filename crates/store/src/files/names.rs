@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, RwLockReadGuard};
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 use super::attributes::{count, set_mode};
 use super::cache::{OpenFile, State};
 use super::errno::refused;
+use super::holds::HIDDEN;
 use super::ids::LIVING;
 use super::usage::{FILE_BYTES, blocks};
 use super::volume::{Inner, Op, SNAPSHOTS, alone, attributes, kind_of, path, shared, stat};
@@ -65,26 +67,36 @@ impl<'a> Place<'a> {
 }
 
 impl Op<'_> {
-    /// The name of the directory of snapshots is taken, though no listing has it.
+    /// The names of the directories of snapshots and of nameless files are taken, though no listing
+    /// has them.
     fn is_reserved(&self, directory: FileId, name: &[u8]) -> bool {
-        name == SNAPSHOTS && directory.tree == LIVING && self.is_root(directory)
+        let is_ours = name == SNAPSHOTS || name == HIDDEN.to_bytes();
+        is_ours && directory.tree == LIVING && self.is_root(directory)
     }
 
     /// Takes a file's last name or one of several; `victim` is locked and `unlink` removes it.
+    /// Says whether it is nameless now, which is to be made durable.
     fn take_away(
         &self,
         victim: &OpenFile,
         unlink: impl FnOnce() -> FileResult<()>,
-    ) -> FileResult<()> {
+    ) -> FileResult<bool> {
         let mut state = locked(&victim.state);
-        let found = stat(&victim.fd)?;
-        unlink()?;
-        if victim.is_directory() || found.stx_nlink <= 1 {
+        let is_last = victim.is_directory() || stat(&victim.fd)?.stx_nlink <= 1;
+        let hidden = is_last && self.hide(victim);
+        unlink().inspect_err(|_| {
+            if hidden {
+                self.unhide(victim.id);
+            }
+        })?;
+        if hidden {
+            self.note_nameless(victim, state.blocks);
+        } else if is_last {
             state.gone = true;
             self.volume.usage.gone(victim.id.inode, state.blocks);
             self.volume.pool.cache.remove(self.volume.number, victim.id);
         }
-        Ok(())
+        Ok(hidden)
     }
 
     /// A file that was made just now gets the rest of its attributes. Says whether there were
@@ -127,7 +139,7 @@ impl Inner {
         }
         let parent = op.file(directory)?;
         parent.directory()?;
-        if op.is_reserved(directory, name) {
+        if name == SNAPSHOTS && op.is_reserved(directory, name) {
             return op.snapshots_attributes();
         }
         let (id, found) = op.find(caller, &parent, name)?;
@@ -325,7 +337,7 @@ impl Inner {
     ) -> FileResult<Changed> {
         let op = self.changing(directory)?;
         let parent = op.file(directory)?;
-        let changed = {
+        let (changed, hidden) = {
             let _names = shared(&self.names);
             let place = Place::enter(&parent)?;
             if op.is_reserved(directory, name) {
@@ -340,13 +352,16 @@ impl Inner {
             }
             let victim = op.file(id)?;
             let name = path(name)?;
-            op.take_away(&victim, || {
+            let hidden = op.take_away(&victim, || {
                 let _acting = op.act(caller)?;
                 let flags = if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
                 unlinkat(&parent.fd, &name, flags).map_err(not_empty)
             })?;
-            place.leave(&op)?
+            (place.leave(&op)?, hidden)
         };
+        if hidden {
+            op.flush_hidden()?;
+        }
         self.make_durable(&parent)?;
         Ok(changed)
     }
@@ -365,7 +380,7 @@ impl Inner {
         let (source, target) = (op.file(from)?, op.file(to)?);
         source.directory()?;
         target.directory()?;
-        let changed = {
+        let (changed, hidden) = {
             let _names = alone(&self.names);
             if op.is_reserved(from, from_name) || op.is_reserved(to, to_name) {
                 return Err(FileError::ReadOnly);
@@ -390,19 +405,22 @@ impl Inner {
                 let left = left.unchanged();
                 return Ok((left.clone(), gained.map_or(left, Place::unchanged)));
             }
-            match replaced {
-                None => rename()?,
+            let hidden = match replaced {
+                None => rename().map(|()| false)?,
                 Some((_, found)) if is_directory(&found) != is_directory(&moved_stat) => {
                     return Err(FileError::Exists);
                 }
                 // It holds what is to be moved; and its lock is taken.
                 Some((replaced, _)) if replaced == from => return Err(FileError::NotEmpty),
                 Some((replaced, _)) => op.take_away(&*op.file(replaced)?, rename)?,
-            }
+            };
             let left = left.leave(&op)?;
             let gained = gained.map_or(Ok(left.clone()), |gained| gained.leave(&op))?;
-            (left, gained)
+            ((left, gained), hidden)
         };
+        if hidden {
+            op.flush_hidden()?;
+        }
         // First where it is now, so that no crash can lose both names.
         self.make_durable(&target)?;
         if from != to {
@@ -434,7 +452,7 @@ impl Inner {
                 return Err(FileError::Exists);
             }
             let state = locked(&file.state);
-            if state.gone {
+            if state.gone || file.nameless.load(Ordering::Relaxed) {
                 return Err(FileError::Stale);
             }
             let before = stat(&file.fd)?;

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use super::cache::Cache;
+use super::holds::Holds;
 use super::ids::LIVING;
 use super::record::{self, CountRecord, PoolRecord, Record, VolumeRecord, failed};
 use super::room::Room;
@@ -468,8 +469,9 @@ fn open_volume(
     for tree in left_over {
         pool.remove_tree(&trees_home, &tree)?;
     }
-    let mut trees =
-        BTreeMap::from([(LIVING, Tree::open(&trees_home, record.living)?.living(pool.driver))]);
+    let living = Tree::open(&trees_home, record.living)?.living(pool.driver);
+    let holds = Holds::of(&living, &record.id_key())?;
+    let mut trees = BTreeMap::from([(LIVING, living)]);
     for snapshot in &record.snapshots {
         trees.insert(snapshot.tree, Tree::open(&trees_home, snapshot.tree)?);
     }
@@ -489,6 +491,7 @@ fn open_volume(
         record: Mutex::new(record),
         verifier,
         deleted: AtomicBool::new(false),
+        holds,
     })))
 }
 

@@ -18,7 +18,9 @@ use env::posix::handle::{Inode, inode_of};
 use model::file::{FileId, FileKind};
 use rustix::io::Errno;
 
+use super::holds::{HIDDEN, is_hidden};
 use super::ids::{self, LIVING};
+use super::trees::raw;
 use super::usage::blocks;
 use super::volume::{Inner, Op, alone, kind_of, shared};
 use super::walk::{each_entry, open_directory, stat_entry, stat_open};
@@ -196,12 +198,13 @@ impl Inner {
             let trees = shared(&self.trees);
             let Some(tree) = trees.get(&LIVING) else { return Ok(()) };
             self.usage.recount.begin();
-            let root = tree.root.try_clone().map_err(super::trees::raw)?;
+            let root = tree.root.try_clone().map_err(raw)?;
             let found = stat_open(&root)?;
             self.usage.recount.with(|count| {
                 count.meet(self.key.root(LIVING).inode, blocks(&found));
                 count.directories.push(tree.inode);
             });
+            self.meet_nameless(&root)?;
             (root, tree.inode, tree.salt)
         };
         let walked = self.walk(&root, &tree, salt);
@@ -219,6 +222,16 @@ impl Inner {
         Ok(())
     }
 
+    /// Nameless files count, and the directory that holds them does not.
+    fn meet_nameless(&self, root: &OwnedFd) -> Result<(), Errno> {
+        let hidden = match inode_of(root.as_fd(), HIDDEN) {
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(raw)?.0,
+        };
+        self.usage.recount.with(|count| count.directories.push(hidden));
+        Ok(())
+    }
+
     fn walk(&self, root: &OwnedFd, tree: &Inode, salt: u32) -> Result<(), Errno> {
         let next = || locked(&self.usage.recount.count).as_mut()?.directories.pop();
         while let Some(inode) = next() {
@@ -227,6 +240,9 @@ impl Inner {
                 other => other?,
             };
             each_entry(&directory, |name| {
+                if inode == *tree && is_hidden(name) {
+                    return Ok(());
+                }
                 let _names = alone(&self.names);
                 // What is gone since it was listed is in no count.
                 let Ok((inode, mount)) = inode_of(directory.as_fd(), name) else { return Ok(()) };

@@ -79,6 +79,11 @@ impl FileVolume {
         })
     }
 
+    /// Nobody has a file of the volume open any more: who had was cut off.
+    pub fn end_holds(&self) {
+        self.0.end_holds();
+    }
+
     /// Counts what the volume uses, when only a bound of it is known, while it serves. Takes long
     /// where there are many files.
     ///
@@ -250,6 +255,7 @@ impl FileVolume {
             let mut trees = alone(&inner.trees);
             trees.insert(LIVING, copy.living(inner.pool.driver));
             inner.pool.cache.purge(inner.number, Some(LIVING));
+            inner.holds.clear();
             inner.usage.reset(files, blocks);
             // What was written and not committed is gone.
             inner.verifier.fetch_add(1, Ordering::Relaxed);

@@ -195,4 +195,13 @@ impl FileStore for FileVolume {
     fn remove_xattr(&self, caller: &Caller, file: FileId, name: &[u8]) -> FileResult<Changed> {
         self.0.remove_xattr(caller, file, name)
     }
+    fn hold(&self, file: FileId) -> FileResult<()> {
+        self.0.hold(file)
+    }
+    fn let_go(&self, file: FileId) {
+        self.0.let_go(file);
+    }
+    fn await_holders(&self, may_come: bool) {
+        self.0.await_holders(may_come);
+    }
 }

@@ -47,7 +47,7 @@ impl PoolShared {
         if self.is_subvolume(&self.deleted, name)? {
             return self.destroy(&self.deleted, name);
         }
-        let directory = open_ours(&self.deleted, name.to_str().map_err(|_| Errno::ILSEQ)?)?;
+        let directory = open_ours(&self.deleted, name)?;
         each_entry(&directory, |name| {
             if kind_of(&stat_entry(&directory, name)?) != FileKind::Directory {
                 return unlinkat(&directory, name, AtFlags::empty());

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::CopyMethod;
 use super::copying::copy_tree;
+use super::holds;
 use super::pool::PoolShared;
 use super::volume::Tree;
 use super::walk::open_ours;
@@ -66,6 +67,9 @@ impl PoolShared {
         if self.driver == Driver::Btrfs {
             btrfs::snapshot(source.root.as_fd(), trees.as_fd(), &name(tree), read_only)
                 .map_err(raw)?;
+            if !read_only {
+                holds::purge(&open_ours(trees, &name(tree))?)?;
+            }
             btrfs::sync(trees.as_fd()).map_err(raw)?;
             return Ok((Tree::open(trees, tree)?, CopyMethod::Subvolume, 0));
         }

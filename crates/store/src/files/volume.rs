@@ -30,6 +30,7 @@ use rustix::io::Errno;
 
 use super::cache::OpenFile;
 use super::errno::{refused, refused_io};
+use super::holds::{HIDDEN, Holds};
 use super::ids::{self, IdKey, LIVING, Named};
 use super::pool::PoolShared;
 use super::record::{SnapshotRecord, VolumeRecord};
@@ -68,6 +69,7 @@ pub(super) struct Inner {
     pub(super) relaxed: AtomicBool,
     pub(super) verifier: AtomicU64,
     pub(super) deleted: AtomicBool,
+    pub(super) holds: Holds,
 }
 
 /// What an operation holds on to from its start to its end.
@@ -128,8 +130,11 @@ impl Inner {
     /// What was done to the file is durable, unless the volume's durability is relaxed, or this
     /// thread makes many things durable together ([`in_bulk`]).
     pub(super) fn make_durable(&self, file: &OpenFile) -> FileResult<()> {
-        let waits = !self.relaxed.load(Ordering::Relaxed) && !IN_BULK.get();
-        if waits { self.flush(file) } else { Ok(()) }
+        if self.waits_for_medium() { self.flush(file) } else { Ok(()) }
+    }
+
+    pub(super) fn waits_for_medium(&self) -> bool {
+        !self.relaxed.load(Ordering::Relaxed) && !IN_BULK.get()
     }
 
     /// Callers that wait for the same file share a flush; the file system puts flushes of
@@ -200,7 +205,11 @@ impl Op<'_> {
                 .map_err(refused_io)?,
             _ => name,
         };
-        Ok(self.keep(OpenFile::new(id, kind, fd, blocks(&found))))
+        let file = OpenFile::new(id, kind, fd, blocks(&found));
+        if kind == FileKind::Regular && self.volume.holds.is_nameless(id) {
+            file.nameless.store(true, Ordering::Relaxed);
+        }
+        Ok(self.keep(file))
     }
 
     pub(super) fn keep(&self, file: OpenFile) -> Arc<OpenFile> {
@@ -235,6 +244,9 @@ impl Op<'_> {
         directory: &OpenFile,
         name: &[u8],
     ) -> FileResult<(FileId, Statx)> {
+        if name == HIDDEN.to_bytes() && self.is_root(directory.id) {
+            return Err(FileError::NotFound);
+        }
         let name = path(name)?;
         let (inode, mount) = {
             let _acting = self.act(caller)?;

@@ -7,7 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use env::posix::handle::{Inode, inode_of};
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, Statx, StatxFlags, openat, statx};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
+use super::holds::is_hidden;
 use super::trees::raw;
 
 const BUFFER_BYTES: usize = 32 << 10;
@@ -42,7 +44,7 @@ pub(super) fn open_directory(mount: &OwnedFd, inode: &Inode) -> Result<OwnedFd, 
     inode.open(mount.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY).map_err(raw)
 }
 
-/// Files and blocks of a tree, its root included.
+/// Files and blocks of a tree, its root included, without what a copy of it would be without.
 ///
 /// A file with several names is met once for each; it counts a share of itself every time, so
 /// nothing has to be remembered of it.
@@ -55,10 +57,14 @@ pub(super) fn count(root: &OwnedFd) -> Result<(u64, u64), Errno> {
         *sums = (sums.0 + 1, sums.1 + super::usage::blocks(found));
     };
     meet(&stat_open(root)?, 1);
-    let mut directories = vec![inode_of(root.as_fd(), c"").map_err(raw)?.0];
+    let top = inode_of(root.as_fd(), c"").map_err(raw)?.0;
+    let mut directories = vec![top];
     while let Some(inode) = directories.pop() {
         let directory = open_directory(root, &inode)?;
         each_entry(&directory, |name| {
+            if inode == top && is_hidden(name) {
+                return Ok(());
+            }
             let found = stat_entry(&directory, name)?;
             let is_directory = super::volume::kind_of(&found) == model::file::FileKind::Directory;
             meet(&found, if is_directory { 1 } else { found.stx_nlink.max(1) });
@@ -76,7 +82,7 @@ pub(super) fn count(root: &OwnedFd) -> Result<(u64, u64), Errno> {
 }
 
 /// Opens a directory of ours by name.
-pub(super) fn open_ours(within: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+pub(super) fn open_ours(within: &OwnedFd, name: impl Arg) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(within, name, flags, Mode::empty())
 }

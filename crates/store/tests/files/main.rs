@@ -7,6 +7,7 @@ mod archive;
 mod confinement;
 mod conformance;
 mod durability;
+mod holds;
 mod homes;
 mod listing;
 mod model;

@@ -29,6 +29,9 @@ enum Step {
     Lookup { at: usize, name: u8 },
     Access { file: usize },
     Parent { file: usize },
+    Hold { file: usize },
+    LetGo { file: usize },
+    AwaitHolders { may_come: bool },
 }
 
 /// What the answer says, as far as both can say the same.
@@ -83,7 +86,10 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(file, uid, gid)| Step::SetOwner { file, uid, gid }),
         2 => (at, name).prop_map(|(at, name)| Step::Lookup { at, name }),
         2 => file.clone().prop_map(|file| Step::Access { file }),
-        1 => file.prop_map(|file| Step::Parent { file }),
+        1 => file.clone().prop_map(|file| Step::Parent { file }),
+        3 => file.clone().prop_map(|file| Step::Hold { file }),
+        3 => file.prop_map(|file| Step::LetGo { file }),
+        1 => any::<bool>().prop_map(|may_come| Step::AwaitHolders { may_come }),
     ]
 }
 
@@ -168,6 +174,15 @@ impl World<'_> {
                 let number = self.files.iter().position(|known| *known == parent);
                 Seen::Bits(u32::try_from(number.expect("a directory that was made")).unwrap())
             }),
+            Step::Hold { file } => store.hold(self.file(file)).map(|()| Seen::Done),
+            Step::LetGo { file } => {
+                store.let_go(self.file(file));
+                Ok(Seen::Done)
+            }
+            Step::AwaitHolders { may_come } => {
+                store.await_holders(may_come);
+                Ok(Seen::Done)
+            }
         }
     }
 
@@ -253,6 +268,9 @@ fn real_trees_do_what_the_model_does() {
             }
             let all = |world: &World<'_>| names(world.store, &user(0), world.files[0]);
             prop_assert_eq!(all(&model), all(&real));
+            // Nobody has any of them open any more.
+            volume.end_holds();
+            memory.await_holders(false);
             Ok(())
         });
         done.unwrap();

@@ -9,7 +9,7 @@ use crate::handle::Handle;
 use crate::request::Place;
 use crate::v4::attributes;
 use crate::v4::compound::{Compound, Here};
-use crate::v4::state::{Claim, OpenRequest, OwnerKey, Turn};
+use crate::v4::state::{Claim, OpenRequest, Opened, OwnerKey, Turn};
 use crate::v4::status::Status;
 use crate::v4::types::{Bitmap, ChangeInfo, Fattr, StateOwner, Stateid, Verifier};
 use crate::xdr::{Reader, Writer, Xdr, XdrError, xdr_struct, xdr_union};
@@ -23,6 +23,9 @@ const WRITE: u32 = 2;
 /// OPEN4_RESULT_CONFIRM and OPEN4_RESULT_LOCKTYPE_POSIX.
 const RESULT_CONFIRM: u32 = 2;
 const RESULT_LOCKTYPE_POSIX: u32 = 4;
+/// OPEN4_RESULT_PRESERVE_UNLINKED: the file stays while it is open, whoever removes it, so that the
+/// client needs not rename what it removes itself (RFC 8881 18.16.4).
+const RESULT_PRESERVE_UNLINKED: u32 = 8;
 
 xdr_union! {
     /// `createhow4`.
@@ -205,8 +208,7 @@ fn open_as<F: FileStore>(
     let file = target.place.handle_of(target.attributes.file);
     let (owner, deny) = (args.owner.name.0.clone(), args.deny);
     let asked = OpenRequest { client, owner, file, access, deny, claim, confirmed };
-    let now_ms = c.service.now_ms;
-    let opened = c.with(|state| state.open_file(&asked, now_ms))?;
+    let opened = hold_and_open(c, &target, &asked)?;
     if target.truncates
         && let Err(status) = truncate(&target)
     {
@@ -215,14 +217,31 @@ fn open_as<F: FileStore>(
     }
     c.go_to(file);
     c.current_stateid = Some(opened.stateid.clone());
+    let unconfirmed = if confirmed { 0 } else { RESULT_CONFIRM };
+    let preserved = if c.minor == 0 { 0 } else { RESULT_PRESERVE_UNLINKED };
     let unwanted = c.minor > 0 && args.access & WANT_NO_DELEGATION != 0;
     Ok(OpenOk {
         stateid: opened.stateid,
         change: target.change,
-        flags: RESULT_LOCKTYPE_POSIX | if confirmed { 0 } else { RESULT_CONFIRM },
+        flags: RESULT_LOCKTYPE_POSIX | unconfirmed | preserved,
         set: target.set,
         delegation: if unwanted { NoDelegation::NotWanted } else { NoDelegation::Plain },
     })
+}
+
+/// From here on the file stays, whoever removes it: held first, so that no removal comes between.
+fn hold_and_open<F: FileStore>(
+    c: &Compound<'_, F>,
+    target: &Target<'_, F>,
+    asked: &OpenRequest,
+) -> Result<Opened, Status> {
+    let (store, file, now_ms) = (target.place.store(), target.attributes.file, c.service.now_ms);
+    store.hold(file)?;
+    let opened = c.with(|state| state.open_file(asked, now_ms));
+    if !opened.as_ref().is_ok_and(Opened::is_new) {
+        store.let_go(file);
+    }
+    opened
 }
 
 /// Only regular files are opened (RFC 8881 18.16.4; RFC 7530 16.16.5).

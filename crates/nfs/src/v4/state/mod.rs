@@ -155,6 +155,8 @@ pub struct State {
     pending: Vec<Effect>,
     durable: HashSet<Bytes>,
     pending_before: u64,
+    /// Files of opens that are gone, one for each: the stores hold them still.
+    released: Vec<Handle>,
 }
 
 /// Most numbers of expired clients that are remembered.
@@ -184,6 +186,7 @@ impl State {
             pending: Vec::new(),
             durable,
             pending_before: 0,
+            released: Vec::new(),
         }
     }
 
@@ -208,6 +211,18 @@ impl State {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.pending.is_empty()
+    }
+
+    /// Opens are gone whose files the stores hold still.
+    #[must_use]
+    pub fn has_released(&self) -> bool {
+        !self.released.is_empty()
+    }
+
+    /// The files of opens that are gone, as far as the caller reaches them: it is to let go of each
+    /// ([`model::file::FileStore::let_go`]).
+    pub fn take_released(&mut self, reaches: impl Fn(&Handle) -> bool) -> Vec<Handle> {
+        self.released.extract_if(.., |file| reaches(file)).collect()
     }
 
     /// All up to the mark is durable.

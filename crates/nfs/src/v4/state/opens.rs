@@ -57,6 +57,14 @@ pub struct Opened {
     earlier: Option<Open>,
 }
 
+impl Opened {
+    /// It was made, and not widened.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.earlier.is_none()
+    }
+}
+
 /// Whether a value can be put together of those whose bits are set.
 fn is_union_of_some(value: u32, asked: u8) -> bool {
     let parts = (0..4u32).filter(|part| asked & 1 << part != 0 && part & !value == 0);
@@ -76,6 +84,9 @@ impl State {
     }
 
     /// OPEN: makes an open, or widens the one that the owner has of the file.
+    ///
+    /// The caller holds the file in its store, and lets go of it again unless the open is new
+    /// ([`Opened::is_new`]): each open has one hold, given back by [`State::take_released`].
     ///
     /// # Errors
     /// [`Status::ShareDenied`] and its like; [`Status::Delay`] while a write that the new open
@@ -241,6 +252,7 @@ impl State {
         };
         locks.into_iter().for_each(|lock| self.drop_lock(lock));
         self.entries.remove(&key);
+        self.released.push(handle);
         if let Some(client) = self.clients.get_mut(&key.client) {
             client.entries.remove(&key.number);
         }

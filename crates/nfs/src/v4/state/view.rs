@@ -63,7 +63,7 @@ impl State {
     }
 
     /// Drops every open and lock in a file system, as its operator orders; says how many opens
-    /// there were. Their stateids are bad from now on.
+    /// there were. Their stateids are bad from now on, and the store is told by who orders it.
     pub fn drop_file_system(&mut self, file_system: FileSystemId) -> usize {
         let is_there = |(key, entry): (&Key, &Entry)| match entry {
             Entry::Open(open) if open.file.file_system == file_system => Some(*key),
@@ -72,6 +72,7 @@ impl State {
         let opens: Vec<Key> = self.entries.iter().filter_map(is_there).collect();
         // The locks go with the opens that they belong to.
         opens.iter().for_each(|open| self.drop_open(*open));
+        self.released.retain(|file| file.file_system != file_system);
         opens.len()
     }
 }

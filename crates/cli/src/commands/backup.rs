@@ -1,4 +1,7 @@
-//! Backup and restore of file volumes: archives on this machine, streams to and from the service.
+//! Backup and restore of file volumes: archives and directories on this machine, streams to and from
+//! the service.
+
+mod directory;
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -21,8 +24,8 @@ const PIECE_BYTES: usize = 256 << 10;
 
 #[derive(Args, Debug)]
 pub(crate) struct RestoreArguments {
-    /// The archive, or - for standard input
-    #[arg(value_name = "FILE|-")]
+    /// The archive, a directory, or - for standard input
+    #[arg(value_name = "FILE|DIR|-")]
     from: PathBuf,
     /// The new volume
     name: String,
@@ -39,6 +42,11 @@ pub(crate) struct RestoreArguments {
 
 fn is_dash(path: &Path) -> bool {
     path.as_os_str() == "-"
+}
+
+/// One that is there, or that is to be made: then a slash stands behind its name.
+fn is_directory(path: &Path) -> bool {
+    path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/")
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> Failure {
@@ -98,6 +106,15 @@ fn refuse_place(to: &Path) -> Result<(), Failure> {
         }
         return Ok(());
     }
+    if is_directory(to) {
+        if std::fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(Failure::Usage {
+                message: format!("{} is not empty", to.display()),
+                hint: "Name a new directory, or an empty one: nothing is overwritten.".to_owned(),
+            });
+        }
+        return Ok(());
+    }
     if to.exists() {
         return Err(Failure::Usage {
             message: format!("{} is there already", to.display()),
@@ -121,6 +138,20 @@ async fn one_backup(
         let bytes = take(stream, &mut out, &bar, to).await?;
         drop(bar);
         note(&format!("Backed up {volume}: {}.", crate::output::bytes(bytes)));
+        return Ok(());
+    }
+    if is_directory(to) {
+        let (unpacking, file) = directory::unpack(to).map_err(failed(to))?;
+        let mut file = tokio::fs::File::from_std(file);
+        let taken = take(stream, &mut file, &bar, to).await;
+        drop(file);
+        let is_whole = taken.is_ok();
+        let ended = tokio::task::spawn_blocking(move || unpacking.end(is_whole)).await;
+        // What tar says is why the rest was not taken.
+        ended.map_err(|why| failed(to)(why.into()))?.map_err(failed(to))?;
+        let size = crate::output::bytes(taken?);
+        drop(bar);
+        note(&format!("Backed up {volume} to {}: {size}, packed.", to.display()));
         return Ok(());
     }
     // It has its name when it is whole and durable.
@@ -175,8 +206,13 @@ async fn take(
 /// A new volume with the archive's content; it goes again when that fails.
 pub(super) async fn restore(context: &Context, asked: RestoreArguments) -> Result<(), Failure> {
     let RestoreArguments { from, name, size, volume_type, network } = asked;
+    let mut packing = None;
     let (source, total): (Box<dyn AsyncRead + Send + Unpin>, _) = if is_dash(&from) {
         (Box::new(standard(io::stdin().as_fd()).map_err(failed(&from))?), None)
+    } else if from.is_dir() {
+        let (archive, ending) = directory::pack(&from).map_err(failed(&from))?;
+        packing = Some(ending);
+        (Box::new(tokio::fs::File::from_std(archive)), None)
     } else {
         let file = tokio::fs::File::open(&from).await.map_err(failed(&from))?;
         let total = file.metadata().await.map_err(failed(&from))?.len();
@@ -197,7 +233,13 @@ pub(super) async fn restore(context: &Context, asked: RestoreArguments) -> Resul
     let bar = Arc::new(Bar::of_bytes(format!("restore of {name}"), total));
     let restored = context.client.volume_restore(&id, body(source, Arc::clone(&bar))).await;
     drop(bar);
-    if let Err(why) = restored {
+    // A directory that could not be read whole ends in an archive that looks whole.
+    let packed = match packing {
+        Some(ending) => tokio::task::spawn_blocking(move || directory::packed(ending)).await,
+        None => Ok(Ok(())),
+    };
+    let packed = packed.unwrap_or_else(|why| Err(why.into())).map_err(|why| why.to_string());
+    if let Err(why) = restored.map_err(|why| why.to_string()).and(packed) {
         let how = DeleteVolume { cascade: true, force: true, ..DeleteVolume::default() };
         let left = match context.client.volume_delete(&id, &how).await {
             Ok(_) => format!("the new volume {name} is deleted again"),

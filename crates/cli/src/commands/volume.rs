@@ -70,16 +70,16 @@ pub(crate) enum VolumeCommand {
         #[arg(long)]
         format: Option<FormatName>,
     },
-    /// Write the tree of a file volume to a tar.zst archive on this machine
+    /// Write the tree of a file volume to a tar.zst archive, or a directory, on this machine
     Backup {
         /// The volume, or VOLUME@SNAPSHOT; without one, a snapshot is taken for it and deleted again
         #[arg(value_name = "VOLUME[@SNAPSHOT]")]
         volume: String,
-        /// Where to: a new file, or - for standard output
-        #[arg(long, value_name = "FILE|-")]
+        /// Where to: a new file, an empty or new directory (DIR/), or - for standard output
+        #[arg(long, value_name = "FILE|DIR/|-")]
         to: PathBuf,
     },
-    /// Make a file volume that holds what an archive holds
+    /// Make a file volume that holds what an archive or a directory holds
     Restore(RestoreArguments),
     /// Delete volumes that are not attached and on which no clone depends
     Delete {

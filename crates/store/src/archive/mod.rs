@@ -2,11 +2,12 @@
 //!
 //! Entry points: [`write`] and [`read`], over any [`model::file::FileStore`] and any stream. The
 //! form is tar with GNU long names and sparse files, and POSIX extended headers (POSIX.1-2024,
-//! pax) for what the headers cannot hold: fractions of seconds. `tar` reads and writes it.
+//! pax) for what the headers cannot hold: fractions of seconds, extended attributes. `tar` reads and
+//! writes it.
 //!
 //! Kept: names and contents byte for byte, owner, group, permission and set-id bits, times of
-//! change, holes, hard links, symbolic links, pipes and devices. Not kept: sockets, which are
-//! nothing without who listens, and times of access.
+//! change, holes, extended attributes of users, hard links, symbolic links, pipes and devices. Not
+//! kept: sockets, which are nothing without who listens, and times of access.
 //!
 //! Both hold one piece of a file, the directories from the root to where they are, and the files
 //! with several names; however large the tree is.
@@ -14,6 +15,7 @@
 //! Invariant: nothing in an archive leads out of the tree: it is walked by the trait, name by
 //! name, which follows no link.
 
+mod pax;
 mod read;
 mod write;
 

@@ -1,20 +1,19 @@
 //! From an archive to a tree.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, Read};
 use std::rc::Rc;
 
 use bytes::Bytes;
 use model::file::{
-    Caller, Creation, FileError, FileId, FileKind, FileStore, New, SetAttributes, SetTime,
-    Stability, Time,
+    AttributeIs, Caller, Creation, FileError, FileId, FileKind, FileStore, New, SetAttributes,
+    SetTime, Stability, Time,
 };
 use tar::{Archive, Entry, EntryType};
 
+use super::pax::{Filter, Found, HEADER_BYTES_MAX};
 use super::{ArchiveError, Figures, PIECE_BYTES, SNAPSHOTS, at, root};
 
-/// Bytes of headers and names that one entry may have.
-const HEADER_BYTES_MAX: u64 = 1 << 20;
 /// Zeros of this length are a hole.
 const HOLE_BYTES: usize = 4096;
 const PERMISSIONS: u32 = 0o7777;
@@ -27,7 +26,9 @@ const PERMISSIONS: u32 = 0o7777;
 /// room.
 pub fn read<F: FileStore>(tree: &F, from: impl Read) -> Result<Figures, ArchiveError> {
     let allowed = Rc::new(Cell::new(HEADER_BYTES_MAX));
-    let mut archive = Archive::new(Measured { from, allowed: Rc::clone(&allowed) });
+    let found = Rc::new(RefCell::new(Found::default()));
+    let measured = Measured { from, allowed: Rc::clone(&allowed) };
+    let mut archive = Archive::new(Filter::new(measured, Rc::clone(&found)));
     let mut reader = Reader {
         tree,
         caller: root(),
@@ -36,7 +37,7 @@ pub fn read<F: FileStore>(tree: &F, from: impl Read) -> Result<Figures, ArchiveE
     };
     for entry in archive.entries()? {
         allowed.set(u64::MAX);
-        reader.take(entry?)?;
+        reader.take(entry?, found.take())?;
         allowed.set(HEADER_BYTES_MAX);
     }
     reader.leave(0)?;
@@ -53,7 +54,7 @@ impl<R: Read> Read for Measured<R> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let allowed = self.allowed.get();
         if allowed == 0 {
-            return Err(io::Error::other("an entry has more than a mebibyte of headers"));
+            return Err(io::Error::other("an entry has more than 16 MiB of headers"));
         }
         let count = to.len().min(usize::try_from(allowed).unwrap_or(usize::MAX));
         let read = self.from.read(&mut to[..count])?;
@@ -115,7 +116,7 @@ fn exact_time(text: &[u8]) -> Option<Time> {
 }
 
 impl<F: FileStore> Reader<'_, F> {
-    fn take<R: Read>(&mut self, mut entry: Entry<'_, R>) -> Result<(), ArchiveError> {
+    fn take<R: Read>(&mut self, mut entry: Entry<'_, R>, found: Found) -> Result<(), ArchiveError> {
         let path = entry.path_bytes().into_owned();
         let mut names = names(&path)?;
         let header = entry.header();
@@ -133,8 +134,10 @@ impl<F: FileStore> Reader<'_, F> {
             ..SetAttributes::default()
         };
         self.figures.entries += 1;
+        self.figures.skipped += found.others;
         if kind == EntryType::Directory {
             self.enter(&names, &path)?;
+            self.describe(self.here(), found).map_err(at(&path))?;
             if let Some(level) = self.levels.last_mut() {
                 level.set = Some((uid, gid, set));
             }
@@ -149,7 +152,28 @@ impl<F: FileStore> Reader<'_, F> {
             Some(made) => made,
             None => return Ok(()),
         };
+        self.describe(made, found).map_err(at(&path))?;
         self.give(made, (uid, gid, set)).map_err(at(&path))
+    }
+
+    /// Gives a file its extended attributes.
+    fn describe(&mut self, file: FileId, found: Found) -> Result<(), FileError> {
+        for (name, value) in &found.attributes {
+            let attribute = (&name[..], &value[..]);
+            match self.tree.set_xattr(&self.caller, file, attribute, AttributeIs::Either) {
+                Ok(_) => {}
+                // What none of our files has: those of a symbolic link, or one that is too long.
+                Err(
+                    FileError::WrongKind
+                    | FileError::NotSupported
+                    | FileError::Invalid
+                    | FileError::NameTooLong
+                    | FileError::AttributeTooLarge,
+                ) => self.figures.skipped += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Makes an entry that is no directory; `None` when there is nothing to give to it.

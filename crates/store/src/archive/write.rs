@@ -7,10 +7,13 @@ use bytes::Bytes;
 use model::file::{Attributes, Caller, Content, Entry, FileError, FileId, FileKind, FileStore};
 use tar::{Builder, EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 
+use super::pax::{self, HEADER_BYTES_MAX};
 use super::{ArchiveError, Figures, PIECE_BYTES, SNAPSHOTS, at, root};
 
 /// Entries of a directory that are read at once.
 const ENTRIES_MAX: usize = 256;
+/// Bytes of extended attributes that one entry may have: with all else it has room in its header.
+const ATTRIBUTE_BYTES_MAX: u64 = HEADER_BYTES_MAX / 2;
 /// Bytes of a name in a header.
 const NAME_BYTES: usize = 100;
 /// Stretches of data that a sparse file is told by; what is behind them is written whole.
@@ -200,7 +203,7 @@ impl<F: FileStore, W: Write> Writer<'_, F, W> {
         target: &[u8],
     ) -> Result<(), ArchiveError> {
         if target.len() > NAME_BYTES {
-            self.long(EntryType::GNULongLink, target)?;
+            self.tar.get_mut().write_all(&pax::long(EntryType::GNULongLink, target))?;
         }
         let mut header = self.head(path, attributes, kind, 0)?;
         header.set_link_name_literal(&target[..target.len().min(NAME_BYTES)])?;
@@ -231,12 +234,17 @@ impl<F: FileStore, W: Write> Writer<'_, F, W> {
     ) -> Result<Header, ArchiveError> {
         self.figures.entries += 1;
         let time = attributes.modified;
+        let mut records = Vec::new();
         if time.nanos > 0 || time.seconds < 0 {
-            let exact = exact_time(time);
-            self.tar.append_pax_extensions([("mtime", exact.as_bytes())])?;
+            records.push(("mtime".to_owned(), Bytes::from(exact_time(time))));
         }
+        if kind != EntryType::Link {
+            self.attributes(attributes, &mut records).map_err(at(path))?;
+        }
+        let records = records.iter().map(|(key, value)| (&**key, &value[..]));
+        self.tar.append_pax_extensions(records)?;
         if path.len() > NAME_BYTES {
-            self.long(EntryType::GNULongName, path)?;
+            self.tar.get_mut().write_all(&pax::long(EntryType::GNULongName, path))?;
         }
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
@@ -256,16 +264,33 @@ impl<F: FileStore, W: Write> Writer<'_, F, W> {
         Ok(header)
     }
 
-    /// A name that no header has room for.
-    fn long(&mut self, kind: EntryType, name: &[u8]) -> io::Result<()> {
-        let mut header = Header::new_gnu();
-        header.set_entry_type(kind);
-        let usual = b"././@LongLink";
-        header.as_old_mut().name[..usual.len()].copy_from_slice(usual);
-        let name = [name, &[0]].concat();
-        header.set_size(name.len() as u64);
-        header.set_cksum();
-        self.tar.append(&header, &name[..])
+    /// The records of a file's extended attributes.
+    fn attributes(
+        &mut self,
+        of: &Attributes,
+        records: &mut Vec<(String, Bytes)>,
+    ) -> Result<(), FileError> {
+        if !matches!(of.kind, FileKind::Regular | FileKind::Directory) {
+            return Ok(());
+        }
+        let names = match self.tree.xattrs(&self.caller, of.file) {
+            Err(FileError::NotSupported | FileError::Stale) => return Ok(()),
+            names => names?,
+        };
+        let mut bytes = 0;
+        for name in names {
+            let value = match self.tree.xattr(&self.caller, of.file, &name) {
+                // It is gone by now.
+                Err(FileError::NoAttribute | FileError::Stale) => continue,
+                value => value?,
+            };
+            bytes += (name.len() + value.len()) as u64;
+            match pax::key(&name).filter(|_| bytes <= ATTRIBUTE_BYTES_MAX) {
+                Some(key) => records.push((key, value)),
+                None => self.figures.skipped += 1,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -101,6 +101,8 @@ fn settings(directory: &std::path::Path) -> ServeSettings {
         listen: any,
         portals: vec![any],
         nfs_portals: rustix::process::geteuid().is_root().then(|| vec![any]),
+        nfs_lease_ms: 90_000,
+        nfs_rpcbind: false,
         chap: crate::settings::ChapRequired(true),
         // Room for what is shown; a btrfs in a file takes all of it.
         capacity: Some(ByteSize::gib(4)),

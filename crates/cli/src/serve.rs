@@ -256,6 +256,9 @@ fn node_settings(settings: &ServeSettings, home: &FileHome, descriptors: u64) ->
         },
         files: node::files::FileSettings {
             portals: home.portals.clone(),
+            lease_ms: settings.nfs_lease_ms,
+            grace_ms: settings.nfs_lease_ms,
+            rpcbind: settings.nfs_rpcbind,
             ..node::files::FileSettings::default()
         },
     }

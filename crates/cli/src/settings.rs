@@ -38,6 +38,16 @@ const NFS_PORTALS: Key = key(
     None,
     "the same of the NFS portals, or none; 127.0.0.1:2049 for root when not set, if it is free",
 );
+const NFS_LEASE: Key = key(
+    "nfs_lease",
+    Some("90"),
+    "seconds that an NFSv4 client may be silent, and has to come back after a restart",
+);
+const NFS_RPCBIND: Key = key(
+    "nfs_rpcbind",
+    Some("auto"),
+    "auto: tell this machine's rpcbind the NFS port, if it runs; or off",
+);
 const CHAP: Key = key("chap", Some("required"), "required, or off: any initiator name is believed");
 const CAPACITY: Key =
     key("capacity", None, "limit of the first pool; all that the file system has when not set");
@@ -56,11 +66,13 @@ const LOG_FORMAT: Key = key("log_format", Some("text"), "text or json");
 const CLIENT_FILE: Key =
     key("client_file", Some("true"), "leave a client.toml for the verbs on this machine");
 /// What the daemon needs.
-const SERVE: [Key; 17] = [
+const SERVE: [Key; 19] = [
     DATA,
     LISTEN,
     PORTALS,
     NFS_PORTALS,
+    NFS_LEASE,
+    NFS_RPCBIND,
     CHAP,
     CAPACITY,
     IO,
@@ -93,6 +105,14 @@ pub(crate) struct ServeArguments {
     /// [default: 127.0.0.1:2049 for root, if it is free]
     #[arg(long, value_name = "ADDRESS,...|none")]
     nfs_portals: Option<String>,
+    /// Seconds that an NFSv4 client may be silent, and has to come back after a restart
+    /// [env: COMMONHOLD_NFS_LEASE] [default: 90]
+    #[arg(long, value_name = "SECONDS")]
+    nfs_lease: Option<String>,
+    /// auto: tell this machine's rpcbind the NFS port, if it runs; or off
+    /// [env: COMMONHOLD_NFS_RPCBIND] [default: auto]
+    #[arg(long, value_name = "auto|off")]
+    nfs_rpcbind: Option<String>,
     /// required, or off: then any initiator name is believed [env: COMMONHOLD_CHAP]
     #[arg(long, value_name = "required|off")]
     chap: Option<String>,
@@ -136,12 +156,14 @@ pub(crate) struct ServeArguments {
 
 impl ServeArguments {
     /// In the order of [`SERVE`].
-    fn flags(&self) -> [Option<&str>; 17] {
+    fn flags(&self) -> [Option<&str>; 19] {
         [
             &self.data,
             &self.listen,
             &self.portals,
             &self.nfs_portals,
+            &self.nfs_lease,
+            &self.nfs_rpcbind,
             &self.chap,
             &self.capacity,
             &self.io,
@@ -157,6 +179,32 @@ impl ServeArguments {
             &self.client_file,
         ]
         .map(|flag| flag.as_deref())
+    }
+}
+
+/// A lease, in seconds.
+struct Lease(u64);
+
+impl FromStr for Lease {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // Below this a client whose network hiccups loses its locks.
+        let seconds = text.parse().ok().filter(|seconds| (5..=3600).contains(seconds));
+        seconds.map(Self).ok_or("write seconds, from 5 to 3600")
+    }
+}
+
+/// `auto` or `off`.
+struct Auto(bool);
+
+impl FromStr for Auto {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self(true)),
+            "off" => Ok(Self(false)),
+            _ => Err("write auto or off"),
+        }
     }
 }
 
@@ -241,6 +289,8 @@ pub(crate) struct ServeSettings {
     pub(crate) portals: Vec<SocketAddr>,
     /// `None` where nothing is said: the usual one, for whom it can work.
     pub(crate) nfs_portals: Option<Vec<SocketAddr>>,
+    pub(crate) nfs_lease_ms: u64,
+    pub(crate) nfs_rpcbind: bool,
     pub(crate) chap: ChapRequired,
     pub(crate) capacity: Option<ByteSize>,
     pub(crate) io: IoMode,
@@ -296,6 +346,9 @@ impl ServeSettings {
             nfs_portals: layers
                 .get::<PortalsOrNone>(&NFS_PORTALS, arguments.nfs_portals.as_deref())?
                 .map(|portals| portals.0),
+            nfs_lease_ms: needed::<Lease>(layers, &NFS_LEASE, arguments.nfs_lease.as_deref())?.0
+                * 1000,
+            nfs_rpcbind: needed::<Auto>(layers, &NFS_RPCBIND, arguments.nfs_rpcbind.as_deref())?.0,
             chap: needed(layers, &CHAP, arguments.chap.as_deref())?,
             capacity: layers.get(&CAPACITY, arguments.capacity.as_deref())?,
             io: needed::<IoName>(layers, &IO, arguments.io.as_deref())?.0,
@@ -443,7 +496,7 @@ mod tests {
         assert_eq!(settings.capacity, Some(ByteSize::gib(10)));
         assert_eq!(settings.log_format, LogFormat::Json);
         assert_eq!((settings.places.sessions, settings.buffers), (7, ByteSize(64 << 20)));
-        assert_eq!(settings.nfs_portals, None);
+        assert_eq!((settings.nfs_portals, settings.nfs_lease_ms), (None, 90_000));
         let none = read("data = '/d'\nnfs_portals = 'none'", &ServeArguments::default());
         assert_eq!(none.unwrap().nfs_portals, Some(Vec::new()));
     }
@@ -458,6 +511,10 @@ mod tests {
             "listen = 'here'",
             "portals = ''",
             "nfs_portals = 'here'",
+            "nfs_lease = 4",
+            "nfs_rpcbind = 'on'",
+            "nfs_lease = 3601",
+            "nfs_lease = '90s'",
             "workers = -1",
             "sessions = 0",
             "logins = 'many'",

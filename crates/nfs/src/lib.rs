@@ -15,6 +15,7 @@ pub mod pseudo;
 pub mod replay;
 pub mod request;
 pub mod rpc;
+pub mod rpcbind;
 pub mod server;
 pub mod v3;
 pub mod v4;

@@ -16,6 +16,8 @@ use crate::xdr::{Reader, Writer, Xdr, XdrError, xdr_enum, xdr_struct};
 /// The RPC program.
 pub const PROGRAM: u32 = 100_005;
 pub const VERSION: u32 = 3;
+/// The procedure that gives the first handle.
+pub(crate) const MNT: u32 = 1;
 /// Most bytes of a path (MNTPATHLEN).
 const PATH_BYTES_MAX: usize = 1024;
 

@@ -1,6 +1,6 @@
 //! The programs that are served: one call in, one reply out.
 //!
-//! Entry point: [`answer`].
+//! Entry points: [`answer`], and [`refuse`] for whom no export lets in.
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use crate::export::Exports;
 use crate::handle::{FileSystemId, HandleKey};
 use crate::replay::{Known, Once, SharedReplays};
 use crate::request::Request;
-use crate::rpc::{Accepted, Call, Credential, Denied, Reply, Unreadable, Versions};
+use crate::rpc::{Accepted, AuthStat, Call, Credential, Denied, Reply, Unreadable, Versions};
 use crate::v4::state::{ClientRecords, Shared};
 use crate::xdr::Writer;
 use crate::{mount, v3, v4};
@@ -113,6 +113,66 @@ fn run<F: FileStore>(
     }
 }
 
+/// Answers one record of a client that no export lets in, whatever it asks: that it may not, so
+/// that a mount fails at once, where one that is not answered is tried for minutes. It learns that
+/// NFS is spoken here, and nothing of what is served.
+#[must_use]
+pub fn refuse(record: Bytes) -> Option<Vec<Bytes>> {
+    let call = match Call::decode(record) {
+        Ok(call) => call,
+        Err(Unreadable::Drop) => return None,
+        Err(Unreadable::Answer(reply)) => return Some(alone(&reply)),
+    };
+    let is_served = versions(call.program)
+        .is_some_and(|versions| (versions.low..=versions.high).contains(&call.version));
+    let mut reply = Writer::default();
+    match (call.program, call.procedure) {
+        // What clients ask first, to see whether somebody is there.
+        (_, 0) if is_served => reply.put(&Reply::accepted(call.xid, Accepted::Success)),
+        (mount::PROGRAM, mount::MNT) if is_served => {
+            reply.put(&Reply::accepted(call.xid, Accepted::Success));
+            reply.put(&mount::MountStat::Acces);
+        }
+        _ => reply.put(&Reply::denied(call.xid, Denied::Auth(AuthStat::BadCred))),
+    }
+    Some(reply.finish())
+}
+
 fn alone(reply: &Reply) -> Vec<Bytes> {
     vec![crate::xdr::to_bytes(reply)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::{Opaque, ReplyBody};
+    use crate::xdr::{Reader, Xdr};
+
+    fn refused(program: u32, version: u32, procedure: u32) -> (ReplyBody, Bytes) {
+        let (credential, verifier) = (Opaque::none(), Opaque::none());
+        let arguments = Bytes::new();
+        let call = Call { xid: 9, program, version, procedure, credential, verifier, arguments };
+        let reply = refuse(call.encode()).unwrap().concat();
+        let mut reader = Reader::new(reply.into());
+        let reply = Reply::read(&mut reader).unwrap();
+        assert_eq!(reply.xid, 9);
+        (reply.body, reader.rest())
+    }
+
+    #[test]
+    fn whom_no_export_lets_in_is_told_so_and_nothing_else() {
+        let denied = ReplyBody::Denied(Denied::Auth(AuthStat::BadCred));
+        let accepted = ReplyBody::Accepted(Accepted::Success);
+        for version in [3, 4] {
+            assert_eq!(refused(100_003, version, 0), (accepted.clone(), Bytes::new()));
+            assert_eq!(refused(100_003, version, 1).0, denied);
+        }
+        let acces = Bytes::from_static(&[0, 0, 0, 13]);
+        assert_eq!(refused(100_005, 3, 1), (accepted, acces));
+        // Not even which paths there are, or which versions.
+        for (program, version, procedure) in [(100_005, 3, 5), (100_003, 2, 0), (100_000, 2, 3)] {
+            assert_eq!(refused(program, version, procedure).0, denied);
+        }
+        assert_eq!(refuse(Bytes::from_static(b"no call")), None);
+    }
 }

@@ -97,17 +97,27 @@ fn who_is_outside_of_the_rules_gets_nothing() {
 }
 
 #[test]
-fn whom_no_rule_knows_is_not_even_answered() {
+fn whom_no_rule_knows_is_told_so_and_nothing_else() {
     let Some(world) = World::start(3) else { return };
     let null = (100_003, 3, 0);
+    let outside = |wire: fn(&World) -> Wire| {
+        let mut three = Three::new(wire(&world));
+        // What is there and what is not are told alike.
+        assert_eq!(three.mount("/default/mine"), Err(ACCES));
+        assert_eq!(three.mount("/default/none"), Err(ACCES));
+        for call in [(100_005, 3, 5), (100_003, 3, 1), (100_003, 4, 1)] {
+            let denied = wire(&world).call(call, Bytes::new()).unwrap_err().to_string();
+            assert!(denied.contains("BadCred"), "{call:?}: {denied}");
+        }
+    };
     // In the network, but in the rules of no volume.
-    assert!(world.stranger().call(null, Bytes::new()).is_err());
+    outside(World::stranger);
     // In the rules of a volume, but no more in its network, from the change on.
     let mut neighbour = world.neighbour();
     assert!(neighbour.call(null, Bytes::new()).is_ok());
     let root = Three::new(world.neighbour()).mount("/default/other").unwrap();
     world.service.json(&["network", "update", "default", "--client", "127.0.0.1"]);
-    assert!(world.neighbour().call(null, Bytes::new()).is_err());
+    outside(World::neighbour);
     // Nor is it served on the connection that it has.
     let (status, _) = Three::new(neighbour).call(3, &three::named(&root, b"file"));
     assert_eq!(status, ACCES);

@@ -13,6 +13,7 @@ use super::input::Input;
 use super::output::{Batch, Output, as_u64};
 use super::pace::Pace;
 use super::poll::{Interest, Poller};
+use super::{RECORD_BYTES_MAX, STRANGER_RECORD_BYTES_MAX};
 
 /// Calls of one connection that run at the same time: part of the threads is left to others.
 pub(super) const RUNNING_MAX: usize = 32;
@@ -62,6 +63,8 @@ pub(super) struct Connection {
     /// The index of the portal that it came through.
     pub portal: usize,
     pub peer: IpAddr,
+    /// No export lets its peer in: it is told so until then, and ended.
+    pub stranger_until_ms: Option<u64>,
     socket: TcpStream,
     desk: Mutex<Desk>,
     pub input: Mutex<Input>,
@@ -83,14 +86,18 @@ impl Connection {
     pub(super) fn new(
         (token, portal): (u64, usize),
         (socket, peer): (TcpStream, IpAddr),
-        record_bytes_max: usize,
+        stranger_until_ms: Option<u64>,
         all: Arc<Held>,
         now_ms: u64,
     ) -> Self {
+        let is_stranger = stranger_until_ms.is_some();
+        let record_bytes_max =
+            if is_stranger { STRANGER_RECORD_BYTES_MAX } else { RECORD_BYTES_MAX };
         Self {
             token,
             portal,
             peer: peer.to_canonical(),
+            stranger_until_ms,
             socket,
             desk: Mutex::default(),
             input: Mutex::new(Input::new(record_bytes_max)),
@@ -278,6 +285,11 @@ impl Connection {
         lock(&self.desk).stopping = true;
     }
 
+    /// Whether it is a stranger's whose time is over.
+    pub(super) fn is_turned_away(&self, now_ms: u64) -> bool {
+        self.stranger_until_ms.is_some_and(|until_ms| now_ms >= until_ms)
+    }
+
     /// Whether the peer has kept something half done for so long.
     pub(super) fn is_stuck(&self, now_ms: u64, patience_ms: u64) -> bool {
         let output = lock(&self.output);
@@ -326,7 +338,7 @@ mod tests {
         let (far, peer) = listener.accept().unwrap();
         let poller = Poller::new().unwrap();
         poller.add(&far, 7, Interest::READ).unwrap();
-        let connection = Connection::new((7, 0), (far, peer.ip()), 4096, Arc::default(), 0);
+        let connection = Connection::new((7, 0), (far, peer.ip()), None, Arc::default(), 0);
         let reader = connection.begin_reading(0).unwrap();
         // Meant for the reader before, who was at a call for long and has just ended.
         assert!(!connection.relieve(&poller).unwrap());

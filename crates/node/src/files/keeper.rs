@@ -126,10 +126,11 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         self.relax();
     }
 
-    /// Ends connections that keep a call or a reply half done for too long.
+    /// Ends connections that keep a call or a reply half done for too long, and those of strangers.
     fn end_the_stuck(&self, now_ms: u64) {
         let patience_ms = self.settings.limits.patience_ms;
         let all: Vec<_> = lock(&self.connections).values().cloned().collect();
+        all.iter().filter(|one| one.is_turned_away(now_ms)).for_each(|one| self.close(one));
         for connection in all.iter().filter(|one| one.is_stuck(now_ms, patience_ms)) {
             self.figures.turn_away(Turned::Stuck);
             tracing::info!(peer = %connection.peer, "an NFS client kept something half done");
@@ -197,6 +198,10 @@ impl<F: FileStore + Clone + Send + Sync> FileService<F> {
             service.close(connection);
         }
         let joined = tokio::task::spawn_blocking(move || {
+            let told = lock(&service.told).take();
+            if let Some(told) = told {
+                told.end();
+            }
             // One that ends may have started another just before.
             while let Some(thread) = service.next_thread() {
                 let _ = thread.join();

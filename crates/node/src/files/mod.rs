@@ -29,6 +29,7 @@ mod output;
 mod pace;
 mod poll;
 mod records;
+mod rpcbind;
 mod share;
 mod worker;
 
@@ -50,6 +51,7 @@ use self::connection::{Connection, Held, lock};
 use self::crew::Crew;
 use self::figures::Figures;
 use self::poll::{Interest, Poller};
+use self::rpcbind::Told;
 use self::share::Share;
 use self::worker::Post;
 
@@ -65,6 +67,8 @@ pub struct FileSettings {
     pub lease_ms: u64,
     /// NFSv4: how long after a start clients may reclaim; it ends earlier when all have.
     pub grace_ms: u64,
+    /// Tell this machine's rpcbind the port, where one runs.
+    pub rpcbind: bool,
     pub limits: FileLimits,
 }
 
@@ -97,7 +101,8 @@ impl Default for FileLimits {
 impl Default for FileSettings {
     fn default() -> Self {
         let Config { lease_ms, grace_ms, .. } = Config::default();
-        Self { portals: Vec::new(), lease_ms, grace_ms, limits: FileLimits::default() }
+        let limits = FileLimits::default();
+        Self { portals: Vec::new(), lease_ms, grace_ms, rpcbind: false, limits }
     }
 }
 
@@ -105,6 +110,12 @@ impl Default for FileSettings {
 const RECORD_BYTES_MAX: usize = (1 << 20) + (64 << 10);
 /// What a connection may hold however full it is.
 const FLOOR_BYTES: u64 = 64 << 10;
+/// Connections of clients that no export lets in: they are told so.
+const STRANGERS_MAX: usize = 64;
+/// What such a client has to say fits into.
+const STRANGER_RECORD_BYTES_MAX: usize = 4096;
+/// How long it has for that; a later connection is looked at anew.
+const STRANGER_MS: u64 = 5000;
 /// Replies that wait for a connection before it is served no more.
 const UNSENT_BYTES_MAX: u64 = 4 << 20;
 /// Replies that are kept for calls of NFSv3 and NFSv4.0 that are sent again: the last minute of a
@@ -176,6 +187,7 @@ struct Service<F> {
     seen: Mutex<SeenBy>,
     figures: Figures,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    told: Mutex<Option<Told>>,
     posts: Mutex<Vec<Arc<Post>>>,
     ending: AtomicBool,
     /// Something came since the keeper's last look.
@@ -239,6 +251,7 @@ impl<F: FileStore + Clone + Send + Sync> FileService<F> {
             seen: Mutex::default(),
             figures: Figures::default(),
             threads: Mutex::default(),
+            told: Mutex::default(),
             posts: Mutex::default(),
             ending: AtomicBool::new(false),
             stirs: AtomicBool::new(false),
@@ -261,6 +274,10 @@ impl<F: FileStore + Clone + Send + Sync> FileService<F> {
         for (token, portal) in (0..).zip(&self.0.portals) {
             let added = self.0.poller.add(&portal.listener, token, Interest::READ);
             added.map_err(crate::NodeError::Thread)?;
+        }
+        if self.0.settings.rpcbind {
+            let told = Told::start(std::path::Path::new(rpcbind::USUAL), &self.portals());
+            *lock(&self.0.told) = Some(told.map_err(crate::NodeError::Thread)?);
         }
         Ok(())
     }

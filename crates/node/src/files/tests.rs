@@ -195,7 +195,14 @@ async fn a_change_of_exports_is_over_when_no_call_of_before_runs() {
     world.let_one.send(()).unwrap();
     change.await.unwrap();
     assert_eq!(waiting.reply().unwrap().0, waits);
-    assert!(world.connect().reply().is_err(), "nobody is let in from here");
+    let mut stranger = world.connect();
+    stranger.send(NULL, Bytes::new());
+    assert!(stranger.reply().is_ok());
+    stranger.send(READ, world.read_args());
+    let (_, denied) = stranger.reply().unwrap();
+    // MSG_DENIED, AUTH_ERROR, AUTH_BADCRED.
+    assert_eq!(denied[denied.len() - 12..], [0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1]);
+    assert!(stranger.reply().is_err(), "and is not kept");
     assert_eq!(world.turned(Turned::Stranger), 1);
     world.service.evict(ID);
     assert!(world.service.clients(ID).is_empty());

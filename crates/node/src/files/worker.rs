@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use env::posix::waits;
 use model::file::FileStore;
-use nfs::server::{Server, answer};
+use nfs::server::{Server, answer, refuse};
 
 use super::connection::{Connection, Seen, lock};
 use super::crew::{Called, Role};
@@ -19,7 +19,7 @@ use super::input::Received;
 use super::lull::{self, Lull};
 use super::output::{Batch, as_u64};
 use super::poll::{Event, Found, Interest};
-use super::{RECORD_BYTES_MAX, Service, as_ms};
+use super::{STRANGER_MS, STRANGERS_MAX, Service, as_ms};
 
 /// The first token of a connection; those below are the portals'.
 pub(super) const CONNECTIONS: u64 = 1 << 32;
@@ -426,6 +426,9 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
 
     /// Answers one call, and says how long that took.
     fn run(&self, connection: &Connection, call: Bytes) -> (Option<Vec<Bytes>>, Duration) {
+        if connection.stranger_until_ms.is_some() {
+            return (refuse(call), Duration::ZERO);
+        }
         let began = self.clock.now();
         let now_ms = as_ms(began);
         // Held until the call has ended: who changes the exports waits for it.
@@ -492,9 +495,9 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
     }
 
     fn admit(&self, portal: usize, socket: TcpStream, peer: IpAddr) {
-        if !self.portals[portal].exports.load().admits(peer) {
-            // Whom no export lets in learns nothing, not even which versions are spoken.
-            return self.figures.turn_away(Turned::Stranger);
+        let is_stranger = !self.portals[portal].exports.load().admits(peer);
+        if is_stranger {
+            self.figures.turn_away(Turned::Stranger);
         }
         if prepare(&socket).is_err() {
             return self.figures.turn_away(Turned::Accept);
@@ -503,9 +506,13 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         let token = self.next_token.fetch_add(1, Relaxed);
         let (held, now_ms) = (Arc::clone(&self.held), self.now_ms());
         let all = (token, portal);
-        let connection = Connection::new(all, (socket, peer), RECORD_BYTES_MAX, held, now_ms);
-        let connection = Arc::new(connection);
+        let until_ms = is_stranger.then_some(now_ms + STRANGER_MS);
+        let connection = Arc::new(Connection::new(all, (socket, peer), until_ms, held, now_ms));
         let mut connections = lock(&self.connections);
+        let strangers = || connections.values().filter(|one| one.stranger_until_ms.is_some());
+        if is_stranger && strangers().count() >= STRANGERS_MAX {
+            return;
+        }
         if connections.len() >= limits.connections {
             return self.figures.turn_away(Turned::Connections);
         }

@@ -223,7 +223,7 @@ impl FilePool {
     /// Nothing for a volume that is not there, or cannot be read: that is told when it is opened.
     fn recorded_of(&self, volume: VolumeId) -> Result<Recorded, StoreError> {
         let what = format!("file volume {volume}");
-        let home = match open_ours(&self.shared.volumes, &volume.to_string()) {
+        let home = match open_ours(&self.shared.volumes, volume.to_string()) {
             Ok(home) => home,
             Err(Errno::NOENT) => return Ok(Recorded::default()),
             Err(errno) => return Err(failed(&what, errno)),
@@ -303,8 +303,8 @@ impl FilePool {
                 next_tree: FIRST_TREE + 1,
                 snapshots: Vec::new(),
             };
-            shared.room.write(home.as_fd(), &record)?;
-            shared.room.write(home.as_fd(), &count)?;
+            record::place(home.as_fd(), &record)?;
+            record::place(home.as_fd(), &count)?;
             rustix::fs::syncfs(&home).map_err(io)?;
             renameat(&shared.deleted, &aside, &shared.volumes, volume.to_string()).map_err(io)?;
             shared.room.space.add(count.bytes);
@@ -329,7 +329,7 @@ impl FilePool {
             return Ok(found.clone());
         }
         let what = format!("file volume {volume}");
-        let home = match open_ours(&self.shared.volumes, &volume.to_string()) {
+        let home = match open_ours(&self.shared.volumes, volume.to_string()) {
             Ok(home) => home,
             Err(Errno::NOENT) => return Err(StoreError::missing(what)),
             Err(errno) => return Err(failed(&what, errno)),

@@ -3,7 +3,7 @@
 //! A record is replaced as a whole: written beside, synced, renamed, and the directory synced. So
 //! each change of a volume's structure happens at one moment or not at all.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use model::id::{PoolId, SnapshotId};
 use model::pool::Driver;
@@ -215,7 +215,20 @@ pub(super) fn failed(what: &str, errno: Errno) -> StoreError {
 /// # Errors
 /// `NoSpace`, `Io`: either the old or the new record is there.
 pub(super) fn write<R: Record>(directory: BorrowedFd<'_>, record: &R) -> Result<(), StoreError> {
-    write_bytes(directory, R::NAME, &encode(record))
+    write_aside(directory, R::NAME, &encode(record))
+        .and_then(|file| fsync(&file))
+        .and_then(|()| put_in_place(directory, R::NAME))
+        .and_then(|()| fsync(directory))
+        .map_err(|errno| failed("write a record", errno))
+}
+
+/// Makes a record that of a directory which counts for nothing before its file system is synced.
+///
+/// # Errors
+/// `NoSpace`, `Io`.
+pub(super) fn place<R: Record>(directory: BorrowedFd<'_>, record: &R) -> Result<(), StoreError> {
+    write_aside(directory, R::NAME, &encode(record))
+        .and_then(|_| put_in_place(directory, R::NAME))
         .map_err(|errno| failed("write a record", errno))
 }
 
@@ -228,17 +241,22 @@ pub(super) fn remove<R: Record>(directory: BorrowedFd<'_>) -> Result<(), Errno> 
     }
 }
 
-fn write_bytes(directory: BorrowedFd<'_>, name: &str, mut bytes: &[u8]) -> Result<(), Errno> {
-    let aside = format!("{name}.tmp");
+fn aside(name: &str) -> String {
+    format!("{name}.tmp")
+}
+
+fn write_aside(directory: BorrowedFd<'_>, name: &str, mut bytes: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let file = openat(directory, &aside, flags, Mode::RUSR | Mode::WUSR)?;
+    let file = openat(directory, aside(name), flags, Mode::RUSR | Mode::WUSR)?;
     while !bytes.is_empty() {
         let written = rustix::io::write(&file, bytes)?;
         bytes = &bytes[written..];
     }
-    fsync(&file)?;
-    renameat(directory, &aside, directory, name)?;
-    fsync(directory)
+    Ok(file)
+}
+
+fn put_in_place(directory: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
+    renameat(directory, aside(name), directory, name)
 }
 
 /// The directory's record; `None` when it has none. What a killed process wrote may be in the page

@@ -32,7 +32,7 @@ pub(super) fn name(tree: u32) -> String {
 
 impl Tree {
     pub(super) fn open(trees: &OwnedFd, tree: u32) -> Result<Self, Errno> {
-        let root = open_ours(trees, &name(tree))?;
+        let root = open_ours(trees, name(tree))?;
         let inode = inode_of(root.as_fd(), c"").map_err(raw)?.0;
         Ok(Self { root, inode, salt: tree })
     }
@@ -68,7 +68,7 @@ impl PoolShared {
             btrfs::snapshot(source.root.as_fd(), trees.as_fd(), &name(tree), read_only)
                 .map_err(raw)?;
             if !read_only {
-                holds::purge(&open_ours(trees, &name(tree))?)?;
+                holds::purge(&open_ours(trees, name(tree))?)?;
             }
             btrfs::sync(trees.as_fd()).map_err(raw)?;
             return Ok((Tree::open(trees, tree)?, CopyMethod::Subvolume, 0));

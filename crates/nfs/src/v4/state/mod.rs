@@ -86,7 +86,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            lease_ms: 60_000,
+            lease_ms: 90_000,
             grace_ms: 90_000,
             courtesy_ms: 24 * 3_600_000,
             clients_max: 10_000,

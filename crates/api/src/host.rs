@@ -6,6 +6,7 @@ use model::id::{HostId, ProjectId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::agent::Agent;
 use crate::page::list_query;
 
 /// Make a host known.
@@ -49,11 +50,16 @@ pub struct Host {
     pub initiators: Vec<String>,
     pub addresses: Vec<String>,
     pub metadata: BTreeMap<String, String>,
+    /// The daemon that speaks for it; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Agent>,
     pub created_at: jiff::Timestamp,
 }
 
-impl From<model::host::Host> for Host {
-    fn from(host: model::host::Host) -> Self {
+impl Host {
+    /// The view of a host with this agent.
+    #[must_use]
+    pub fn new(host: model::host::Host, agent: Option<Agent>) -> Self {
         Self {
             id: host.id,
             name: host.name,
@@ -61,6 +67,7 @@ impl From<model::host::Host> for Host {
             initiators: host.initiators,
             addresses: host.addresses.iter().map(ToString::to_string).collect(),
             metadata: host.metadata,
+            agent,
             created_at: crate::timestamp_ms(host.created_ms),
         }
     }

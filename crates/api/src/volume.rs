@@ -119,8 +119,9 @@ pub struct CreateVolume {
     /// Zeros when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<VolumeSource>,
-    /// Rules about the volumes beside it, in the same pool: `volume==db*`, `LABEL!=VALUE`; with
-    /// `==~` and `!=~` they are wishes.
+    /// Rules about the volumes beside it, in the same pool, and the hosts that have those
+    /// attached: `volume==db*`, `LABEL!=VALUE`, `host==web-*`, `host.LABEL!=VALUE`; with `==~` and
+    /// `!=~` they are wishes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub affinity: Vec<String>,
     /// Name or id of a file volume's network; `default` when absent.

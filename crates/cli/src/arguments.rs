@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::commands::attachment::AttachmentCommand;
 use crate::commands::event::EventCommand;
 use crate::commands::export::ExportCommand;
+use crate::commands::group::GroupCommand;
 use crate::commands::host::HostCommand;
 use crate::commands::network::NetworkCommand;
 use crate::commands::operation::OperationCommand;
@@ -96,6 +97,9 @@ pub(crate) enum Command {
     /// Hosts: the machines that use volumes
     #[command(subcommand)]
     Host(HostCommand),
+    /// Groups: a service on exactly one of several hosts, moved when its host fails
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Volume types: what may be asked for, and grants of private ones
     #[command(subcommand)]
     VolumeType(VolumeTypeCommand),
@@ -166,6 +170,7 @@ mod tests {
             ("export", "show update"),
             ("reference", "create list show delete"),
             ("host", "create list show update delete"),
+            ("group", "create list show start stop move freeze unfreeze permit history delete"),
             ("volume-type", "create list show update delete grant revoke grants"),
             ("pool", "create list show update delete"),
             ("project", "create list show update delete"),

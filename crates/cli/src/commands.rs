@@ -6,6 +6,7 @@ pub(crate) mod attachment;
 mod backup;
 pub(crate) mod event;
 pub(crate) mod export;
+pub(crate) mod group;
 pub(crate) mod host;
 pub(crate) mod network;
 pub(crate) mod operation;

@@ -114,6 +114,7 @@ async fn speak(global: &GlobalArguments, verb: Command) -> Result<(), Failure> {
         Command::Network(verb) => verb.run(&context).await,
         Command::Export(verb) => verb.run(&context).await,
         Command::Reference(verb) => verb.run(&context).await,
+        Command::Group(verb) => verb.run(&context).await,
         Command::Host(verb) => verb.run(&context).await,
         Command::VolumeType(verb) => verb.run(&context).await,
         Command::Pool(verb) => verb.run(&context).await,

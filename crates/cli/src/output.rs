@@ -173,6 +173,15 @@ pub(crate) fn bytes(count: u64) -> String {
     ByteSize(count).to_string()
 }
 
+/// How old something is.
+pub(crate) fn age(ms: u64) -> String {
+    match ms {
+        0..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        60_000..7_200_000 => format!("{} min", ms / 60_000),
+        _ => format!("{} h", ms / 3_600_000),
+    }
+}
+
 /// A value that may be missing.
 pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
@@ -250,5 +259,6 @@ mod tests {
         let at = jiff::Timestamp::from_millisecond(1_500).unwrap();
         assert_eq!(moment(&at), "1970-01-01 00:00:01Z");
         assert_eq!(or_dash(None::<u8>), "-");
+        assert_eq!([950, 59_999, 60_000, 7_200_000].map(age), ["0.9 s", "59.9 s", "1 min", "2 h"]);
     }
 }

@@ -20,6 +20,7 @@ use crate::catalog::{self, AttachmentRecord, Connection, Query, Transaction};
 use crate::error::{ControlError, Result};
 use crate::export::must_be;
 use crate::facade::{Control, Inner, listed_project, not_found, resolve};
+use crate::group;
 use crate::page::Page;
 use crate::params::{
     AttachmentCreate, AttachmentCreated, AttachmentFilter, AttachmentView, Fenced,
@@ -112,7 +113,7 @@ pub(crate) async fn may_write(
 }
 
 /// One call's decision, made inside the transaction.
-enum Verdict {
+pub(crate) enum Verdict {
     /// All rows are written.
     Made(Vec<AttachmentCreated>),
     /// There would be a second writer: what lies on the volume must be known first.
@@ -165,7 +166,7 @@ impl Control {
         }
     }
 
-    async fn judge(
+    pub(crate) async fn judge(
         &self,
         tx: &mut Transaction,
         caller: &Caller,
@@ -264,7 +265,7 @@ impl Control {
     /// `detaching`, and is gone when the node says so.
     ///
     /// # Errors
-    /// A reader; no such attachment.
+    /// A reader; no such attachment; a group runs on it.
     pub async fn attachment_delete(&self, caller: &Caller, id: &str) -> Result<AttachmentView> {
         caller.must_be(Role::Member, "detach volumes")?;
         let left = self.leave(caller, id, AttachmentState::Detaching).await?;
@@ -313,8 +314,11 @@ impl Control {
     ) -> Result<AttachmentView> {
         let mut tx = self.inner.catalog.begin().await?;
         let mut record: AttachmentRecord = resolve(&mut tx, caller, id).await?;
-        // Leaving is never refused: already on the way out, it is simply reported.
+        // No state refuses to leave: already on the way out, it is simply reported.
         if record.attachment.state.may_become(state) {
+            if state == AttachmentState::Detaching {
+                group::needs_no_attachment(&mut tx, &record.attachment).await?;
+            }
             record.attachment.state = state;
             record.attachment.fault = None;
             catalog::update(&mut tx, &record).await?;
@@ -422,7 +426,7 @@ impl Inner {
 }
 
 /// The hosts of these names, each once, all of the volume's project.
-async fn hosts_of(
+pub(crate) async fn hosts_of(
     on: &mut Connection,
     caller: &Caller,
     volume: &Volume,

@@ -121,6 +121,18 @@ pub enum ControlError {
     InitiatorTaken { iqn: String },
     #[error("{} '{name}' is still used by {by}", .kind.spoken())]
     InUse { kind: ResourceKind, name: String, by: String },
+    #[error("host '{host}' is none of group '{group}', which has {}", list(.hosts))]
+    NotGroupHost { group: String, host: String, hosts: Vec<String> },
+    #[error("group '{group}' is frozen")]
+    GroupFrozen { group: String },
+    #[error("group '{group}' may run: {why}")]
+    GroupRuns { group: String, why: String },
+    #[error("host '{host}' was fenced from group '{group}'")]
+    GroupHostFenced { group: String, host: String },
+    #[error("no other host of group '{group}' is up and not fenced")]
+    NowhereToMove { group: String },
+    #[error("the token is that of a host's agent, and opens nothing but its beats")]
+    TokenOfAgent,
     #[error("this is the last admin, and without one nobody could make another")]
     LastAdmin,
     #[error(
@@ -183,6 +195,12 @@ impl ControlError {
             Self::TypeInUse { .. } => "type_in_use",
             Self::InitiatorTaken { .. } => "initiator_taken",
             Self::InUse { .. } => "in_use",
+            Self::NotGroupHost { .. } => "not_group_host",
+            Self::GroupFrozen { .. } => "group_frozen",
+            Self::GroupRuns { .. } => "group_runs",
+            Self::GroupHostFenced { .. } => "group_host_fenced",
+            Self::NowhereToMove { .. } => "nowhere_to_move",
+            Self::TokenOfAgent => "token_of_agent",
             Self::LastAdmin => "last_admin",
             Self::ImagePathForbidden { .. } => "image_path_forbidden",
             Self::OperationFinished { .. } => "operation_finished",
@@ -206,7 +224,9 @@ impl ControlError {
                 ErrorKind::Invalid
             }
             Self::TokenMissing | Self::TokenUnknown | Self::TokenExpired => ErrorKind::Unauthorized,
-            Self::Forbidden { .. } | Self::ImagePathForbidden { .. } => ErrorKind::Forbidden,
+            Self::Forbidden { .. } | Self::ImagePathForbidden { .. } | Self::TokenOfAgent => {
+                ErrorKind::Forbidden
+            }
             Self::QuotaExceeded { .. } => ErrorKind::OverQuota,
             Self::NoSpace { .. } | Self::Node(OrderError::NoSpace { .. }) => ErrorKind::NoSpace,
             Self::PoolUnavailable { .. }
@@ -287,15 +307,25 @@ impl ControlError {
             Self::OperationFinished { .. } | Self::OperationNotCancellable { .. } => {
                 "Show the operation to see how it ended."
             }
-            other => other.hint_of_files_and_failures(),
+            other => other.hint_of_groups_and_files(),
         }
     }
 }
 
 impl ControlError {
-    /// What to do next: about file volumes, and where something of ours failed.
-    const fn hint_of_files_and_failures(&self) -> &'static str {
+    /// What to do next: about groups, file volumes, and where something of ours failed.
+    const fn hint_of_groups_and_files(&self) -> &'static str {
         match self {
+            Self::NotGroupHost { .. } => "Name one of these.",
+            Self::GroupFrozen { .. } => "Let its hosts act again first: `group unfreeze`.",
+            Self::GroupRuns { .. } => {
+                "Stop it first: `group stop`; --force forgets it all the same, and what runs goes on."
+            }
+            Self::GroupHostFenced { .. } => {
+                "See that nothing of its old life is left there, then `group permit`."
+            }
+            Self::NowhereToMove { .. } => "`group show` says where its hosts stand.",
+            Self::TokenOfAgent => "Use the token of a user.",
             Self::Unplaceable { .. } => {
                 "Leave a rule out, or make it a wish with ==~ or !=~; or have the operator add a pool."
             }
@@ -337,6 +367,7 @@ const fn not_found_code(kind: ResourceKind) -> &'static str {
         ResourceKind::Network => "network_not_found",
         ResourceKind::Reference => "reference_not_found",
         ResourceKind::Schedule => "schedule_not_found",
+        ResourceKind::Group => "group_not_found",
         ResourceKind::Operation => "operation_not_found",
         ResourceKind::Event => "event_not_found",
         ResourceKind::Target => "target_not_found",

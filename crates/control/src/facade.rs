@@ -12,6 +12,7 @@ use model::text;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::agent::Heard;
 use crate::board::Board;
 use crate::caller::Caller;
 use crate::catalog::{self, Catalog, Connection, Query, Record, Transaction};
@@ -70,6 +71,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) board: Board,
+    pub(crate) heard: Heard,
     /// Desired state changed, or work ended: look again.
     pub(crate) wake: Arc<Notify>,
     /// Schedules changed: look at the clock again.
@@ -116,6 +118,7 @@ impl Control {
             clock,
             random,
             board: Board::default(),
+            heard: Heard::default(),
             wake: Arc::default(),
             clockwork: Arc::default(),
             last_id: Mutex::default(),

@@ -5,10 +5,13 @@ use std::net::IpAddr;
 
 use model::event::ResourceKind;
 use model::host::{HOST_NAMES_MAX, Host, iscsi_name};
-use model::id::HostId;
+use model::id::{HostId, ProjectId};
+use model::text::Metadata;
 use model::user::Role;
 use sqlx::Executor;
+use uuid::Uuid;
 
+use crate::agent::HostView;
 use crate::caller::Caller;
 use crate::catalog::{self, AttachmentRecord, Connection, Query, Transaction};
 use crate::error::{ControlError, Result};
@@ -17,6 +20,7 @@ use crate::facade::{
     Control, invalid, listed_project, name_is_free, project_for, resolve, valid_metadata,
     valid_name,
 };
+use crate::group;
 use crate::page::Page;
 use crate::params::{HostCreate, HostFilter, HostUpdate};
 
@@ -28,7 +32,7 @@ fn at_most(field: &'static str, count: usize) -> Result<()> {
     Err(ControlError::Invalid { field, why })
 }
 
-fn valid_initiators(names: &[String]) -> Result<Vec<String>> {
+pub(crate) fn valid_initiators(names: &[String]) -> Result<Vec<String>> {
     at_most("initiators", names.len())?;
     let mut seen = BTreeSet::new();
     let mut valid = Vec::with_capacity(names.len());
@@ -41,7 +45,7 @@ fn valid_initiators(names: &[String]) -> Result<Vec<String>> {
     Ok(valid)
 }
 
-fn valid_addresses(addresses: &[String]) -> Result<Vec<IpAddr>> {
+pub(crate) fn valid_addresses(addresses: &[String]) -> Result<Vec<IpAddr>> {
     at_most("addresses", addresses.len())?;
     let parse = |text: &String| {
         text.trim().parse().map_err(|_| ControlError::Invalid {
@@ -54,7 +58,7 @@ fn valid_addresses(addresses: &[String]) -> Result<Vec<IpAddr>> {
 
 /// Make these names the host's. Each belongs to one host, whatever the project: a target must be
 /// able to tell who logs in.
-async fn claim_initiators(tx: &mut Transaction, host: &Host) -> Result<()> {
+pub(crate) async fn claim_initiators(tx: &mut Transaction, host: &Host) -> Result<()> {
     let release = sqlx::query("DELETE FROM initiators WHERE host = $1");
     tx.execute(release.bind(host.id.to_string())).await?;
     for name in &host.initiators {
@@ -68,7 +72,7 @@ async fn claim_initiators(tx: &mut Transaction, host: &Host) -> Result<()> {
     Ok(())
 }
 
-async fn has_no_attachment(on: &mut Connection, host: &Host) -> Result<()> {
+pub(crate) async fn has_no_attachment(on: &mut Connection, host: &Host) -> Result<()> {
     let attachments = Query::<AttachmentRecord>::all().eq("host", host.id);
     let attachments = catalog::count(on, attachments).await?;
     if attachments == 0 {
@@ -81,28 +85,39 @@ async fn has_no_attachment(on: &mut Connection, host: &Host) -> Result<()> {
     })
 }
 
+/// A host of this name, not written yet; `(id, now_ms)`.
+pub(crate) async fn new_host(
+    on: &mut Connection,
+    (id, now_ms): (Uuid, u64),
+    project: ProjectId,
+    name: &str,
+) -> Result<Host> {
+    let name = valid_name(name)?;
+    name_is_free(on, Query::<Host>::all().eq("project", project), &name, None).await?;
+    Ok(Host {
+        id: HostId(id),
+        project,
+        name,
+        initiators: Vec::new(),
+        addresses: Vec::new(),
+        metadata: Metadata::new(),
+        created_ms: now_ms,
+    })
+}
+
 impl Control {
     /// # Errors
     /// A reader; a bad value; the name is taken in the project; an initiator name is another's.
     pub async fn host_create(&self, caller: &Caller, new: HostCreate) -> Result<Host> {
         caller.must_be(Role::Member, "create hosts")?;
-        let name = valid_name(&new.name)?;
         let initiators = valid_initiators(&new.initiators)?;
         let addresses = valid_addresses(&new.addresses)?;
         let metadata = valid_metadata(&new.metadata)?;
         let mut tx = self.inner.catalog.begin().await?;
         let project = project_for(&mut tx, caller, new.project.as_deref()).await?;
-        let among = Query::<Host>::all().eq("project", project.id);
-        name_is_free(&mut tx, among, &name, None).await?;
-        let host = Host {
-            id: HostId(self.inner.new_id()),
-            project: project.id,
-            name,
-            initiators,
-            addresses,
-            metadata,
-            created_ms: self.inner.now_ms(),
-        };
+        let made = (self.inner.new_id(), self.inner.now_ms());
+        let host = new_host(&mut tx, made, project.id, &new.name).await?;
+        let host = Host { initiators, addresses, metadata, ..host };
         catalog::insert(&mut tx, &host).await?;
         claim_initiators(&mut tx, &host).await?;
         self.inner.done(&mut tx, caller, &host, "host.create").await?;
@@ -112,18 +127,23 @@ impl Control {
 
     /// # Errors
     /// No such project; bad paging.
-    pub async fn host_list(&self, caller: &Caller, filter: &HostFilter) -> Result<Page<Host>> {
+    pub async fn host_list(&self, caller: &Caller, filter: &HostFilter) -> Result<Page<HostView>> {
         let mut on = self.inner.catalog.read().await?;
         let project = listed_project(&mut on, caller, filter.project.as_deref()).await?;
         let query = Query::all().maybe("project", project).maybe("name", filter.name.as_deref());
-        self.inner.page(&mut on, query, &filter.paging).await
+        let page = self.inner.page::<Host>(&mut on, query, &filter.paging).await?;
+        let ids = page.items.iter().map(|host| host.id);
+        let mut agents = self.inner.agents(&mut on, ids).await?;
+        let now_ms = self.inner.now_ms();
+        Ok(page.map(|host| HostView { agent: agents.remove(&host.id), host, now_ms }))
     }
 
     /// # Errors
     /// No such host, or ambiguous.
-    pub async fn host_get(&self, caller: &Caller, host: &str) -> Result<Host> {
+    pub async fn host_get(&self, caller: &Caller, host: &str) -> Result<HostView> {
         let mut on = self.inner.catalog.read().await?;
-        resolve(&mut on, caller, host).await
+        let host = resolve(&mut on, caller, host).await?;
+        self.inner.host_view(&mut on, host).await
     }
 
     /// # Errors
@@ -134,7 +154,7 @@ impl Control {
         caller: &Caller,
         host: &str,
         change: HostUpdate,
-    ) -> Result<Host> {
+    ) -> Result<HostView> {
         caller.must_be(Role::Member, "change hosts")?;
         let mut tx = self.inner.catalog.begin().await?;
         let mut host: Host = resolve(&mut tx, caller, host).await?;
@@ -161,17 +181,19 @@ impl Control {
         catalog::update(&mut tx, &host).await?;
         self.inner.done(&mut tx, caller, &host, "host.update").await?;
         let touched = naming_host(&mut tx, &host).await?;
+        let view = self.inner.host_view(&mut tx, host).await?;
         self.inner.commit(tx).await?;
         self.renew(touched).await?;
-        Ok(host)
+        Ok(view)
     }
 
     /// # Errors
-    /// A reader; no such host; a volume is attached to it.
+    /// A reader; no such host; a volume is attached to it, or a group names it.
     pub async fn host_delete(&self, caller: &Caller, host: &str) -> Result<()> {
         caller.must_be(Role::Member, "delete hosts")?;
         let mut tx = self.inner.catalog.begin().await?;
         let host: Host = resolve(&mut tx, caller, host).await?;
+        group::names_no_host(&mut tx, &host).await?;
         has_no_attachment(&mut tx, &host).await?;
         catalog::delete::<Host>(&mut tx, host.id.0).await?;
         self.inner.done(&mut tx, caller, &host, "host.delete").await?;

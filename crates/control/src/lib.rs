@@ -20,7 +20,10 @@
 //! export_get(&str) export_update(&str, ExportChange)                     -> ExportView
 //! reference_create/list/get/delete                                       -> ReferenceView
 //! schedule_create/list/get/update/delete                                 -> ScheduleView
-//! host_create/list/get/update/delete                                     -> Host
+//! host_create/list/get/update/delete                                     -> Host, HostView
+//! agent_create(AgentCreate) agent_delete(&str)                           -> AgentCreated
+//! agent_authenticate(token, from) beat(Beat)                             -> Assignments
+//! group_create/list/get/start/stop/move/freeze/unfreeze/permit/delete    -> GroupView
 //! attachment_create(AttachmentCreate)                                    -> Vec<AttachmentCreated>
 //! attachment_list/get/delete attachment_update(&str, AttachmentUpdate)   -> AttachmentView
 //! attachment_fence(&str)                                                 -> Fenced
@@ -32,6 +35,7 @@
 //!
 //! Invariant: no HTTP, no SCSI, no bytes of volumes. The catalog alone says what is wanted.
 
+mod agent;
 mod attachment;
 mod attachment_change;
 mod backup;
@@ -43,6 +47,7 @@ mod error;
 mod event;
 mod export;
 mod facade;
+mod group;
 mod host;
 mod network;
 mod node_link;
@@ -62,9 +67,14 @@ mod volume_change;
 mod volume_type;
 mod work;
 
+pub use agent::{
+    AgentAttachment, AgentCaller, AgentCreate, AgentCreated, AgentGroup, Assignments, Beat,
+    HostView,
+};
 pub use caller::Caller;
 pub use error::{Candidate, ControlError, ErrorKind, Result};
 pub use facade::{Control, EVENT_DAYS_DEFAULT, Settings};
+pub use group::{GroupCreate, GroupFilter, GroupHostView, GroupView, Said};
 pub use node_link::{NodeLink, Pieces};
 pub use page::{PAGE_ENTRIES_DEFAULT, PAGE_ENTRIES_MAX, Page, Paging};
 pub use params::*;

@@ -1,10 +1,12 @@
 //! Pools: where bytes lie, and which one takes a new volume.
 
+use std::collections::HashMap;
 use std::path::{Component, Path};
 
 use model::event::{EventResult, ResourceKind};
+use model::host::Host;
 use model::id::{NodeId, PoolId, ProjectId};
-use model::placement::{self, Candidate, Neighbour, Rule};
+use model::placement::{self, Candidate, Labelled, Neighbour, Rule};
 use model::pool::{Pool, PoolState, Usage};
 use model::size::ByteSize;
 use model::text;
@@ -13,7 +15,7 @@ use model::volume::Volume;
 use model::volume_type::VolumeType;
 
 use crate::caller::Caller;
-use crate::catalog::{self, Connection, Query};
+use crate::catalog::{self, AttachmentRecord, Connection, Query};
 use crate::error::{ControlError, Result};
 use crate::facade::{Control, invalid, name_is_free, resolve, valid_name};
 use crate::page::Page;
@@ -39,7 +41,8 @@ fn holds_something(capacity: Option<ByteSize>) -> Result<()> {
     Err(ControlError::Invalid { field: "capacity", why })
 }
 
-/// The project's volumes in a pool, for rules that speak of them.
+/// The project's volumes in a pool and the hosts that have them attached, for rules that speak of
+/// them.
 async fn neighbours(
     on: &mut Connection,
     project: ProjectId,
@@ -47,7 +50,22 @@ async fn neighbours(
 ) -> Result<Vec<Neighbour>> {
     let query = Query::<Volume>::all().eq("project", project).eq("pool", pool);
     let volumes = catalog::select(on, query).await?;
-    let neighbour = |volume: Volume| Neighbour { name: volume.name, labels: volume.metadata };
+    let here = Query::<AttachmentRecord>::all().eq("project", project);
+    let here = catalog::pairs(on, here, "volume, host").await?;
+    let hosts = Query::<Host>::all().eq("project", project);
+    let hosts: HashMap<String, Labelled> = catalog::select(on, hosts)
+        .await?
+        .into_iter()
+        .map(|host| (host.id.to_string(), Labelled { name: host.name, labels: host.metadata }))
+        .collect();
+    let mut of: HashMap<String, Vec<Labelled>> = HashMap::new();
+    for (volume, host) in here {
+        of.entry(volume).or_default().extend(hosts.get(&host).cloned());
+    }
+    let neighbour = |volume: Volume| Neighbour {
+        hosts: of.remove(&volume.id.to_string()).unwrap_or_default(),
+        volume: Labelled { name: volume.name, labels: volume.metadata },
+    };
     Ok(volumes.into_iter().map(neighbour).collect())
 }
 

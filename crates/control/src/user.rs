@@ -7,6 +7,7 @@ use model::user::{Role, Token, User};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::agent::AGENT_PREFIX;
 use crate::caller::Caller;
 use crate::catalog::{self, Query, TokenRecord, Transaction};
 use crate::error::{ControlError, Result};
@@ -26,7 +27,8 @@ const SECRET_CHARS: usize = 43;
 /// A hundred years: beyond it, dates stop to be printable somewhere.
 const LIFE_SECONDS_MAX: u64 = 100 * 366 * 86_400;
 
-fn hash(secret: &str) -> String {
+/// What is kept of a token.
+pub(crate) fn hash(secret: &str) -> String {
     Sha256::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -39,6 +41,9 @@ impl Control {
         let token = token.trim();
         if token.is_empty() {
             return Err(ControlError::TokenMissing);
+        }
+        if token.starts_with(AGENT_PREFIX) {
+            return Err(ControlError::TokenOfAgent);
         }
         let wanted = hash(token);
         let mut on = self.inner.catalog.read().await?;

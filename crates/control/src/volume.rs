@@ -27,7 +27,7 @@ use crate::params::{
     VolumeCreate, VolumeDelete, VolumeFilter, VolumeSource, VolumeUpdate, VolumeView,
 };
 use crate::volume_type::{fitting_types, usable_type};
-use crate::{export, pool, project, reference};
+use crate::{export, group, pool, project, reference};
 
 /// What a source settles for the new volume.
 #[derive(Default)]
@@ -302,7 +302,7 @@ impl Control {
     /// The volume goes to `deleting`, and is gone when the node has let go of it.
     ///
     /// # Errors
-    /// A reader; attached; references to it; clients have it mounted, without `force`; clones depend on it; snapshots
+    /// A reader; attached; a group of it; references to it; clients have it mounted, without `force`; clones depend on it; snapshots
     /// without `cascade`; other work goes on.
     pub async fn volume_delete(
         &self,
@@ -318,6 +318,7 @@ impl Control {
         if volume.status == VolumeStatus::Deleting {
             return view(&mut tx, volume).await;
         }
+        group::holds_no_volume(&mut tx, &volume).await?;
         let hosts = host_names(&mut tx, volume.id).await?;
         if !hosts.is_empty() {
             let (volume, action) = (volume.name, "deleted");

@@ -4,8 +4,9 @@ mod world;
 
 use std::time::Duration;
 
-use control::{AttachmentFilter, ControlError, EventFilter, HostUpdate};
-use model::order::{Mode, OrderError};
+use control::{AttachmentFilter, ControlError, EventFilter, HostUpdate, PoolCreate, VolumeCreate};
+use model::order::{IoMode, Mode, OrderError};
+use model::pool::Driver;
 use model::user::Role;
 use world::{attach, code, eventually, race, world};
 
@@ -376,4 +377,43 @@ async fn an_attach_that_is_late_cannot_let_a_host_in_after_its_fence() {
     w.volume_is(&w.admin, &volume, "available").await;
     assert_eq!(w.node.let_in(), 0);
     w.node.assert_was_asked_nothing_wrong();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_volume_lies_beside_those_of_the_hosts_that_its_rule_names() {
+    let w = world().await;
+    let pool = PoolCreate {
+        name: "ssd-2".to_owned(),
+        class: "ssd".to_owned(),
+        path: "/pools/ssd-2".to_owned(),
+        driver: Driver::Local,
+        io: IoMode::Cached,
+        capacity: None,
+    };
+    w.control.pool_create(&w.admin, pool).await.unwrap();
+    w.control.reconcile().await.unwrap();
+    let first = w.volume(&w.admin, "first", "ssd").await;
+    w.host(&w.admin, "web-1").await;
+    let rack = HostUpdate {
+        metadata: Some([("rack".to_owned(), "4".to_owned())].into()),
+        ..HostUpdate::default()
+    };
+    w.control.host_update(&w.admin, "web-1", rack).await.unwrap();
+    let with = |name: &str, rule: &str| VolumeCreate {
+        affinity: vec![rule.to_owned()],
+        ..world::volume(name, 1, "ssd")
+    };
+    let early = w.control.volume_create(&w.admin, with("early", "host==web-*")).await;
+    assert_eq!(code(early), "unplaceable");
+    let new = attach("first", &["web-1"], Mode::ReadWrite);
+    w.control.attachment_create(&w.admin, new).await.unwrap();
+    for (name, rule, is_beside) in [
+        ("near", "host==web-*", true),
+        ("far", "host!=web-*", false),
+        ("rack", "host.rack==4", true),
+        ("racks", "host.rack!=~4", false),
+    ] {
+        let made = w.control.volume_create(&w.admin, with(name, rule)).await.unwrap().volume;
+        assert_eq!(made.pool == first.volume.pool, is_beside, "{rule}: {}", made.placed);
+    }
 }

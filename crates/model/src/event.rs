@@ -21,6 +21,7 @@ pub enum ResourceKind {
     Network,
     Reference,
     Schedule,
+    Group,
     Operation,
     Event,
     /// A login that no attachment answers for.
@@ -44,6 +45,7 @@ impl ResourceKind {
             Self::Network => "network",
             Self::Reference => "reference",
             Self::Schedule => "schedule",
+            Self::Group => "group",
             Self::Operation => "operation",
             Self::Event => "event",
             Self::Target => "target",

@@ -1,8 +1,10 @@
-//! Placement: which pool takes a new volume, by rules about the volumes that lie there.
+//! Placement: which pool takes a new volume, by rules about the volumes that lie there and the
+//! hosts that use them.
 //!
 //! A rule is `KEY OPERATOR PATTERN`: `volume==db*` wants a pool that holds a volume of such a
-//! name, `role!=cache` one without a volume whose label `role` is `cache`. With `~` behind it the
-//! rule is a wish: it decides among pools, and never refuses one.
+//! name, `role!=cache` one without a volume whose label `role` is `cache`. `host==web-*` and
+//! `host.rack==4` speak of the hosts that such volumes are attached to, by name and by label. With
+//! `~` behind it the rule is a wish: it decides among pools, and never refuses one.
 
 use serde::{Deserialize, Serialize};
 
@@ -36,14 +38,17 @@ const OPERATORS: [(&str, Operator); 4] = [
     ("!=", Operator::AntiAffinity),
 ];
 
-/// What of a volume the pattern is held against.
+/// What of a volume the pattern is held against: its name; the names of its hosts; a label of its
+/// hosts, whose key follows. Every other key is a label of the volume's own.
 const VOLUME_KEY: &str = "volume";
+const HOST_KEY: &str = "host";
+const HOST_LABEL: &str = "host.";
 
 /// One rule, checked.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Rule {
-    /// `volume`, or the key of a label.
+    /// `volume`, `host`, `host.` with the key of a host's label, or the key of a volume's label.
     key: String,
     operator: Operator,
     /// `*` stands for any characters.
@@ -54,8 +59,8 @@ pub struct Rule {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RuleError {
     #[error(
-        "'{0}' is not a rule; write volume==NAME or LABEL!=VALUE, with ==, !=, ==~ or !=~ and * for \
-         any characters"
+        "'{0}' is not a rule; write volume==NAME, host==NAME, LABEL!=VALUE or host.LABEL!=VALUE, \
+         with ==, !=, ==~ or !=~ and * for any characters"
     )]
     Unreadable(String),
     #[error("a rule has at most {RULE_CHARS_MAX} characters")]
@@ -76,7 +81,7 @@ impl std::str::FromStr for Rule {
         let (sign, operator) = found.ok_or_else(unreadable)?;
         let (key, pattern) = (key.trim(), rest[sign.len()..].trim());
         let bad = |text: &str| text.is_empty() || text.chars().any(char::is_control);
-        if bad(key) || bad(pattern) {
+        if bad(key) || bad(pattern) || key == HOST_LABEL {
             return Err(unreadable());
         }
         Ok(Self { key: key.to_owned(), operator: *operator, pattern: pattern.to_owned() })
@@ -103,11 +108,19 @@ impl From<Rule> for String {
     }
 }
 
+/// A name with labels, that a pattern is held against.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Labelled {
+    pub name: String,
+    pub labels: Metadata,
+}
+
 /// A volume that lies in a pool.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Neighbour {
-    pub name: String,
-    pub labels: Metadata,
+    pub volume: Labelled,
+    /// The hosts that it is attached to.
+    pub hosts: Vec<Labelled>,
 }
 
 /// A pool that could take the volume.
@@ -158,11 +171,16 @@ impl Rule {
     }
 
     fn is_kept_by(&self, candidate: &Candidate) -> bool {
-        let value = |neighbour: &Neighbour| match self.key.as_str() {
-            VOLUME_KEY => Some(neighbour.name.clone()),
-            key => neighbour.labels.get(key).cloned(),
+        let fits = |text: &String| matches(&self.pattern, text);
+        let label = |one: &Labelled, key: &str| one.labels.get(key).is_some_and(fits);
+        let is_match = |neighbour: &Neighbour| match self.key.as_str() {
+            VOLUME_KEY => fits(&neighbour.volume.name),
+            HOST_KEY => neighbour.hosts.iter().any(|host| fits(&host.name)),
+            key => match key.strip_prefix(HOST_LABEL) {
+                Some(key) => neighbour.hosts.iter().any(|host| label(host, key)),
+                None => label(&neighbour.volume, key),
+            },
         };
-        let is_match = |neighbour| value(neighbour).is_some_and(|v| matches(&self.pattern, &v));
         let holds = candidate.neighbours.iter().any(is_match);
         match self.operator {
             Operator::Affinity | Operator::SoftAffinity => holds,
@@ -226,9 +244,18 @@ mod tests {
     }
 
     fn candidate(number: u128, free: u64, neighbours: &[(&str, &str)]) -> Candidate {
+        let labelled = |name: &str, role: &str| Labelled {
+            name: name.to_owned(),
+            labels: Metadata::from([("role".to_owned(), role.to_owned())]),
+        };
+        // Each is attached to the host `on-NAME`, in the rack of that name.
+        let host = |name: &str| Labelled {
+            name: format!("on-{name}"),
+            labels: Metadata::from([("rack".to_owned(), name.to_owned())]),
+        };
         let neighbour = |(name, role): &(&str, &str)| Neighbour {
-            name: (*name).to_owned(),
-            labels: Metadata::from([("role".to_owned(), (*role).to_owned())]),
+            volume: labelled(name, role),
+            hosts: vec![host(name)],
         };
         Candidate {
             pool: PoolId(Uuid::from_u128(number)),
@@ -240,11 +267,13 @@ mod tests {
 
     #[test]
     fn rules_parse_print_and_refuse() {
-        for text in ["volume==db*", "role!=cache", "volume==~a", "role!=~a==b"] {
+        for text in
+            ["volume==db*", "role!=cache", "volume==~a", "role!=~a==b", "host==db*", "host.rack!=4"]
+        {
             assert_eq!(rule(text).to_string(), text);
         }
         assert_eq!(rule(" role == a b ").to_string(), "role==a b");
-        for bad in ["", "volume", "==a", "volume==", "volume=a", "volume==~", "a!b"] {
+        for bad in ["", "volume", "==a", "volume==", "volume=a", "volume==~", "a!b", "host.==a"] {
             assert!(bad.parse::<Rule>().is_err(), "{bad}");
         }
         assert_eq!("a".repeat(513).parse::<Rule>(), Err(RuleError::TooLong));
@@ -285,6 +314,11 @@ mod tests {
         assert_eq!(chosen(&["role!=cache", "volume!=~db*"]), Ok(3));
         assert_eq!(chosen(&["role!=cache", "volume==~db*"]), Ok(1), "a wish beats room");
         assert_eq!(chosen(&["volume==~nowhere"]), Ok(2), "a wish never refuses");
+        assert_eq!(chosen(&["host==on-db*"]), Ok(1), "where such a host has a volume");
+        assert_eq!(chosen(&["host!=on-cache"]), Ok(3));
+        assert_eq!(chosen(&["host.rack==~db-1"]), Ok(1));
+        assert_eq!(chosen(&["host.rack!=*", "host!=~on-*"]), Ok(3));
+        assert_eq!(chosen(&["host.role==db"]).map_err(|error| error.0.len()), Err(3));
         let refused = chosen(&["volume==db*", "role!=db"]).unwrap_err();
         assert_eq!(refused.0.len(), 3);
         assert_eq!(refused.0[0], "pool 'p1' breaks role!=db");
@@ -313,7 +347,7 @@ mod tests {
                 .collect();
             let rules: Vec<Rule> = (0..next(4))
                 .map(|_| {
-                    let key = ["volume", "role"][next(2) as usize];
+                    let key = ["volume", "role", "host.rack"][next(3) as usize];
                     let sign = ["==", "!=", "==~", "!=~"][next(4) as usize];
                     rule(&format!("{key}{sign}{}", ["a", "a*", "*b", "z"][next(4) as usize]))
                 })

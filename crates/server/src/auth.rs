@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use control::{Caller, ControlError};
+use control::{AgentCaller, Caller, ControlError};
 use serde::Deserialize;
 
 use crate::Shared;
@@ -32,8 +32,7 @@ impl FromRequestParts<Shared> for Signed {
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Refusal> {
         let token = bearer(&parts.headers).ok_or(ControlError::TokenMissing)?;
-        let from = parts.extensions.get::<Peer>().map(|peer| peer.0.ip().to_string());
-        let mut caller = app.control.authenticate(token, &from.unwrap_or_default()).await?;
+        let mut caller = app.control.authenticate(token, &from(parts)).await?;
         let project = chosen_project(parts)?;
         if let Some(name) = &project {
             let chosen = app.control.project_get(&caller, name).await?.project.id;
@@ -45,6 +44,24 @@ impl FromRequestParts<Shared> for Signed {
         }
         Ok(Self { caller, project })
     }
+}
+
+/// The agent whose beat this is: it has a token that opens nothing else.
+pub(crate) struct SignedAgent(pub(crate) AgentCaller);
+
+impl FromRequestParts<Shared> for SignedAgent {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Refusal> {
+        let token = bearer(&parts.headers).ok_or(ControlError::TokenMissing)?;
+        let agent = app.control.agent_authenticate(token, &from(parts)).await?;
+        Ok(Self(agent))
+    }
+}
+
+/// The address that the request came from.
+fn from(parts: &Parts) -> String {
+    parts.extensions.get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default()
 }
 
 /// The token of `Authorization: Bearer <token>`; the scheme's case does not matter (RFC 9110

@@ -1,11 +1,12 @@
 //! Hosts: consumer machines.
 
+use api::agent::Agent;
 use api::host::{CreateHost, Host, HostQuery, UpdateHost};
 use clap::Subcommand;
 
 use super::{Context, MetadataArguments};
 use crate::failure::Failure;
-use crate::output::{Column, Listed, moment, note};
+use crate::output::{Column, Listed, age, moment, note, or_dash};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum HostCommand {
@@ -51,9 +52,16 @@ impl Listed for Host {
         ("name", |host| host.name.clone()),
         ("initiators", |host| host.initiators.join(", ")),
         ("addresses", |host| host.addresses.join(", ")),
+        ("agent", |host| or_dash(host.agent.as_ref().map(agent))),
         ("created", |host| moment(&host.created_at)),
         ("id", |host| host.id.to_string()),
     ];
+}
+
+/// `up 0.4 s` or `down 3 min`: how long ago it was heard.
+fn agent(agent: &Agent) -> String {
+    let word = if agent.up { "up" } else { "down" };
+    format!("{word} {}", age(agent.last_seen_age_ms))
 }
 
 impl HostCommand {

@@ -127,8 +127,8 @@ pub(crate) struct CreateArguments {
     /// The image's format; by the file's name when left out
     #[arg(long, requires = "image", value_name = "FORMAT")]
     image_format: Option<FormatName>,
-    /// A rule about the volumes beside it, such as volume==db* or LABEL!=VALUE; with ==~ and !=~ a
-    /// wish; may be given several times
+    /// A rule about the volumes beside it, such as volume==db* or LABEL!=VALUE, or about their
+    /// hosts, such as host==web-*; with ==~ and !=~ a wish; may be given several times
     #[arg(long, value_name = "RULE")]
     affinity: Vec<String>,
     /// The network whose clients may mount a file volume; `default` when left out

@@ -18,4 +18,4 @@ pub(crate) use record::{
     update, words,
 };
 pub(crate) use sqlite::{Catalog, Connection, Transaction};
-pub(crate) use tables::{AttachmentRecord, GrantRecord, TokenRecord};
+pub(crate) use tables::{AgentRecord, AttachmentRecord, GrantRecord, GroupRecord, TokenRecord};

@@ -1,9 +1,13 @@
 //! Which columns each resource has.
 
+use std::collections::BTreeMap;
+
+use model::agent::Agent;
 use model::attachment::Attachment;
 use model::event::{Event, ResourceKind};
+use model::group::Group;
 use model::host::Host;
-use model::id::ProjectId;
+use model::id::{HostId, ProjectId};
 use model::network::Network;
 use model::operation::Operation;
 use model::order::Chap;
@@ -20,6 +24,7 @@ use uuid::Uuid;
 
 use super::query::Value;
 use super::record::Record;
+use crate::group::Said;
 
 /// A token with the hash of its secret.
 #[derive(Clone, Serialize, Deserialize)]
@@ -34,6 +39,23 @@ pub(crate) struct TokenRecord {
 pub(crate) struct GrantRecord {
     pub(crate) id: Uuid,
     pub(crate) grant: Grant,
+}
+
+/// An agent with the hash of its token.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct AgentRecord {
+    pub(crate) agent: Agent,
+    /// SHA-256 of the whole secret, hexadecimal.
+    pub(crate) hash: String,
+}
+
+/// A group with what only its agents may know, and what they said when it last changed.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct GroupRecord {
+    pub(crate) group: Group,
+    /// 32 bytes, hexadecimal.
+    pub(crate) heartbeat_key: String,
+    pub(crate) said: BTreeMap<HostId, Said>,
 }
 
 /// An attachment with what only the node may know, and what the promise of its type was.
@@ -156,6 +178,17 @@ record!(Schedule, Schedule, "schedules", |schedule| {
 record!(Host, Host, "hosts", |host| {
     id: host.id.0, name: host.name.clone(), project: Some(host.project),
     columns: { "project": host.project, "name": host.name.as_str() }
+});
+record!(AgentRecord, Host, "agents", |record| {
+    id: record.agent.host.0, name: record.agent.host.to_string(), project: None,
+    columns: { "hash": record.hash.as_str() }
+});
+record!(GroupRecord, Group, "failover_groups", |record| {
+    id: record.group.id.0, name: record.group.name.clone(), project: Some(record.group.project),
+    columns: {
+        "project": record.group.project, "name": record.group.name.as_str(),
+        "volume": record.group.volume,
+    }
 });
 record!(AttachmentRecord, Attachment, "attachments", |record| {
     id: record.attachment.id.0, name: record.attachment.id.to_string(),

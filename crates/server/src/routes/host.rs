@@ -8,6 +8,7 @@ use control::{HostCreate, HostFilter, HostUpdate};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::agent::host as view;
 use super::{Answer, Empty, Refusals, created, found, page, paging};
 use crate::Shared;
 use crate::auth::Signed;
@@ -38,7 +39,7 @@ async fn host_create(
         metadata: new.metadata,
         project: signed.project,
     };
-    created(app.control.host_create(&signed.caller, new).await?.into())
+    created(Host::new(app.control.host_create(&signed.caller, new).await?, None))
 }
 
 /// The hosts that the caller may see.
@@ -56,7 +57,7 @@ async fn host_list(
         project: signed.project,
         paging: paging(query.limit, query.marker),
     };
-    page(app.control.host_list(&signed.caller, &filter).await?, Host::from)
+    page(app.control.host_list(&signed.caller, &filter).await?, view)
 }
 
 /// One host.
@@ -69,7 +70,7 @@ async fn host_show(
     signed: Signed,
     Path(host): Path<String>,
 ) -> Answer<Host> {
-    found(app.control.host_get(&signed.caller, &host).await?.into())
+    found(view(app.control.host_get(&signed.caller, &host).await?))
 }
 
 /// Change a host.
@@ -89,7 +90,7 @@ async fn host_update(
         addresses: change.addresses,
         metadata: change.metadata,
     };
-    found(app.control.host_update(&signed.caller, &host, change).await?.into())
+    found(view(app.control.host_update(&signed.caller, &host, change).await?))
 }
 
 /// Forget a host that no volume is attached to.

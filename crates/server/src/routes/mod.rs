@@ -1,9 +1,11 @@
 //! The routes, one file per resource: authenticate, parse, call the use case, convert.
 
+mod agent;
 mod attachment;
 pub(crate) mod backup;
 mod event;
 mod export;
+mod group;
 mod host;
 mod network;
 mod operation;
@@ -48,6 +50,8 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         .merge(reference::routes())
         .merge(schedule::routes())
         .merge(host::routes())
+        .merge(agent::routes())
+        .merge(group::routes())
         .merge(backup::routes())
         .merge(attachment::routes())
         .merge(operation::routes())

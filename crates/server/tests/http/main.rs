@@ -3,6 +3,7 @@
 
 mod fake_node;
 mod files;
+mod groups;
 mod limits;
 mod lists;
 mod refusals;

@@ -1,0 +1,411 @@
+//! Groups: a service on one of several hosts.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use api::event::EventQuery;
+use api::group::{CreateGroup, DeleteGroup, Group, GroupHost, GroupQuery, MoveGroup, PermitHost};
+use clap::{Args, Subcommand, ValueEnum};
+use model::group::{
+    GroupState, OnFailure, Policy, Reservation, Resource, RestartLimit, Standing, Wanted,
+};
+use serde::Serialize;
+
+use super::Context;
+use crate::failure::Failure;
+use crate::output::{self, Column, Format, Listed, age, moment, note, or_dash};
+use crate::progress::Bar;
+
+const RESOURCES: &str = "\
+Resources, in the order in which they start; the reservation of the volume comes first by itself:
+  mount:/srv/db,fs=ext4[,options=noatime+discard][,fsck=never|preen|force]
+  exec:start=/usr/local/bin/up[,stop=...][,status=...][,start-ms=60000][,stop-ms=60000]
+      [,status-ms=10000][,interval-ms=10000]
+  address:10.0.0.9/24,dev=eth0
+  export:/srv/db[,to=10.0.0.0/24][,options=rw+no_root_squash]
+  unit:postgresql.service
+A value with a comma in it needs --file.";
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum GroupCommand {
+    /// Have a service run on exactly one of several hosts that share a volume
+    #[command(after_long_help = RESOURCES)]
+    Create(Box<CreateArguments>),
+    /// All groups: where each runs, since when, and how old that news is
+    List {
+        /// Only those of this volume
+        #[arg(long)]
+        volume: Option<String>,
+        /// Only those of this host
+        #[arg(long)]
+        host: Option<String>,
+    },
+    /// One group, and what each of its hosts says
+    Show { group: String },
+    /// Have it run; again: also forgive hosts their failures
+    Start { group: String },
+    /// Have it run nowhere
+    Stop { group: String },
+    /// Have another host own it; the next one that is up when none is named
+    Move { group: String, host: Option<String> },
+    /// Have its hosts watch and change nothing, for maintenance
+    Freeze { group: String },
+    /// Have its hosts act again
+    Unfreeze { group: String },
+    /// Let a host that was fenced try again, once nothing of its old life is left
+    Permit { group: String, host: String },
+    /// What happened to it: orders, takeovers, failures; newest first
+    History {
+        group: String,
+        /// At most so many
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+    },
+    /// Forget groups that run nowhere; their volumes stay attached
+    Delete {
+        #[arg(required = true)]
+        groups: Vec<String>,
+        /// Also while a host may run it; it goes on there until somebody stops it
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CreateArguments {
+    #[arg(required_unless_present = "file")]
+    name: Option<String>,
+    /// A block volume of a multi-attach type; attached to the hosts where it is not yet
+    #[arg(long, required_unless_present = "file")]
+    volume: Option<String>,
+    /// Given at least twice, the preferred one first
+    #[arg(long = "host", value_name = "HOST", required_unless_present = "file")]
+    hosts: Vec<String>,
+    /// May be given several times; --help shows the forms
+    #[arg(long = "resource", value_name = "RESOURCE")]
+    resources: Vec<Resource>,
+    #[command(flatten)]
+    policy: PolicyArguments,
+    /// Read the group from this TOML or JSON file, in the fields of the API
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["volume", "hosts", "resources", "policy"])]
+    file: Option<PathBuf>,
+    /// Start it at once
+    #[arg(long)]
+    start: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum FailureWord {
+    Restart,
+    Move,
+    Stop,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum ReserveWord {
+    WriteExclusive,
+    ExclusiveAccess,
+}
+
+#[derive(Args, Debug)]
+#[group(id = "policy", multiple = true)]
+struct PolicyArguments {
+    /// Go back to a host that comes earlier in the list when it is there again
+    #[arg(long)]
+    failback: bool,
+    /// When a resource fails: restart it, move the group, or stop it there [default: restart]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    on_failure: Option<FailureWord>,
+    /// So many restarts are tried before the group moves [default: 3]
+    #[arg(long, value_name = "COUNT")]
+    restarts: Option<u32>,
+    /// Restarts that are older than this do not count [default: 600000]
+    #[arg(long, value_name = "MS")]
+    restarts_within_ms: Option<u64>,
+    /// Whether the others may read [default: write-exclusive]
+    #[arg(long, value_enum, value_name = "KIND")]
+    reserve: Option<ReserveWord>,
+    /// Take over from an owner that has been silent for so long [default: 500]
+    #[arg(long, value_name = "MS")]
+    takeover_ms: Option<u64>,
+    /// Freeze the resources when the volume has not answered for so long [default: 350]
+    #[arg(long, value_name = "MS")]
+    freeze_ms: Option<u64>,
+    /// An address that a host must reach to claim the group
+    #[arg(long, value_name = "ADDRESS")]
+    witness: Option<IpAddr>,
+}
+
+impl PolicyArguments {
+    fn policy(&self) -> Policy {
+        let usual = Policy::default();
+        Policy {
+            failback: self.failback,
+            on_failure: match self.on_failure {
+                None => usual.on_failure,
+                Some(FailureWord::Restart) => OnFailure::Restart,
+                Some(FailureWord::Move) => OnFailure::Move,
+                Some(FailureWord::Stop) => OnFailure::Stop,
+            },
+            restart: RestartLimit {
+                count: self.restarts.unwrap_or(usual.restart.count),
+                within_ms: self.restarts_within_ms.unwrap_or(usual.restart.within_ms),
+            },
+            reservation: match self.reserve {
+                None => usual.reservation,
+                Some(ReserveWord::WriteExclusive) => Reservation::WriteExclusive,
+                Some(ReserveWord::ExclusiveAccess) => Reservation::ExclusiveAccess,
+            },
+            takeover_ms: self.takeover_ms.unwrap_or(usual.takeover_ms),
+            freeze_ms: self.freeze_ms.unwrap_or(usual.freeze_ms),
+            witness: self.witness,
+        }
+    }
+}
+
+impl CreateArguments {
+    fn body(self) -> Result<CreateGroup, Failure> {
+        let Some(file) = &self.file else {
+            return Ok(CreateGroup {
+                name: self.name.unwrap_or_default(),
+                volume: self.volume.unwrap_or_default(),
+                hosts: self.hosts,
+                resources: self.resources,
+                policy: self.policy.policy(),
+                start: self.start,
+            });
+        };
+        let mut body = read(file)?;
+        body.name = self.name.unwrap_or(body.name);
+        body.start |= self.start;
+        Ok(body)
+    }
+}
+
+/// A group from a file: JSON where it begins with a brace, TOML else.
+fn read(file: &Path) -> Result<CreateGroup, Failure> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|why| Failure::Io { what: file.display().to_string(), why })?;
+    let group = if text.trim_start().starts_with('{') {
+        serde_json::from_str(&text).map_err(|why| why.to_string())
+    } else {
+        toml::from_str(&text).map_err(|why| why.to_string())
+    };
+    group.map_err(|why| Failure::Usage {
+        message: format!("{} is no group: {why}", file.display()),
+        hint: "docs/failover.md shows one.".to_owned(),
+    })
+}
+
+impl Listed for Group {
+    const WORD: &'static str = "groups";
+    const COLUMNS: &'static [Column<Self>] = &[
+        ("name", |group| group.name.clone()),
+        ("volume", |group| group.volume_name.clone()),
+        ("state", |group| group.state.word().to_owned()),
+        ("wanted", wanted),
+        ("owner", |group| or_dash(group.owner.as_ref().map(|owner| &owner.host_name))),
+        ("epoch", |group| or_dash(group.owner.as_ref().map(|owner| owner.epoch))),
+        ("since", |group| or_dash(group.owner.as_ref().map(|owner| moment(&owner.since)))),
+        ("said", |group| or_dash(group.owner.as_ref().map(|owner| age(owner.age_ms)))),
+        ("hosts", |group| {
+            group.hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>().join(", ")
+        }),
+    ];
+}
+
+fn wanted(group: &Group) -> String {
+    let frozen = if group.frozen { ", frozen" } else { "" };
+    format!("{}{frozen}", group.wanted.word())
+}
+
+/// What a host last said.
+fn said<T>(host: &GroupHost, of: fn(&api::group::HostReport) -> T) -> Option<T> {
+    host.report.as_ref().map(of)
+}
+
+impl Listed for GroupHost {
+    const WORD: &'static str = "hosts";
+    const COLUMNS: &'static [Column<Self>] = &[
+        ("host", |host| host.name.clone()),
+        ("agent", |host| if host.up { "up".to_owned() } else { "down".to_owned() }),
+        ("standing", |host| or_dash(said(host, |said| said.standing.word()))),
+        ("epoch", |host| or_dash(said(host, |said| said.epoch))),
+        ("since", |host| or_dash(said(host, |said| moment(&said.since)))),
+        ("said", |host| or_dash(said(host, |said| age(said.age_ms)))),
+        ("hears", |host| or_dash(said(host, hears))),
+        ("why", |host| or_dash(said(host, |said| said.why.clone()))),
+        ("error", |host| or_dash(said(host, |said| or_dash(said.error.as_ref())))),
+    ];
+}
+
+/// The age of the heartbeats of the others.
+fn hears(said: &api::group::HostReport) -> String {
+    let peers = said.peers.iter().map(|peer| {
+        let heard = peer.heartbeat_age_ms.map_or_else(|| "never".to_owned(), age);
+        format!("{} {heard}", peer.host_name)
+    });
+    peers.collect::<Vec<_>>().join(", ")
+}
+
+/// What stands above the table of the hosts.
+#[derive(Serialize)]
+struct Summary {
+    id: String,
+    name: String,
+    volume: String,
+    state: &'static str,
+    wanted: String,
+    generation: u64,
+    wanted_owner: Option<String>,
+    owner: Option<String>,
+    resources: Vec<String>,
+    policy: Policy,
+    created_at: jiff::Timestamp,
+}
+
+impl From<&Group> for Summary {
+    fn from(group: &Group) -> Self {
+        let states = group.owner.as_ref().and_then(|owner| {
+            let host = group.hosts.iter().find(|host| host.id == owner.host_id)?;
+            Some(host.report.as_ref()?.resources.as_slice())
+        });
+        let states = states.unwrap_or_default();
+        let resource = |(at, resource): (usize, &Resource)| match states.get(at) {
+            Some(said) => format!("{resource} ({})", said.state.word()),
+            None => resource.to_string(),
+        };
+        Self {
+            id: group.id.to_string(),
+            name: group.name.clone(),
+            volume: group.volume_name.clone(),
+            state: group.state.word(),
+            wanted: wanted(group),
+            generation: group.generation,
+            wanted_owner: group.wanted_owner.clone(),
+            owner: group.owner.as_ref().map(|owner| {
+                let since = moment(&owner.since);
+                format!("{}, epoch {}, since {since}: {}", owner.host_name, owner.epoch, owner.why)
+            }),
+            resources: group.resources.iter().enumerate().map(resource).collect(),
+            policy: group.policy.clone(),
+            created_at: group.created_at,
+        }
+    }
+}
+
+fn show(context: &Context, group: &Group) -> Result<(), Failure> {
+    if context.format != Format::Table {
+        return context.show(group);
+    }
+    context.show(&Summary::from(group))?;
+    output::write("\n")?;
+    output::list(context.format, &group.hosts)
+}
+
+/// What `--wait` waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Goal {
+    Started,
+    Stopped,
+    Moved,
+    /// All that are up know of the order.
+    Told,
+}
+
+/// Is it there? `Err` when it will not be.
+fn is_reached(goal: Goal, group: &Group) -> Result<bool, String> {
+    let up: Vec<&GroupHost> = group.hosts.iter().filter(|host| host.up).collect();
+    if up.is_empty() {
+        return Err("no agent of its hosts is up; the order is kept for them".to_owned());
+    }
+    let knows = |host: &&GroupHost| {
+        host.report.as_ref().is_some_and(|said| said.generation >= group.generation)
+    };
+    let told = up.iter().all(knows);
+    let owner = group.owner.as_ref();
+    let owner = owner.and_then(|owner| group.hosts.iter().find(|host| host.id == owner.host_id));
+    let runs = owner.is_some_and(|host| {
+        let standing = host.report.as_ref().map(|said| said.standing);
+        knows(&host) && standing == Some(Standing::Running)
+    });
+    let failed = told && group.state == GroupState::Failed;
+    match goal {
+        Goal::Told => Ok(told),
+        Goal::Stopped => Ok(told && group.state == GroupState::Stopped),
+        _ if failed => Err("none of its hosts could run it".to_owned()),
+        Goal::Moved if group.wanted == Wanted::Stopped => Ok(told),
+        Goal::Started => Ok(runs),
+        Goal::Moved => Ok(runs && owner.map(|host| &host.name) == group.wanted_owner.as_ref()),
+    }
+}
+
+/// Wait for it, where waiting was asked for, and show the group.
+async fn reach(context: &Context, mut group: Group, goal: Goal) -> Result<(), Failure> {
+    if context.wait {
+        let id = group.id.to_string();
+        let mut bar = Bar::new(format!("group {}", group.name));
+        loop {
+            match is_reached(goal, &group) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(why) => {
+                    return Err(Failure::Work {
+                        message: format!("group '{}': {why}", group.name),
+                        hint: "`group show` and `group history` tell more.".to_owned(),
+                    });
+                }
+            }
+            bar.pause().await;
+            group = context.client.group_show(&id).await?;
+        }
+    }
+    show(context, &group)
+}
+
+impl GroupCommand {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let client = &context.client;
+        let (group, goal) = match self {
+            Self::Create(arguments) => {
+                let body = arguments.body()?;
+                let group = client.group_create(&body).await?;
+                if !body.start {
+                    return show(context, &group);
+                }
+                (group, Goal::Started)
+            }
+            Self::List { volume, host } => {
+                return context.list(&GroupQuery { volume, host, ..GroupQuery::default() }).await;
+            }
+            Self::Show { group } => return show(context, &client.group_show(&group).await?),
+            Self::Start { group } => (client.group_start(&group).await?, Goal::Started),
+            Self::Stop { group } => (client.group_stop(&group).await?, Goal::Stopped),
+            Self::Move { group, host } => {
+                (client.group_move(&group, &MoveGroup { host }).await?, Goal::Moved)
+            }
+            Self::Freeze { group } => (client.group_freeze(&group).await?, Goal::Told),
+            Self::Unfreeze { group } => (client.group_unfreeze(&group).await?, Goal::Told),
+            Self::Permit { group, host } => {
+                (client.group_permit(&group, &PermitHost { host }).await?, Goal::Told)
+            }
+            Self::History { group, limit } => {
+                let id = client.group_show(&group).await?.id.0;
+                let query = EventQuery {
+                    resource_id: Some(id),
+                    limit: Some(limit),
+                    ..EventQuery::default()
+                };
+                return output::list(context.format, &client.list(&query).await?.items);
+            }
+            Self::Delete { groups, force } => {
+                for group in groups {
+                    client.group_delete(&group, &DeleteGroup { force }).await?;
+                    note(&format!("Forgot the group {group}; its volume stays attached."));
+                }
+                return Ok(());
+            }
+        };
+        reach(context, group, goal).await
+    }
+}

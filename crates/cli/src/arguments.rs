@@ -169,7 +169,7 @@ mod tests {
             ("network", "create list show update delete"),
             ("export", "show update"),
             ("reference", "create list show delete"),
-            ("host", "create list show update delete"),
+            ("host", "create list show update delete run"),
             ("group", "create list show start stop move freeze unfreeze permit history delete"),
             ("volume-type", "create list show update delete grant revoke grants"),
             ("pool", "create list show update delete"),

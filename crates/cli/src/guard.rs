@@ -4,7 +4,6 @@
 
 mod child;
 mod place;
-mod record;
 mod status;
 
 use std::ffi::OsString;
@@ -14,7 +13,7 @@ use clap::{Args, Subcommand};
 use env::{OsRandom, Random, RealClock};
 use guard::wire::Out;
 use guard::{End, Key, Machine, Settings, Standing, State, Task};
-use host::guard::{Guard, GuardError};
+use host::guard::{Command, Guard, GuardError, Heirs, Record, RecordError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -23,7 +22,6 @@ use crate::log;
 use crate::output::{Format, note};
 use crate::settings::LogFormat;
 use place::PlaceArguments;
-use record::Record;
 
 /// What scripts go by.
 const EXIT_CODES: &str = "\
@@ -182,13 +180,13 @@ async fn take(
     let times = times.check()?;
     let levels = std::env::var(LOG).unwrap_or_else(|_| LEVELS.to_owned());
     log::start(&levels, LogFormat::Text)?;
-    let mut record = Record::open(&place.state_directory()?)?;
-    let standing = record.load()?;
+    let mut record = open(place)?;
+    let standing = record.load().map_err(unusable)?;
     let (standing, key) = match task {
-        Task::Defend => (standing.clone(), attacked(&standing)?),
+        Task::Defend | Task::Adopt => (standing.clone(), attacked(&standing)?),
         Task::Hold | Task::Attack => {
             let begun = standing.begin(place.host_id()?, nonce());
-            record.save(&begun.0)?;
+            record.save(&begun.0).map_err(unkept)?;
             begun
         }
     };
@@ -207,20 +205,46 @@ async fn take(
         admits: place.has_ports(),
     };
     let clock = RealClock::default();
+    let environment = vec![
+        ("COMMONHOLD_GUARD_KEY", key.to_string()),
+        ("COMMONHOLD_GUARD_DEVICE", place.device().to_owned()),
+    ];
     let guard = Guard {
         machine: Machine::new(settings, standing, key, 0),
         volume,
-        line,
-        environment: vec![
-            ("COMMONHOLD_GUARD_KEY", key.to_string()),
-            ("COMMONHOLD_GUARD_DEVICE", place.device().to_owned()),
-        ],
-        keeper: &mut record,
+        work: &mut Command::new(line, environment),
+        record: &mut record,
         clock: &clock,
-        stops: stops()?,
+        stops: &mut stops()?,
     };
     let end = guard.run().await.map_err(|error| failed(&error))?;
     told(place, end)
+}
+
+fn open(place: &PlaceArguments) -> Result<Record, Failure> {
+    Record::open(&place.state_directory()?, Heirs::Children).map_err(unusable)
+}
+
+fn unkept(why: std::io::Error) -> Failure {
+    Failure::Io { what: "the guard's record".to_owned(), why }
+}
+
+fn unusable(error: RecordError) -> Failure {
+    let (hint, code) = match &error {
+        RecordError::Busy(path) => {
+            (format!("`fuser {}` names it; stop it first.", path.display()), FAILED)
+        }
+        RecordError::Malformed { .. } => (
+            "It may have said that this host is fenced. See that nothing of it runs, then \
+             `commonhold guard permit` begins a new record."
+                .to_owned(),
+            FENCED,
+        ),
+        RecordError::Io { .. } => {
+            ("Give --state a directory that can be written.".to_owned(), FAILED)
+        }
+    };
+    Failure::Guard { message: error.to_string(), hint, code }
 }
 
 /// The key that `attack` took the volume with.
@@ -283,6 +307,11 @@ fn told(place: &PlaceArguments, end: End) -> Result<ExitCode, Failure> {
              meanwhile, the next start says so.",
             UNREACHABLE,
         ),
+        End::Stuck => (
+            format!("the command cannot be ended; {device} is left to the other hosts"),
+            "See what holds it up, end it or reboot; then `commonhold guard permit`.",
+            FAILED,
+        ),
         End::Foreign => (
             format!("{device} has registrations of something that is no guard"),
             "`commonhold guard status` lists them. Stop what made them, or clear them with \
@@ -329,8 +358,8 @@ fn unreachable(place: &PlaceArguments, why: &str) -> Failure {
 
 /// This host's own key says from here on that nobody runs; or it goes, and the reservation with it.
 async fn release(place: &PlaceArguments, unreserve: bool) -> Result<ExitCode, Failure> {
-    let mut record = Record::open(&place.state_directory()?)?;
-    let mut standing = record.load()?;
+    let mut record = open(place)?;
+    let mut standing = record.load().map_err(unusable)?;
     let mut volume = place.volume()?;
     let lost = |error: host::HostError| unreachable(place, &error.to_string());
     let picture = volume.look().await.map_err(lost)?;
@@ -347,7 +376,7 @@ async fn release(place: &PlaceArguments, unreserve: bool) -> Result<ExitCode, Fa
     let own_end = standing.state != State::Fenced;
     if own_end {
         standing.state = State::Clean;
-        record.save(&standing)?;
+        record.save(&standing).map_err(unkept)?;
     }
     let to = if unreserve { 0 } else { key.vacated().number() };
     match volume.reserve_out(Out::Register, (key.number(), to)).await {
@@ -356,7 +385,7 @@ async fn release(place: &PlaceArguments, unreserve: bool) -> Result<ExitCode, Fa
     }
     if own_end {
         standing.keys.clear();
-        record.save(&standing)?;
+        record.save(&standing).map_err(unkept)?;
     }
     note(if unreserve {
         "The volume is not reserved any more: nothing keeps an old owner out."
@@ -367,9 +396,14 @@ async fn release(place: &PlaceArguments, unreserve: bool) -> Result<ExitCode, Fa
 }
 
 fn permit(place: &PlaceArguments) -> Result<ExitCode, Failure> {
-    let mut record = Record::open(&place.state_directory()?)?;
-    let standing = record.load_or_reset()?;
-    record.save(&Standing { state: State::Clean, keys: Vec::new(), ..standing })?;
+    let mut record = open(place)?;
+    // An operator has looked: an unreadable record is begun anew.
+    let standing = match record.load() {
+        Err(RecordError::Malformed { .. }) => Standing::default(),
+        other => other.map_err(unusable)?,
+    };
+    let clean = Standing { state: State::Clean, keys: Vec::new(), ..standing };
+    record.save(&clean).map_err(unkept)?;
     note("This host may try to take the volume again.");
     Ok(ExitCode::SUCCESS)
 }

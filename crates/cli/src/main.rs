@@ -5,6 +5,7 @@
 //! Invariant: verbs reach the service through `api::Client` only; what they can do, any client of
 //! the REST door can do.
 
+mod agent;
 mod arguments;
 mod client_file;
 mod commands;
@@ -27,6 +28,7 @@ use clap::{CommandFactory, Parser};
 
 use arguments::{Command, CommandLine, ConfigCommand, GlobalArguments};
 use commands::Context;
+use commands::host::HostCommand;
 use failure::Failure;
 use settings::ServeSettings;
 
@@ -76,6 +78,12 @@ fn done(global: &GlobalArguments, command: Command) -> Result<(), Failure> {
         Command::Demo => {
             let stage = demo::Stage::new()?;
             busy_runtime()?.block_on(demo::run(stage))
+        }
+        Command::Host(HostCommand::Run(arguments)) => {
+            runtime()?.block_on(agent::run(global, arguments))
+        }
+        Command::Host(HostCommand::Warden { directory }) => {
+            runtime()?.block_on(agent::be_warden(directory))
         }
         verb => runtime()?.block_on(speak(global, verb)),
     }

@@ -394,11 +394,19 @@ where
 
 /// A client of the service that the settings name, and the project chosen.
 pub(crate) fn client(global: &GlobalArguments) -> Result<(Client, Option<String>), Failure> {
+    let (url, token, project) = service(global)?;
+    Ok((Client::new(&url, token)?.in_project(project.clone()), project))
+}
+
+/// Address of the service, token and project.
+pub(crate) fn service(
+    global: &GlobalArguments,
+) -> Result<(String, Option<String>, Option<String>), Failure> {
     let layers = client_layers(global)?;
     let url: String = needed(&layers, &URL, global.url.as_deref())?;
     let token = layers.get(&TOKEN, global.token.as_deref())?;
     let project: Option<String> = layers.get(&PROJECT, global.project.as_deref())?;
-    Ok((Client::new(&url, token)?.in_project(project.clone()), project))
+    Ok((url, token, project))
 }
 
 /// A line of `config show`.

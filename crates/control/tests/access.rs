@@ -159,7 +159,7 @@ async fn lists_of_none_one_and_a_thousand() {
     let (mut names, mut marker) = (Vec::new(), None);
     loop {
         let page = list(Some(300), marker).await.unwrap();
-        names.extend(page.items.into_iter().map(|host| host.name));
+        names.extend(page.items.into_iter().map(|host| host.host.name));
         match page.next {
             Some(next) => marker = Some(next),
             None => break,

@@ -134,16 +134,30 @@ impl Files for RealFiles {
         ))
     }
     fn lock_dir(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-        let lock = rustix::fs::open(path.join(LOCK_FILE), flags, FILE_MODE)?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Box::new(lock)),
-            Err(Errno::WOULDBLOCK) => Err(io::Error::new(
-                io::ErrorKind::WouldBlock,
-                format!("another process uses the directory {}", path.display()),
-            )),
-            Err(why) => Err(why.into()),
-        }
+        lock_dir(path, OFlags::CLOEXEC)
+    }
+}
+
+impl RealFiles {
+    /// Like [`Files::lock_dir`], and whatever this process starts holds the lock, too.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] while somebody holds it.
+    pub fn lock_dir_with_heirs(self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        lock_dir(path, OFlags::empty())
+    }
+}
+
+fn lock_dir(path: &Path, inheritance: OFlags) -> io::Result<Box<dyn Send + Sync>> {
+    let flags = OFlags::RDWR | OFlags::CREATE | inheritance;
+    let lock = rustix::fs::open(path.join(LOCK_FILE), flags, FILE_MODE)?;
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Box::new(lock)),
+        Err(Errno::WOULDBLOCK) => Err(io::Error::new(
+            io::ErrorKind::WouldBlock,
+            format!("another process uses the directory {}", path.display()),
+        )),
+        Err(why) => Err(why.into()),
     }
 }
 

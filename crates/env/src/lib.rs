@@ -1,8 +1,9 @@
 //! All that is not deterministic: clock, random, block I/O, files. Traits, and the real ones.
 //!
 //! Entry points: [`BlockIo`] (data, asynchronous, one per worker thread, made by [`block_io`]),
-//! [`Files`] (names, synchronous; the real one is [`RealFiles`]), [`Clock`], [`Random`]; and [`posix`],
-//! what only the kernel can do for a file server.
+//! [`Files`] (names, synchronous; the real one is [`RealFiles`]), [`Clock`], [`Random`]; [`posix`], what
+//! only the kernel can do for a file server; [`processes`], [`mounts`] and [`whole`] files, for the
+//! agent of a host.
 //!
 //! Invariant: nothing above this crate opens a file, asks the time or draws a random number by
 //! itself; so the simulator can stand in for the world.
@@ -13,14 +14,19 @@ pub mod buffer;
 pub mod clock;
 mod descriptor;
 mod descriptors;
+pub mod echo;
 pub mod engine;
 pub mod files;
 mod gate;
+pub mod link;
+pub mod mounts;
 pub mod pool;
 pub mod posix;
+pub mod processes;
 pub mod random;
 pub mod ring;
 pub mod scsi_device;
+pub mod whole;
 
 pub use block_io::{BlockIo, IoFile, IoFuture};
 pub use buffer::Buffer;

@@ -70,6 +70,15 @@ impl Key {
     }
 }
 
+/// Twenty bits of a host's name or id, rarely zero, by FNV-1a folded.
+#[must_use]
+pub fn host_number(text: &str) -> u32 {
+    let mix = |sum: u64, byte: u8| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let sum = text.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
+    let folded = (sum ^ sum >> 20 ^ sum >> 40) & HOST_MASK;
+    u32::try_from(folded.max(1)).unwrap_or(1)
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#018x}", self.0)

@@ -1,13 +1,15 @@
 //! Who owns a shared volume: the takeover of a reservation by one host from another, pure.
 //!
 //! Entry points: [`Machine`], which is told what happens and says what to do; [`wire`], the bytes
-//! that it speaks to the volume by; [`Standing`], what a host must not forget.
+//! that it speaks to the volume by; [`Standing`], what a host must not forget; [`group`], the
+//! resources of a failover group, which run where the volume is held.
 //!
 //! Invariant: no clock, no socket, no file. A command runs only after READ FULL STATUS has shown
 //! this run's own key as the holder and PREEMPT AND ABORT, or a reset, has proven that nothing of
 //! the owner before can land any more; and the volume is never left without a reservation, not
 //! even by an owner that stops in good order.
 
+pub mod group;
 mod key;
 mod machine;
 mod standing;
@@ -16,7 +18,7 @@ mod terms;
 mod tests;
 pub mod wire;
 
-pub use key::Key;
+pub use key::{Key, host_number};
 pub use machine::Machine;
 pub use standing::{Malformed, Standing, State};
-pub use terms::{Action, Answer, End, Input, Liveness, Request, Seen, Settings, Task};
+pub use terms::{Action, Advice, Answer, End, Input, Liveness, Request, Seen, Settings, Task, Why};

@@ -25,20 +25,15 @@
 //! that comes back and a challenger that decides at least one sees the other, however late their
 //! messages come.
 
-use crate::terms::{Action, Answer, End, Input, Liveness, Request, Seen, Settings, Task};
+use crate::terms::{
+    Action, Advice, Answer, End, Input, Liveness, Request, Seen, Settings, Task, Why,
+};
 use crate::{Key, Standing, State};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Service {
     Running,
     Frozen,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Why {
-    Asked,
-    Lost,
-    Unreachable,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +61,7 @@ const VACATE_MS: u64 = 3_000;
 #[derive(Clone, Debug)]
 pub struct Machine {
     settings: Settings,
+    advice: Advice,
     key: Key,
     standing: Standing,
     phase: Phase,
@@ -94,15 +90,21 @@ pub struct Machine {
 impl Machine {
     /// A guard that begins at `now_ms`, on a clock that goes on while the machine is paused.
     /// `standing` is the durable record, with this run's `key` among its keys already (for
-    /// [`Task::Defend`] the key is that of the run that took the volume).
+    /// [`Task::Defend`] and [`Task::Adopt`] the key is that of the run that took the volume).
     #[must_use]
     pub fn new(settings: Settings, standing: Standing, key: Key, now_ms: u64) -> Self {
-        let defends = settings.task == Task::Defend;
+        let phase = match settings.task {
+            Task::Hold | Task::Attack => Phase::Waiting,
+            Task::Defend => Phase::Holding(Service::Running),
+            // Nobody watched over it: it goes on when it is seen to own the volume.
+            Task::Adopt => Phase::Holding(Service::Frozen),
+        };
         Self {
             settings,
+            advice: Advice::default(),
             key,
             standing,
-            phase: if defends { Phase::Holding(Service::Running) } else { Phase::Waiting },
+            phase,
             asked: None,
             look_ms: now_ms,
             born_ms: now_ms,
@@ -131,6 +133,7 @@ impl Machine {
                 }
             }
             Input::Ended { code } => self.ended(now_ms, code, &mut out),
+            Input::Stuck => self.stuck(&mut out),
             Input::Stop => self.stop = true,
         }
         self.turn(now_ms, &mut out);
@@ -150,6 +153,11 @@ impl Machine {
             _ => u64::MAX,
         };
         look.min(phase)
+    }
+
+    /// What is known besides the volume's own evidence. It can only hold a claim back.
+    pub fn advise(&mut self, advice: Advice) {
+        self.advice = advice;
     }
 
     /// The key of this run.
@@ -276,6 +284,7 @@ impl Machine {
             Phase::Stopping { why, kill_ms, killed } => {
                 if why != Why::Lost && seen.holder != Some(self.key.number()) {
                     self.phase = Phase::Stopping { why: Why::Lost, kill_ms, killed };
+                    out.push(Action::Terminate(Why::Lost));
                     self.remember(State::Fenced, out);
                     self.look_ms = u64::MAX;
                 } else {
@@ -434,7 +443,7 @@ impl Machine {
         self.phase = Phase::Stopping { why, kill_ms, killed: false };
         // There is nothing more to learn of a volume that is lost.
         self.look_ms = if why == Why::Lost { u64::MAX } else { now_ms + self.settings.beat_ms };
-        out.push(Action::Terminate);
+        out.push(Action::Terminate(why));
         if why == Why::Lost {
             self.remember(State::Fenced, out);
         }
@@ -449,6 +458,14 @@ impl Machine {
             // The record says `running`: whoever starts next finds out whether it was lost.
             Phase::Stopping { why: Why::Unreachable, .. } => self.over(End::Unreachable, out),
             _ => {}
+        }
+    }
+
+    /// What may be left could write as soon as a key of this host is registered again.
+    fn stuck(&mut self, out: &mut Vec<Action>) {
+        if matches!(self.phase, Phase::Holding(_) | Phase::Stopping { .. }) {
+            self.remember(State::Fenced, out);
+            self.over(End::Stuck, out);
         }
     }
 
@@ -491,6 +508,7 @@ impl Machine {
             Some((number, _)) if self.is_mine(number) => true,
             Some((_, None)) => false,
             Some((_, Some(key))) if key.is_vacant() => true,
+            Some(_) if !self.advice.strikes => false,
             Some(_) => match (self.settings.liveness, seen.age_ms) {
                 (Liveness::Ages, Some(age_ms)) => age_ms >= takeover_ms,
                 _ => now_ms.saturating_sub(self.moved_ms) >= takeover_ms,
@@ -501,6 +519,6 @@ impl Machine {
             return false;
         }
         let since_ms = *self.claimable_ms.get_or_insert(now_ms);
-        now_ms.saturating_sub(since_ms) >= self.settings.delay_ms
+        now_ms.saturating_sub(since_ms) >= self.settings.delay_ms + self.advice.delay_ms
     }
 }

@@ -20,6 +20,10 @@ pub enum Task {
     Attack,
     /// Watch over a volume that [`Task::Attack`] took, until it is lost.
     Defend,
+    /// Go on as the owner whose guard ended while its command did not: with the same key, and
+    /// with nothing started. The command is frozen already, and thaws when the volume has shown
+    /// that it was not lost meanwhile.
+    Adopt,
 }
 
 /// Times in milliseconds, and what to do.
@@ -44,6 +48,32 @@ pub struct Settings {
     pub wait_ms: Option<u64>,
     /// Other initiator ports of this host are to be registered before the command starts.
     pub admits: bool,
+}
+
+/// What the hosts' own messages say about a takeover; the volume has the last word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Advice {
+    /// Waited before a claim, besides [`Settings::delay_ms`].
+    pub delay_ms: u64,
+    /// Whether an owner that the volume shows as silent may be replaced. One that left may always.
+    pub strikes: bool,
+}
+
+impl Default for Advice {
+    fn default() -> Self {
+        Self { delay_ms: 0, strikes: true }
+    }
+}
+
+/// Why a command has to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Why {
+    /// Somebody wants it.
+    Asked,
+    /// Another host holds the volume.
+    Lost,
+    /// The volume has not answered for too long.
+    Unreachable,
 }
 
 /// What to send to the volume. One at a time.
@@ -101,6 +131,8 @@ pub enum Input {
     Answer(Answer),
     /// The command has ended, and nothing of it runs.
     Ended { code: u8 },
+    /// The command cannot be ended: something of it may be left for good.
+    Stuck,
     /// Somebody wants the guard to end in good order.
     Stop,
 }
@@ -116,7 +148,7 @@ pub enum Action {
     Freeze,
     Thaw,
     /// Ask the command to end.
-    Terminate,
+    Terminate(Why),
     Kill,
     Over(End),
 }
@@ -132,6 +164,8 @@ pub enum End {
     Lost,
     /// The volume was out of reach for too long; the command was stopped.
     Unreachable,
+    /// Something of the command is left over; this host stays out like one that lost the volume.
+    Stuck,
     /// An earlier run of this host lost the volume and nobody has permitted another.
     Fenced,
     /// Something that is no guard holds the volume.

@@ -146,7 +146,7 @@ fn an_owner_that_was_paused_freezes_first_and_stops_when_it_sees_another() {
         [Action::Freeze, Action::Ask(Request::Look)]
     );
     let actions = machine.on(9010, seen(other(2), 3));
-    let [Action::Terminate, Action::Remember(standing)] = &actions[..] else {
+    let [Action::Terminate(Why::Lost), Action::Remember(standing)] = &actions[..] else {
         panic!("{actions:?}")
     };
     assert_eq!(standing.state, State::Fenced);
@@ -194,7 +194,7 @@ fn of_an_owner_that_comes_back_and_a_challenger_that_strikes_one_sees_the_other(
 fn a_good_end_leaves_the_reservation_and_says_that_it_is_free() {
     let (mut machine, key) = begin(settings());
     take(&mut machine, key);
-    assert_eq!(machine.on(100, Input::Stop), [Action::Terminate]);
+    assert_eq!(machine.on(100, Input::Stop), [Action::Terminate(Why::Asked)]);
     let actions = machine.on(150, Input::Ended { code: 3 });
     let [Action::Remember(standing), Action::Ask(request)] = &actions[..] else {
         panic!("{actions:?}")
@@ -368,4 +368,57 @@ fn what_the_target_writes_is_read_back() {
     for cut in 0..page.len() {
         assert!(wire::Ages::decode(&page[..cut]).is_err());
     }
+}
+
+#[test]
+fn a_guard_that_adopts_goes_on_with_the_key_and_finds_out_at_once_that_it_was_lost() {
+    let settings = Settings { task: Task::Adopt, ..settings() };
+    let (_, key) = Standing::default().begin(7, 99);
+    let standing = Standing { state: State::Running, epoch: 1, keys: vec![key] };
+    let mut machine = Machine::new(settings, standing.clone(), key, 1_000);
+    assert_eq!(machine.on(1_000, Input::Tick), [Action::Ask(Request::Look)]);
+    assert!(!machine.runs(), "nobody has watched over it");
+    assert_eq!(machine.on(1_005, seen(key.number(), 40)), [Action::Thaw]);
+    assert!(machine.runs());
+    let ended = machine.on(1_010, Input::Ended { code: 0 });
+    assert_eq!(ended.last(), Some(&Action::Ask(Request::Vacate(key))), "it is vacated as ever");
+
+    let mut machine = Machine::new(settings, standing, key, 1_000);
+    machine.on(1_000, Input::Tick);
+    let lost = machine.on(1_005, seen(other(3), 10));
+    let [Action::Terminate(Why::Lost), Action::Remember(standing)] = &lost[..] else {
+        panic!("{lost:?}")
+    };
+    assert_eq!(standing.state, State::Fenced);
+}
+
+#[test]
+fn advice_holds_a_claim_back_but_not_from_an_owner_that_left() {
+    let (mut machine, key) = begin(settings());
+    machine.advise(Advice { delay_ms: 0, strikes: false });
+    machine.on(0, Input::Tick);
+    assert_eq!(machine.on(5, seen(other(1), 9_000)), [], "this host reaches no witness");
+    machine.on(50, Input::Tick);
+    let vacant = Key::of(other(1)).unwrap().vacated().number();
+    assert_eq!(machine.on(55, seen(vacant, 3)), [Action::Ask(Request::Claim(key))]);
+    let (mut machine, key) = begin(settings());
+    machine.advise(Advice { delay_ms: 100, strikes: true });
+    for at in [0, 50] {
+        machine.on(at, Input::Tick);
+        assert_eq!(machine.on(at + 5, seen(other(1), 9_000)), [], "others come first");
+    }
+    machine.on(105, Input::Tick);
+    assert_eq!(machine.on(110, seen(other(1), 9_100)), [Action::Ask(Request::Claim(key))]);
+}
+
+#[test]
+fn an_owner_whose_command_cannot_be_ended_stays_out_and_leaves_the_volume_to_its_silence() {
+    let (mut machine, key) = begin(settings());
+    take(&mut machine, key);
+    assert_eq!(machine.on(90, Input::Stop), [Action::Terminate(Why::Asked)]);
+    let stuck = machine.on(95, Input::Stuck);
+    let [Action::Remember(standing), Action::Over(End::Stuck)] = &stuck[..] else {
+        panic!("{stuck:?}")
+    };
+    assert_eq!(standing.state, State::Fenced);
 }

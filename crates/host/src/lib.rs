@@ -8,8 +8,10 @@
 //! Invariant: one task owns the socket and the machine; handles only send it requests, so a
 //! handle can be cloned and used from anywhere at once.
 
+pub mod agent;
 mod driver;
 pub mod files;
+pub mod group;
 pub mod guard;
 mod initiator;
 mod logical_unit;

@@ -164,7 +164,7 @@ mod tests {
         let denied = ReplyBody::Denied(Denied::Auth(AuthStat::BadCred));
         let accepted = ReplyBody::Accepted(Accepted::Success);
         for version in [3, 4] {
-            assert_eq!(refused(100_003, version, 0), (accepted.clone(), Bytes::new()));
+            assert_eq!(refused(100_003, version, 0), (accepted, Bytes::new()));
             assert_eq!(refused(100_003, version, 1).0, denied);
         }
         let acces = Bytes::from_static(&[0, 0, 0, 13]);

@@ -5,11 +5,17 @@ use api::host::{CreateHost, Host, HostQuery, UpdateHost};
 use clap::Subcommand;
 
 use super::{Context, MetadataArguments};
+use crate::agent::AgentArguments;
 use crate::failure::Failure;
 use crate::output::{Column, Listed, age, moment, note, or_dash};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum HostCommand {
+    /// Run the agent of this machine: attaches volumes, runs failover groups
+    Run(AgentArguments),
+    /// One group on this machine; the agent starts it
+    #[command(hide = true)]
+    Warden { directory: std::path::PathBuf },
     /// Make a host known
     Create {
         name: String,
@@ -68,6 +74,8 @@ impl HostCommand {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = &context.client;
         match self {
+            // `main` has done these.
+            Self::Run(_) | Self::Warden { .. } => Ok(()),
             Self::Create { name, initiators, addresses, metadata } => {
                 let body = CreateHost { name, initiators, addresses, metadata: metadata.all() };
                 context.show(&client.host_create(&body).await?)

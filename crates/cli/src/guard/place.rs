@@ -96,7 +96,7 @@ impl PlaceArguments {
             let message = "this host has neither a machine id nor a name".to_owned();
             return Err(usage(message, "Give it a number with --host-id, another on each host."));
         }
-        Ok(number_of(&format!("{} {}", machine.trim(), name.trim())))
+        Ok(guard::host_number(&format!("{} {}", machine.trim(), name.trim())))
     }
 
     pub(super) fn volume(&self) -> Result<Volume, Failure> {
@@ -171,14 +171,6 @@ impl PlaceArguments {
     }
 }
 
-/// Twenty bits that are rarely zero, by FNV-1a folded.
-fn number_of(text: &str) -> u32 {
-    let mix = |sum: u64, byte: u8| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    let sum = text.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
-    let folded = (sum ^ sum >> 20 ^ sum >> 40) & 0xF_FFFF;
-    u32::try_from(folded.max(1)).unwrap_or(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,7 +208,7 @@ mod tests {
     fn each_volume_has_a_directory_and_each_host_a_number() {
         let directory = place("iscsi://h/iqn.2026:v").state_directory().unwrap();
         assert_eq!(directory, Path::new(STATE).join("iscsi---h-iqn-2026-v"));
-        assert_ne!(number_of("m alpha"), number_of("m beta"));
-        assert!((1..1 << 20).contains(&number_of("")));
+        assert_ne!(guard::host_number("m alpha"), guard::host_number("m beta"));
+        assert!((1..1 << 20).contains(&guard::host_number("")));
     }
 }

@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use guard::Key;
 use guard::wire::Listed;
-use host::guard::Picture;
+use host::guard::{Picture, Record};
 use serde::Serialize;
 
 use super::place::PlaceArguments;
-use super::{record, unreachable};
+use super::{unreachable, unusable};
 use crate::failure::Failure;
 use crate::output::{self, Format};
 
@@ -34,7 +34,7 @@ struct Status {
 
 pub(super) async fn show(place: &PlaceArguments, format: Format) -> Result<ExitCode, Failure> {
     // Without the lock: it is asked for while a guard runs.
-    let standing = record::read(&place.state_directory()?.join("standing"))?;
+    let standing = Record::read(&place.state_directory()?).map_err(unusable)?;
     let mut volume = place.volume()?;
     let lost = |error: host::HostError| unreachable(place, &error.to_string());
     volume.probe().await.map_err(lost)?;

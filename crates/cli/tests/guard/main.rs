@@ -7,6 +7,7 @@ mod campaign;
 mod dice;
 mod drain;
 mod figures;
+mod group;
 mod network;
 #[path = "../service/mod.rs"]
 mod service;

@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) struct Stage {
     pub(crate) service: Service,
     pub(crate) target: String,
-    credentials: Vec<(String, String)>,
+    pub(crate) credentials: Vec<(String, String)>,
     pub(crate) times: Vec<&'static str>,
     /// A process of each host's network, where the hosts have networks of their own.
     networks: Vec<u32>,
@@ -48,7 +48,7 @@ fn word<'a>(value: &'a Value, path: &str) -> &'a str {
     value.pointer(path).and_then(Value::as_str).unwrap_or_else(|| panic!("no {path} in {value}"))
 }
 
-fn iqn(host: usize) -> String {
+pub(crate) fn iqn(host: usize) -> String {
     format!("iqn.2026-11.org.example:guarded-{host}")
 }
 
@@ -79,7 +79,7 @@ impl Stage {
         Self { service, target, credentials, times: Vec::new(), networks, starts }
     }
 
-    fn orders(&self, host: usize) -> Orders {
+    pub(crate) fn orders(&self, host: usize) -> Orders {
         let (user, secret) = self.credentials[host].clone();
         Orders {
             host: host as u64,

@@ -1,36 +1,51 @@
-//! The guard: runs a command while this host holds a volume, and at no other time.
+//! The guard: runs a command, or a group's resources, while this host holds a volume, and at no
+//! other time.
 //!
-//! Entry points: [`Guard::run`], [`Volume`]. What to do is decided by `guard::Machine`; here is
-//! how it is done.
+//! Entry points: [`Guard::run`], [`Volume`], [`Record`], [`Command`]. What to do is decided by
+//! `guard::Machine`; here is how it is done.
 //!
-//! Invariant: the record is durable before the command starts, and one request is under way at a
+//! Invariant: the record is durable before anything starts, and one request is under way at a
 //! time.
 
 mod command;
+mod record;
 mod volume;
 
-use std::ffi::OsString;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
-use ::guard::{Action, Answer, End, Input, Machine, Request, Standing};
+use ::guard::{Action, Advice, Answer, End, Input, Machine, Request, Seen, Why};
 use env::Clock;
-use rustix::process::Signal;
 use tokio::sync::mpsc;
 
+pub use self::command::Command;
+pub use self::record::{Heirs, Record, RecordError};
 pub use self::volume::{Picture, Portal, Volume};
 
-use self::command::Running;
-
-/// Where the record lies.
-pub trait Keeper {
-    /// Make the record durable.
+/// What runs while the volume is held.
+pub trait Work {
+    /// The volume is held: begin.
     ///
     /// # Errors
-    /// When it may not be durable: the guard ends then, with the command stopped.
-    fn remember(&mut self, standing: &Standing) -> io::Result<()>;
+    /// It cannot begin; the guard ends.
+    fn start(&mut self) -> io::Result<()>;
+    /// Nothing of it may run until [`Self::thaw`].
+    fn freeze(&mut self);
+    fn thaw(&mut self);
+    /// It is to end. What was frozen goes on for that.
+    fn terminate(&mut self, why: Why);
+    /// It is to end at once.
+    fn kill(&mut self);
+    /// [`Input::Ended`] or [`Input::Stuck`], when nothing of it runs any more; for ever pending
+    /// while it runs or was never started. Dropping the future loses nothing.
+    fn ended(&mut self) -> impl Future<Output = Input>;
+    /// The volume was looked at; what to tell the machine about it.
+    fn seen(&mut self, now_ms: u64, seen: &Seen) -> Advice {
+        let _ = (now_ms, seen);
+        Advice::default()
+    }
 }
 
 /// Why a guard could not do its work.
@@ -43,16 +58,14 @@ pub enum GuardError {
 }
 
 /// What a guard works with.
-pub struct Guard<'a> {
+pub struct Guard<'a, W> {
     pub machine: Machine,
     pub volume: Volume,
-    /// The command and its arguments; empty for an attack and a defence.
-    pub line: Vec<OsString>,
-    pub environment: Vec<(&'static str, String)>,
-    pub keeper: &'a mut dyn Keeper,
+    pub work: &'a mut W,
+    pub record: &'a mut Record,
     pub clock: &'a dyn Clock,
     /// Each message is a wish that the guard end; the second one is in a hurry.
-    pub stops: mpsc::Receiver<()>,
+    pub stops: &'a mut mpsc::Receiver<()>,
 }
 
 type Asking = Pin<Box<dyn Future<Output = (Volume, Answer)>>>;
@@ -61,22 +74,23 @@ type Asking = Pin<Box<dyn Future<Output = (Volume, Answer)>>>;
 struct Hands {
     volume: Option<Volume>,
     asking: Option<Asking>,
-    running: Option<Running>,
 }
 
-impl Guard<'_> {
+impl<W: Work> Guard<'_, W> {
     /// Until it is over.
     ///
     /// # Errors
-    /// [`GuardError`]; the command has been killed then.
+    /// [`GuardError`]; the work has been killed then.
     pub async fn run(mut self) -> Result<End, GuardError> {
-        let mut hands = Hands { volume: Some(self.volume), asking: None, running: None };
+        let mut hands = Hands { volume: Some(self.volume), asking: None };
         let (mut input, mut hurry) = (Input::Tick, false);
         loop {
             let now_ms = millis(self.clock);
+            if let Input::Answer(Answer::Seen(seen)) = &input {
+                self.machine.advise(self.work.seen(now_ms, seen));
+            }
             for action in self.machine.on(now_ms, input) {
-                let doing = (&self.line[..], &self.environment[..]);
-                if let Some(end) = hands.act(action, doing, self.keeper)? {
+                if let Some(end) = hands.act(action, self.work, self.record)? {
                     return Ok(end);
                 }
             }
@@ -91,13 +105,10 @@ impl Guard<'_> {
                     hands.volume = Some(volume);
                     Input::Answer(answer)
                 }
-                code = ended(&mut hands.running) => {
-                    hands.running = None;
-                    Input::Ended { code }
-                }
+                ended = self.work.ended() => ended,
                 Some(()) = self.stops.recv() => {
                     if hurry {
-                        hands.signal(Signal::KILL);
+                        self.work.kill();
                     }
                     hurry = true;
                     Input::Stop
@@ -108,7 +119,7 @@ impl Guard<'_> {
     }
 }
 
-fn millis(clock: &dyn Clock) -> u64 {
+pub(crate) fn millis(clock: &dyn Clock) -> u64 {
     u64::try_from(clock.now().as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -119,20 +130,7 @@ async fn answered(asking: &mut Option<Asking>) -> (Volume, Answer) {
     }
 }
 
-async fn ended(running: &mut Option<Running>) -> u8 {
-    match running {
-        Some(running) => running.ended().await,
-        None => std::future::pending().await,
-    }
-}
-
 impl Hands {
-    fn signal(&self, signal: Signal) {
-        if let Some(running) = &self.running {
-            running.signal(signal);
-        }
-    }
-
     fn ask(&mut self, request: Request) {
         if let Some(mut volume) = self.volume.take() {
             self.asking = Some(Box::pin(async move {
@@ -145,40 +143,37 @@ impl Hands {
     fn act(
         &mut self,
         action: Action,
-        (line, environment): (&[OsString], &[(&'static str, String)]),
-        keeper: &mut dyn Keeper,
+        work: &mut impl Work,
+        record: &mut Record,
     ) -> Result<Option<End>, GuardError> {
         tracing::debug!(?action, "guard");
         match action {
             Action::Ask(request) => self.ask(request),
             Action::Remember(standing) => {
-                if let Err(error) = keeper.remember(&standing) {
-                    self.signal(Signal::KILL);
+                if let Err(error) = record.save(&standing) {
+                    work.kill();
                     return Err(GuardError::Record(error));
                 }
             }
-            Action::Start if line.is_empty() => {}
             Action::Start => {
-                let running = Running::start(line, environment).map_err(GuardError::Start)?;
-                tracing::info!("the volume is held; the command runs");
-                self.running = Some(running);
+                tracing::info!("the volume is held");
+                work.start().map_err(GuardError::Start)?;
             }
             Action::Freeze => {
-                tracing::warn!("the volume does not answer; the command is frozen");
-                self.signal(Signal::STOP);
+                tracing::warn!("the volume does not answer; what runs is frozen");
+                work.freeze();
             }
             Action::Thaw => {
-                tracing::info!("the volume is still held; the command goes on");
-                self.signal(Signal::CONT);
+                tracing::info!("the volume is still held; what runs goes on");
+                work.thaw();
             }
-            Action::Terminate => {
-                tracing::info!("the command is asked to end");
-                self.signal(Signal::TERM);
-                self.signal(Signal::CONT);
+            Action::Terminate(why) => {
+                tracing::info!(?why, "what runs is asked to end");
+                work.terminate(why);
             }
             Action::Kill => {
-                tracing::warn!("the command did not end; it is killed");
-                self.signal(Signal::KILL);
+                tracing::warn!("what runs did not end; it is killed");
+                work.kill();
             }
             Action::Over(end) => return Ok(Some(end)),
         }

@@ -84,7 +84,8 @@ impl World {
                 self.log_in(at);
             }
             61..68 => self.kill(at, true),
-            68..76 => self.kill(at, false),
+            68..72 => self.kill(at, false),
+            72..76 => self.guard_dies(at),
             76..82 => {
                 self.note("target is paused");
                 self.target_paused = true;
@@ -175,6 +176,31 @@ impl World {
         self.at(again_us, Event::Restart { host: at, life });
     }
 
+    /// The guard alone, as in an upgrade that goes wrong: its command runs on, and the next guard
+    /// adopts it.
+    fn guard_dies(&mut self, at: usize) {
+        let host = &mut self.hosts[at];
+        let runs = host.app.as_ref().is_some_and(|app| !app.ending);
+        if !runs || host.guard_paused {
+            return;
+        }
+        (host.brain, host.asked) = (None, None);
+        host.guard_paused = true;
+        self.befalls("guard dies and its command does not", at);
+        let again_us = self.now_us + self.us(1_500);
+        self.at(again_us, Event::Adopt { host: at });
+    }
+
+    pub(crate) fn adopt(&mut self, at: usize) {
+        self.hosts[at].guard_paused = false;
+        if self.hosts[at].brain.is_none() && self.hosts[at].app.is_some() {
+            self.tell(format!("another guard adopts the command of {at}"));
+            self.hosts[at].adopt(self.scheme, self.ages, self.now_us);
+            self.input(at, Input::Tick);
+        }
+        self.replay(at);
+    }
+
     fn crash_target(&mut self) {
         self.note("target crashes");
         let random = &mut self.random;
@@ -199,6 +225,10 @@ impl World {
     }
 
     pub(crate) fn wake_guard(&mut self, at: usize) {
+        if self.hosts[at].brain.is_none() && self.hosts[at].app.is_some() {
+            // It is dead, and nobody has come after it yet.
+            return;
+        }
         self.hosts[at].guard_paused = false;
         self.replay(at);
     }
@@ -236,7 +266,7 @@ impl World {
         self.target_down = false;
         for at in 0..self.hosts.len() {
             self.heal_network(at);
-            self.wake_guard(at);
+            self.adopt(at);
             self.resume(at);
             self.wake_command(at);
         }

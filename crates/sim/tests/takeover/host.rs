@@ -146,9 +146,27 @@ impl Host {
         }
         let (standing, key) = self.standing.begin(u32::try_from(self.number).unwrap() + 1, nonce);
         self.standing = standing.clone();
+        let settings = Self::settings(Task::Hold, scheme, ages);
+        let now_ms = self.clock.local_ms(now_us);
+        let machine = Machine::new(settings, standing, key, now_ms);
+        self.brain = Some(Brain::Guard(Box::new(machine)));
+    }
+
+    /// Another guard takes over what an earlier one has started, which still runs.
+    pub(crate) fn adopt(&mut self, scheme: Scheme, ages: bool, now_us: u64) {
+        let Some(app) = &mut self.app else { return };
+        app.frozen = true;
+        let key = *self.standing.keys.last().expect("a command that runs is in the record");
+        let settings = Self::settings(Task::Adopt, scheme, ages);
+        let now_ms = self.clock.local_ms(now_us);
+        let machine = Machine::new(settings, self.standing.clone(), key, now_ms);
+        self.brain = Some(Brain::Guard(Box::new(machine)));
+    }
+
+    fn settings(task: Task, scheme: Scheme, ages: bool) -> Settings {
         let freezes = scheme != Scheme::GuardWithoutFreeze;
-        let settings = Settings {
-            task: Task::Hold,
+        Settings {
+            task,
             liveness: if ages { Liveness::Ages } else { Liveness::Generation },
             beat_ms: 100,
             freeze_ms: if freezes { 350 } else { u64::MAX / 4 },
@@ -158,10 +176,7 @@ impl Host {
             give_up_ms: if freezes { 20_000 } else { u64::MAX / 4 },
             wait_ms: None,
             admits: false,
-        };
-        let now_ms = self.clock.local_ms(now_us);
-        let machine = Machine::new(settings, standing, key, now_ms);
-        self.brain = Some(Brain::Guard(Box::new(machine)));
+        }
     }
 
     /// Its session, as the network knows it.

@@ -4,7 +4,7 @@
 //! every three seconds and gives up when the reservation is not its own.
 
 use guard::wire;
-use guard::{Action, Answer, End, Input, Seen};
+use guard::{Action, Answer, End, Input, Seen, Why};
 use scsi::reservations::ReservationType;
 
 use crate::target::Op;
@@ -136,7 +136,7 @@ impl Scripts {
                     Part::Defends if mine => self.due_ms = now_ms + DEFEND_MS,
                     Part::Defends => {
                         self.part = Part::Over;
-                        out.push(Step::Do(Action::Terminate));
+                        out.push(Step::Do(Action::Terminate(Why::Lost)));
                     }
                     Part::Idle | Part::Over => {}
                 }

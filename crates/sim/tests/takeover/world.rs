@@ -42,6 +42,7 @@ pub(crate) enum Event {
     Resume { host: usize },
     WakeGuard { host: usize },
     WakeCommand { host: usize, life: u32 },
+    Adopt { host: usize },
     HealNetwork { host: usize },
     WakeTarget,
     TargetUp,
@@ -103,7 +104,7 @@ pub(crate) struct World {
     pub(crate) slow_writes: u32,
     pub(crate) checker: Checker,
     pub(crate) faults: Faults,
-    ages: bool,
+    pub(crate) ages: bool,
     arrivals: BTreeMap<(Link, bool), u64>,
     sequence: u64,
     story: String,
@@ -236,6 +237,7 @@ impl World {
             Event::WakeCommand { host, life } if life == self.hosts[host].life => {
                 self.wake_command(host);
             }
+            Event::Adopt { host } => self.adopt(host),
             Event::HealNetwork { host } => self.heal_network(host),
             Event::WakeTarget | Event::TargetUp => {
                 (self.target_paused, self.target_down) = (false, false);
@@ -474,7 +476,7 @@ impl World {
                 self.tell(format!("{at} thaws"));
                 self.hosts[at].app.iter_mut().for_each(|app| app.frozen = false);
             }
-            Action::Terminate => {
+            Action::Terminate(_) => {
                 self.tell(format!("{at} stops its command"));
                 let Some(app) = &mut self.hosts[at].app else { return };
                 (app.frozen, app.ending) = (false, true);

@@ -1,0 +1,335 @@
+//! Failover groups against the real daemon: a warden for each of two hosts, and a program that
+//! writes whatever it is told.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use api::agent::{AgentGroup, Peer};
+use env::processes;
+use host::group::{Home, Order, Way};
+use model::group::{Policy, Report, Resource, RestartLimit, Standing, Wanted};
+use model::id::{GroupId, HostId, VolumeId};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::stage::{Stage, iqn, wait_for};
+use crate::writer::{Orders, now_us};
+use crate::{is_gone, pause};
+
+const HOSTS: usize = 2;
+
+/// A group, as the agents of its hosts would have it from the service.
+struct Ward {
+    stage: Stage,
+    group: AgentGroup,
+    wardens: Vec<Option<Child>>,
+}
+
+fn host_id(host: usize) -> HostId {
+    HostId(uuid::Uuid::from_u128(0xA000 + host as u128))
+}
+
+fn sh(script: String) -> Vec<String> {
+    vec!["/bin/sh".to_owned(), "-c".to_owned(), script]
+}
+
+impl Ward {
+    /// Nothing is started yet.
+    fn new(policy: Policy) -> Self {
+        let stage = Stage::new();
+        let own = std::env::current_exe().unwrap().display().to_string();
+        let file = stage.service.path("process-of-$COMMONHOLD_HOST").display().to_string();
+        let writer = Resource::Exec {
+            start: sh(format!(
+                "{own} --exact the_command --nocapture >/dev/null 2>&1 & echo $! > {file}"
+            )),
+            stop: Vec::new(),
+            status: sh(format!("kill -0 $(cat {file})")),
+            start_timeout_ms: 5_000,
+            stop_timeout_ms: 5_000,
+            status_timeout_ms: 2_000,
+            interval_ms: 100,
+        };
+        let peer = |host: usize| Peer {
+            host_id: host_id(host),
+            host_name: format!("h{host}"),
+            addresses: Vec::new(),
+            port: 0,
+        };
+        let group = AgentGroup {
+            // Its programs are found by it, and tests run side by side.
+            id: GroupId(uuid::Uuid::new_v4()),
+            name: "g".to_owned(),
+            volume_id: VolumeId(uuid::Uuid::from_u128(0x7000)),
+            hosts: (0..HOSTS).map(peer).collect(),
+            resources: vec![writer],
+            policy,
+            wanted: Wanted::Started,
+            frozen: false,
+            generation: 1,
+            owner_id: None,
+            moved: 0,
+            permitted: 0,
+            heartbeat_key: "07".repeat(32),
+        };
+        Self { stage, group, wardens: (0..HOSTS).map(|_| None).collect() }
+    }
+
+    /// The group runs on the first host, and the second stands by.
+    fn running() -> Self {
+        Self::running_by(Policy::default())
+    }
+
+    fn running_by(policy: Policy) -> Self {
+        let mut ward = Self::new(policy);
+        ward.tell();
+        ward.start(0);
+        ward.stage.writes(0, 0);
+        ward.start(1);
+        ward.stands(1, Standing::Standby);
+        ward
+    }
+
+    fn home(&self, host: usize) -> Home {
+        Home::new(self.directory(host))
+    }
+
+    fn directory(&self, host: usize) -> PathBuf {
+        self.stage.service.path(&format!("ward-{host}"))
+    }
+
+    /// Every host has the order as it is now.
+    fn tell(&self) {
+        for host in 0..HOSTS {
+            let Orders { portal, target, user, secret, .. } = self.stage.orders(host);
+            let order = Order {
+                host: host_id(host),
+                host_name: format!("h{host}"),
+                group: self.group.clone(),
+                way: Way::Portal {
+                    address: portal,
+                    target,
+                    lun: 0,
+                    initiator: iqn(host),
+                    chap: Some((user, secret)),
+                },
+            };
+            std::fs::create_dir_all(self.directory(host)).unwrap();
+            self.home(host).give_order(&order).unwrap();
+        }
+    }
+
+    /// Something else is wanted.
+    fn want(&mut self, change: impl FnOnce(&mut AgentGroup)) {
+        self.group.generation += 1;
+        change(&mut self.group);
+        self.tell();
+    }
+
+    fn start(&mut self, host: usize) {
+        let log = self.stage.service.path(&format!("ward-log-{host}"));
+        let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_commonhold"))
+            .args(["host", "warden"])
+            .arg(self.directory(host))
+            .env(Orders::VARIABLE, self.stage.orders(host).encode())
+            .env("COMMONHOLD_LOG", "host=debug,info")
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.wardens[host] = Some(child);
+    }
+
+    fn report(&self, host: usize) -> Option<Report> {
+        self.home(host).report().unwrap()
+    }
+
+    fn stands(&self, host: usize, standing: Standing) -> Report {
+        wait_for(&format!("host {host} stands as {}", standing.word()), || {
+            self.report(host).filter(|report| report.standing == standing)
+        })
+    }
+
+    /// What the group's programs have started on this host.
+    fn processes(&self, host: usize) -> BTreeSet<i32> {
+        processes::marked(&self.mark(host)).unwrap()
+    }
+
+    fn mark(&self, host: usize) -> String {
+        format!("COMMONHOLD_GROUP_RUN={}@{}", self.group.id, host_id(host))
+    }
+
+    fn warden(&self, host: usize) -> Pid {
+        let id = self.wardens[host].as_ref().unwrap().id();
+        Pid::from_raw(id.try_into().unwrap()).unwrap()
+    }
+
+    /// The whole host: its warden, and what that has started.
+    fn signal(&self, host: usize, signal: Signal) {
+        kill_process(self.warden(host), signal).unwrap();
+        processes::signal(&self.mark(host), signal).unwrap();
+    }
+
+    fn ended(&mut self, host: usize) -> Option<i32> {
+        let mut child = self.wardens[host].take().unwrap();
+        wait_for("the warden's end", || child.try_wait().unwrap()).code()
+    }
+
+    fn log(&self, host: usize) -> String {
+        let path = self.stage.service.path(&format!("ward-log-{host}"));
+        std::fs::read_to_string(path).unwrap_or_default()
+    }
+}
+
+impl Drop for Ward {
+    fn drop(&mut self) {
+        for host in 0..HOSTS {
+            if let Some(child) = &mut self.wardens[host] {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            let _ = processes::signal(&self.mark(host), Signal::KILL);
+            if std::thread::panicking() {
+                eprintln!("host {host}: {:?}\n{}", self.report(host), self.log(host));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_group_runs_on_the_preferred_host_and_on_the_other_within_a_second_of_kill_nine() {
+    let mut ward = Ward::running();
+    let report = ward.stands(0, Standing::Running);
+    assert_eq!((report.epoch, &*report.why), (1, "nobody held the volume"));
+    let begun_us = now_us();
+    ward.signal(0, Signal::KILL);
+    ward.ended(0);
+    let wrote_us = ward.stage.writes(1, 0);
+    eprintln!(
+        "from kill -9 to the first write of the other host: {} ms",
+        (wrote_us - begun_us) / 1000
+    );
+    let picture = ward.stage.picture();
+    let report = ward.stands(1, Standing::Running);
+    assert_eq!(report.why, "h0 had been silent, and its volume was taken over");
+    ward.start(0);
+    let report = ward.stands(0, Standing::Fenced);
+    assert!(report.why.contains("h1 took the volume over"), "{report:?}");
+    ward.stage.check(&picture, 1);
+
+    ward.want(|group| group.permitted = group.generation);
+    ward.stands(0, Standing::Standby);
+    ward.signal(1, Signal::KILL);
+    ward.ended(1);
+    ward.stage.writes(0, 1);
+}
+
+#[test]
+fn a_paused_host_of_a_group_kills_what_it_ran_when_it_wakes() {
+    let ward = Ward::running();
+    let process = ward.stage.diary(0).process.unwrap();
+    ward.signal(0, Signal::STOP);
+    ward.stage.writes(1, 0);
+    let picture = ward.stage.picture();
+    ward.signal(0, Signal::CONT);
+    ward.stands(0, Standing::Fenced);
+    assert!(is_gone(process) && ward.processes(0).is_empty());
+    pause(200);
+    ward.stage.check(&picture, 1);
+    let Some(report) = ward.report(1) else { panic!("{}", ward.log(1)) };
+    assert_eq!(report.standing, Standing::Running);
+}
+
+#[test]
+fn a_warden_that_is_replaced_or_killed_moves_nothing_and_the_next_one_adopts() {
+    let mut ward = Ward::running();
+    let process = ward.stage.diary(0).process.unwrap();
+    for signal in [Signal::HUP, Signal::KILL, Signal::HUP, Signal::KILL] {
+        pause(300);
+        kill_process(ward.warden(0), signal).unwrap();
+        ward.ended(0);
+        ward.start(0);
+        let before = ward.stage.diary(0).acknowledged.len();
+        wait_for("writes after it", || {
+            (ward.stage.diary(0).acknowledged.len() > before + 20).then_some(())
+        });
+        ward.stands(0, Standing::Running);
+    }
+    pause(600);
+    assert_eq!(ward.stage.diary(0).process, Some(process), "it is the same program");
+    assert_eq!((ward.stage.diary(0).runs, ward.stage.diary(1).runs), (1, 0));
+    assert_eq!(ward.report(1).unwrap().standing, Standing::Standby);
+    // Its warden stays away for longer than a takeover: the next one finds out.
+    kill_process(ward.warden(0), Signal::KILL).unwrap();
+    ward.ended(0);
+    ward.stage.writes(1, 0);
+    let picture = ward.stage.picture();
+    assert!(!is_gone(process), "nobody was there to end it");
+    ward.start(0);
+    ward.stands(0, Standing::Fenced);
+    assert!(is_gone(process), "what was left over is ended");
+    ward.stage.check(&picture, 1);
+}
+
+#[test]
+fn a_group_moves_stops_and_starts_as_it_is_told() {
+    let mut ward = Ward::running();
+    ward.want(|group| {
+        group.owner_id = Some(host_id(1));
+        group.moved = group.generation;
+    });
+    ward.stage.writes(1, 0);
+    let report = ward.stands(0, Standing::Standby);
+    assert!(report.why.contains("moved to another host"), "{report:?}");
+    assert!(ward.processes(0).is_empty());
+    pause(800);
+    assert_eq!(ward.stage.diary(0).runs, 1, "it does not come back by itself");
+
+    ward.want(|group| group.wanted = Wanted::Stopped);
+    ward.stands(0, Standing::Stopped);
+    ward.stands(1, Standing::Stopped);
+    assert!(ward.processes(1).is_empty());
+    assert_eq!(ward.stage.status(0)["state"], "vacant");
+
+    ward.want(|group| group.wanted = Wanted::Started);
+    ward.stage.writes(1, 1);
+    pause(300);
+    assert_eq!(ward.stage.diary(0).runs, 1, "the move is still the last word");
+    // A warden that is asked to end stops the group, and the other host need not wait.
+    kill_process(ward.warden(1), Signal::TERM).unwrap();
+    assert_eq!(ward.ended(1), Some(0));
+    ward.stage.writes(0, 1);
+    assert!(ward.processes(1).is_empty());
+}
+
+#[test]
+fn a_resource_that_fails_is_restarted_and_after_that_the_group_moves() {
+    let restart = RestartLimit { count: 1, within_ms: 600_000 };
+    let mut ward = Ward::running_by(Policy { restart, ..Policy::default() });
+    processes::signal(&ward.mark(0), Signal::KILL).unwrap();
+    ward.stage.writes(0, 1);
+    assert_eq!(ward.stage.diary(1).runs, 0, "it was started again where it was");
+    processes::signal(&ward.mark(0), Signal::KILL).unwrap();
+    ward.stage.writes(1, 0);
+    let report = ward.stands(0, Standing::Failed);
+    assert!(report.error.as_ref().unwrap().contains("resource 0"), "{report:?}");
+    ward.want(|_| {});
+    ward.stands(0, Standing::Standby);
+}
+
+#[test]
+fn a_frozen_group_is_taken_over_by_nobody() {
+    let mut ward = Ward::running();
+    ward.want(|group| group.frozen = true);
+    pause(400);
+    processes::signal(&ward.mark(0), Signal::KILL).unwrap();
+    pause(400);
+    assert_eq!(ward.stands(0, Standing::Running).generation, 2, "nobody looks");
+    ward.signal(0, Signal::KILL);
+    ward.ended(0);
+    pause(1_200);
+    assert_eq!(ward.stage.diary(1).runs, 0);
+    ward.want(|group| group.frozen = false);
+    ward.stage.writes(1, 0);
+}

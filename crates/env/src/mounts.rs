@@ -1,0 +1,112 @@
+//! What is mounted on this machine, and unmounting that waits for nothing.
+//!
+//! Entry points: [`at`], [`detach`], [`is_in_use`], [`real_path`].
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
+
+/// One mount.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mounted {
+    /// A device, mostly.
+    pub source: String,
+    /// The file system as a whole takes no writes, as it may come to be after an error.
+    pub read_only: bool,
+}
+
+/// What is mounted at this path, the topmost if several are; `None` when nothing is.
+///
+/// # Errors
+/// The kernel's list cannot be read.
+pub fn at(path: &Path) -> io::Result<Option<Mounted>> {
+    let list = fs::read_to_string("/proc/self/mountinfo")?;
+    let wanted = path.to_string_lossy();
+    Ok(list.lines().rev().find_map(|line| mounted_at(line, &wanted)))
+}
+
+/// proc_pid_mountinfo(5): the mount point is the fifth field; after " - " come the kind, the
+/// source and the options of the file system.
+fn mounted_at(line: &str, wanted: &str) -> Option<Mounted> {
+    let (left, right) = line.split_once(" - ")?;
+    let point = unescaped(left.split(' ').nth(4)?);
+    let mut fields = right.split(' ').skip(1);
+    let source = unescaped(fields.next().unwrap_or_default());
+    let read_only = fields.next().unwrap_or_default().split(',').any(|option| option == "ro");
+    (point == wanted).then_some(Mounted { source, read_only })
+}
+
+/// Blanks and backslashes are written as three octal digits.
+fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let digits = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let octal = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match octal.filter(|_| *first == b'\\') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Take everything that is mounted at this path out of sight at once. What still uses it goes on
+/// with it until it ends.
+///
+/// # Errors
+/// Something is mounted there and stays.
+pub fn detach(path: &Path) -> io::Result<()> {
+    while at(path)?.is_some() {
+        match unmount(path, UnmountFlags::FORCE | UnmountFlags::DETACH) {
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// A path without links; `None` where there is nothing.
+#[must_use]
+pub fn real_path(path: &Path) -> Option<PathBuf> {
+    fs::canonicalize(path).ok()
+}
+
+/// Whether a file system, or anything else that claims a block device for itself, uses it.
+///
+/// # Errors
+/// The device cannot be opened for another reason.
+pub fn is_in_use(device: &Path) -> io::Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    match rustix::fs::open(device, flags, Mode::empty()) {
+        Ok(_) => Ok(false),
+        Err(Errno::BUSY) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_kernel_are_read() {
+        let line = "36 35 98:0 /m /mnt/a\\040b rw,noatime master:1 - ext4 /dev/sdc rw,errors=x";
+        let mounted = Mounted { source: "/dev/sdc".to_owned(), read_only: false };
+        assert_eq!(mounted_at(line, "/mnt/a b"), Some(mounted));
+        assert_eq!(mounted_at(line, "/mnt/a"), None);
+        assert_eq!(mounted_at("nonsense", "/"), None);
+        assert!(at(Path::new("/proc")).unwrap().is_some());
+        assert_eq!(at(Path::new("/proc/self")).unwrap(), None);
+    }
+}

@@ -1,0 +1,267 @@
+//! What a warden does to the group's resources.
+
+use std::sync::Arc;
+
+use ::guard::Input;
+use ::guard::group::{Deed, Event, Limit, Outcome, Resources, Stage, Step, Terms};
+use env::processes;
+use model::group::{OnFailure, Resource};
+use rustix::process::Signal;
+use tokio::sync::{Notify, mpsc};
+
+use super::home::{Order, WRITER_ISID, Way};
+use super::outside;
+use super::steps::{Place, perform};
+use super::warden::Warden;
+
+/// Times of the kinds that say none of their own.
+const USUAL: Terms =
+    Terms { start_ms: 60_000, stop_ms: 60_000, check_ms: 10_000, interval_ms: 5_000 };
+/// A mount looks through the file system first.
+const MOUNT_MS: u64 = 600_000;
+
+/// The variables that everything carries which the group's programs start.
+const MARK: &str = "COMMONHOLD_GROUP_RUN";
+const RESOURCE_MARK: &str = "COMMONHOLD_GROUP_RESOURCE";
+
+/// The end of a step.
+pub(super) struct Done {
+    resource: usize,
+    step: Step,
+    result: Result<(), String>,
+}
+
+/// The machine of the resources, and the steps that are under way.
+pub(super) struct Hands {
+    machine: Resources,
+    spec: Vec<Resource>,
+    aborts: Vec<Arc<Notify>>,
+    ends: mpsc::UnboundedSender<Done>,
+    ended: mpsc::UnboundedReceiver<Done>,
+    /// Resources failed for good.
+    pub(super) failed: bool,
+    /// They failed under this generation, and the group is kept here, stopped.
+    pub(super) kept: Option<u64>,
+}
+
+impl Hands {
+    pub(super) fn new(order: &Order) -> Self {
+        let (ends, ended) = mpsc::unbounded_channel();
+        let spec = Vec::new();
+        let machine = Resources::new(&[], limit_of(order));
+        let mut hands =
+            Self { machine, spec, aborts: Vec::new(), ends, ended, failed: false, kept: None };
+        hands.follow(order);
+        hands
+    }
+
+    /// While nothing runs.
+    pub(super) fn follow(&mut self, order: &Order) {
+        self.spec.clone_from(&order.group.resources);
+        self.aborts = self.spec.iter().map(|_| Arc::default()).collect();
+        self.machine = Resources::new(&self.terms(), limit_of(order));
+    }
+
+    pub(super) fn spec(&self) -> &[Resource] {
+        &self.spec
+    }
+    pub(super) fn terms(&self) -> Vec<Terms> {
+        self.spec.iter().map(terms_of).collect()
+    }
+    pub(super) fn machine(&self) -> &Resources {
+        &self.machine
+    }
+    pub(super) fn stage(&self) -> Stage {
+        self.machine.stage()
+    }
+    pub(super) fn wake_ms(&self) -> u64 {
+        self.machine.wake_ms()
+    }
+    pub(super) fn on(&mut self, now_ms: u64, event: Event) -> Vec<Deed> {
+        self.machine.on(now_ms, event)
+    }
+
+    /// Dropping the future loses nothing.
+    pub(super) async fn done(&mut self) -> Done {
+        match self.ended.recv().await {
+            Some(done) => done,
+            // The sender stands beside the receiver.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn limit_of(order: &Order) -> Limit {
+    let policy = &order.group.policy;
+    let restarts = match policy.on_failure {
+        OnFailure::Restart => usize::try_from(policy.restart.count).unwrap_or(usize::MAX),
+        OnFailure::Move | OnFailure::Stop => 0,
+    };
+    Limit { restarts, window_ms: policy.restart.within_ms }
+}
+
+fn terms_of(resource: &Resource) -> Terms {
+    match resource {
+        Resource::Exec {
+            start_timeout_ms,
+            stop_timeout_ms,
+            status_timeout_ms,
+            interval_ms,
+            ..
+        } => Terms {
+            start_ms: *start_timeout_ms,
+            stop_ms: *stop_timeout_ms,
+            check_ms: *status_timeout_ms,
+            interval_ms: *interval_ms,
+        },
+        Resource::Mount { .. } => Terms { start_ms: MOUNT_MS, ..USUAL },
+        Resource::Address { .. } | Resource::Export { .. } | Resource::Unit { .. } => USUAL,
+    }
+}
+
+impl Warden {
+    /// The mark of everything that the group's programs start.
+    fn mark(&self) -> String {
+        format!("{MARK}={}", self.run_of_host())
+    }
+
+    /// SIGSTOP to all that runs, or SIGCONT.
+    pub(super) fn still(&self, stop: bool) {
+        let (signal, name) = if stop { (Signal::STOP, "STOP") } else { (Signal::CONT, "CONT") };
+        if let Err(error) = processes::signal(&self.mark(), signal) {
+            tracing::error!(%error, "the group's processes cannot be signalled");
+        }
+        for resource in self.hands.spec() {
+            if let Resource::Unit { name: unit } = resource {
+                outside::signal_unit(unit, name);
+            }
+        }
+    }
+
+    /// Do it; what the guard is told, if that was the end.
+    pub(super) fn act(&mut self, deed: Deed) -> Option<Input> {
+        match deed {
+            Deed::Do { resource, step } => self.begin(resource, step),
+            Deed::Abort { resource } => self.hands.aborts[resource].notify_one(),
+            Deed::Silence => {
+                if let Err(error) = processes::signal(&self.mark(), Signal::KILL) {
+                    tracing::error!(%error, "the group's processes cannot be killed");
+                }
+            }
+            Deed::Restarts { resource } => {
+                tracing::warn!(resource, "the resource failed and is started again");
+            }
+            Deed::Up => {
+                self.story.error = None;
+                tracing::info!("every resource runs");
+            }
+            Deed::Down(outcome) => return self.down(outcome),
+        }
+        None
+    }
+
+    fn down(&mut self, outcome: Outcome) -> Option<Input> {
+        if !matches!(outcome, Outcome::Stuck { .. }) {
+            self.past.owned = None;
+            if let Err(error) = self.home.remember(&self.past) {
+                // The next warden ends what it takes to be left over, which is nothing.
+                tracing::warn!(%error, "the end cannot be remembered");
+            }
+        }
+        match outcome {
+            Outcome::Stopped | Outcome::Killed => Some(Input::Ended { code: 0 }),
+            Outcome::Stuck { resource } => {
+                self.fails(resource, "cannot be ended");
+                Some(Input::Stuck)
+            }
+            Outcome::Failed { resource } => {
+                self.fails(resource, "failed");
+                if self.order.group.policy.on_failure == OnFailure::Stop {
+                    self.story.because("a resource failed, and the policy is to leave it then");
+                    self.hands.kept = Some(self.order.group.generation);
+                    return None;
+                }
+                self.hands.failed = true;
+                Some(Input::Ended { code: 1 })
+            }
+        }
+    }
+
+    fn fails(&mut self, resource: usize, how: &str) {
+        let why = self.story.errors.get(resource).cloned().flatten().unwrap_or_default();
+        let text = self.hands.spec().get(resource).map(ToString::to_string).unwrap_or_default();
+        let error = format!("resource {resource} ({text}) {how}: {why}");
+        tracing::error!("{error}");
+        self.story.error = Some(error);
+    }
+
+    fn begin(&mut self, resource: usize, step: Step) {
+        tracing::debug!(resource, ?step, "begins");
+        // A new one each time: an abort that came late must not hit the next step.
+        let abort: Arc<Notify> = Arc::default();
+        self.hands.aborts[resource] = Arc::clone(&abort);
+        let place = Place {
+            index: resource,
+            log: self.home.step_log(resource),
+            way: self.order.way.clone(),
+            environment: self.environment(resource),
+            mark: self.mark_of(resource),
+            abort,
+        };
+        let (spec, ends) = (self.hands.spec[resource].clone(), self.hands.ends.clone());
+        tokio::spawn(async move {
+            let result = perform(&place, &spec, step).await;
+            // The warden is gone, and with it whoever wanted to know.
+            let _ = ends.send(Done { resource, step, result });
+        });
+    }
+
+    fn mark_of(&self, resource: usize) -> String {
+        format!("{RESOURCE_MARK}={}/{resource}", self.run_of_host())
+    }
+
+    /// A name of the group on this host: machines that stand for several hosts have several.
+    fn run_of_host(&self) -> String {
+        format!("{}@{}", self.order.group.id, self.order.host)
+    }
+
+    /// What the group's programs are told.
+    fn environment(&self, resource: usize) -> Vec<(String, String)> {
+        let group = &self.order.group;
+        let mut all = vec![
+            (MARK, self.run_of_host()),
+            (RESOURCE_MARK, format!("{}/{resource}", self.run_of_host())),
+            ("COMMONHOLD_GROUP", group.name.clone()),
+            ("COMMONHOLD_HOST", self.order.host_name.clone()),
+            ("COMMONHOLD_EPOCH", self.story.epoch.to_string()),
+            ("COMMONHOLD_GUARD_KEY", self.key_text()),
+            ("COMMONHOLD_DEVICE", self.order.way.device()),
+        ];
+        if let Way::Portal { initiator, chap, .. } = &self.order.way {
+            let isid: String = WRITER_ISID.iter().map(|byte| format!("{byte:02x}")).collect();
+            all.push(("COMMONHOLD_INITIATOR", initiator.clone()));
+            all.push(("COMMONHOLD_ISID", isid));
+            if let Some((user, secret)) = chap {
+                all.push(("COMMONHOLD_CHAP_USER", user.clone()));
+                all.push(("COMMONHOLD_CHAP_SECRET", secret.clone()));
+            }
+        }
+        all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    pub(super) fn finished(&mut self, done: Done) {
+        let Done { resource, step, result } = done;
+        let good = result.is_ok();
+        match result {
+            Ok(()) if matches!(step, Step::Start | Step::Check) => {
+                self.story.errors[resource] = None;
+            }
+            Ok(()) => {}
+            Err(why) => {
+                tracing::warn!(resource, ?step, why, "did not go well");
+                self.story.errors[resource] = Some(why);
+            }
+        }
+        self.resources(Event::Done { resource, step, good });
+    }
+}

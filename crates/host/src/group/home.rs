@@ -1,0 +1,165 @@
+//! The directory of one group on this host, and what is written there.
+//!
+//! | file | who writes | what |
+//! | --- | --- | --- |
+//! | `order.json` | agent | what is wanted, and how the volume is reached |
+//! | `report.json` | warden | how it is |
+//! | `past.json` | warden | what must not be forgotten, durable |
+//! | `standing`, `lock` | warden | the guard's record |
+//! | `beats` | agent, to warden | a socket for the beats of other hosts |
+//! | `log`, `step-N.log` | warden | what it did; what the programs of resource N said |
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use api::agent::AgentGroup;
+use env::whole;
+use model::group::Report;
+use model::id::HostId;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::Credentials;
+use crate::guard::Portal;
+
+/// The initiator port of the guard, of the 'random' format (RFC 7143 11.12.5). The same after
+/// every start: a guard that logs in again is the same port.
+const GUARD_ISID: [u8; 6] = [0x80, 0x67, 0x75, 0x00, 0x00, 0x01];
+/// The port that the group's programs log in by, where the kernel does not.
+pub(super) const WRITER_ISID: [u8; 6] = [0x80, 0x67, 0x75, 0x00, 0x00, 0x02];
+
+/// How this host reaches the volume.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "by", deny_unknown_fields)]
+pub enum Way {
+    /// The kernel has a device.
+    Device { path: PathBuf },
+    /// Through the initiator of this program, and those of the group's programs.
+    Portal {
+        /// `address:port`.
+        address: String,
+        target: String,
+        lun: u16,
+        initiator: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        chap: Option<(String, String)>,
+    },
+    /// Not at all, for now.
+    Nowhere { why: String },
+}
+
+impl std::fmt::Debug for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.device())
+    }
+}
+
+impl Way {
+    /// What programs are told of it: a path, or iscsi://.
+    #[must_use]
+    pub fn device(&self) -> String {
+        match self {
+            Self::Device { path } => path.display().to_string(),
+            Self::Portal { address, target, lun, .. } => {
+                format!("iscsi://{address}/{target}/{lun}")
+            }
+            Self::Nowhere { .. } => String::new(),
+        }
+    }
+
+    /// The guard's own session.
+    pub(super) fn portal(&self) -> Option<Portal> {
+        let Self::Portal { address, target, lun, initiator, chap } = self else { return None };
+        let credentials = |(user, secret): (String, String)| Credentials { user, secret };
+        Some(Portal {
+            address: address.clone(),
+            target: target.clone(),
+            // Peripheral device addressing (SAM-5 4.7.7.2): the number stands in the second byte.
+            lun: u64::from(*lun) << 48,
+            initiator: initiator.clone(),
+            isid: GUARD_ISID,
+            chap: chap.clone().map(credentials),
+        })
+    }
+}
+
+/// What the agent wants of the warden.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    pub host: HostId,
+    pub host_name: String,
+    pub group: AgentGroup,
+    pub way: Way,
+}
+
+/// What must not be forgotten.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Past {
+    /// The generation under which the volume was lost, or resources failed.
+    pub fenced: Option<u64>,
+    pub failed: Option<u64>,
+    /// Resources may run: since which generation of the group, in which boot of the machine.
+    pub owned: Option<(u64, String)>,
+    /// How many wardens there have been: their beats are told apart by it.
+    pub lives: u64,
+}
+
+/// See the module's table.
+#[derive(Clone, Debug)]
+pub struct Home(PathBuf);
+
+impl Home {
+    #[must_use]
+    pub fn new(directory: PathBuf) -> Self {
+        Self(directory)
+    }
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+    pub(super) fn beats(&self) -> PathBuf {
+        self.0.join("beats")
+    }
+    pub(super) fn step_log(&self, resource: usize) -> PathBuf {
+        self.0.join(format!("step-{resource}.log"))
+    }
+
+    /// # Errors
+    /// It cannot be read, or is no order of this version.
+    pub fn order(&self) -> io::Result<Option<Order>> {
+        read(&self.0.join("order.json"))
+    }
+    /// # Errors
+    /// It cannot be made durable.
+    pub fn give_order(&self, order: &Order) -> io::Result<()> {
+        whole::replace(&self.0.join("order.json"), &text_of(order)?)
+    }
+    /// # Errors
+    /// It cannot be read, or is no report of this version.
+    pub fn report(&self) -> io::Result<Option<Report>> {
+        read(&self.0.join("report.json"))
+    }
+    pub(super) fn give_report(&self, report: &Report) -> io::Result<()> {
+        whole::show(&self.0.join("report.json"), &text_of(report)?)
+    }
+    pub(super) fn past(&self) -> io::Result<Past> {
+        read(&self.0.join("past.json")).map(Option::unwrap_or_default)
+    }
+    pub(super) fn remember(&self, past: &Past) -> io::Result<()> {
+        whole::replace(&self.0.join("past.json"), &text_of(past)?)
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    let Some(text) = whole::read(path)? else { return Ok(None) };
+    let malformed = |why: serde_json::Error| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", path.display()))
+    };
+    serde_json::from_str(&text).map(Some).map_err(malformed)
+}
+
+fn text_of(value: &impl Serialize) -> io::Result<String> {
+    serde_json::to_string_pretty(value).map_err(io::Error::other)
+}

@@ -45,14 +45,7 @@ async fn groups_are_made_ordered_about_and_reported_on() {
     volume(admin, "shared", "ssd-multiattach").await;
     let (alpha, secret) = enroll(&world, "alpha").await;
     let (beta, _) = enroll(&world, "beta").await;
-    let new = CreateGroup {
-        name: "db".to_owned(),
-        volume: "shared".to_owned(),
-        hosts: vec!["alpha".to_owned(), "beta".to_owned()],
-        resources: vec!["mount:/srv/db,fs=ext4".parse().unwrap()],
-        start: true,
-        ..CreateGroup::default()
-    };
+    let new = db();
     let made = admin.group_create(&new).await.unwrap();
     assert_eq!((made.wanted, made.state, made.owner), (Wanted::Started, GroupState::Unknown, None));
     assert_eq!((made.policy.takeover_ms, made.resources), (500, new.resources.clone()));
@@ -109,6 +102,17 @@ async fn groups_are_made_ordered_about_and_reported_on() {
     only_beats(&world, &alpha, &secret).await;
     admin.agent_delete("alpha").await.unwrap();
     refused(alpha.beat(&beat(7801, Vec::new())).await, 401, "token_unknown");
+}
+
+fn db() -> CreateGroup {
+    CreateGroup {
+        name: "db".to_owned(),
+        volume: "shared".to_owned(),
+        hosts: vec!["alpha".to_owned(), "beta".to_owned()],
+        resources: vec!["mount:/srv/db,fs=ext4".parse().unwrap()],
+        start: true,
+        ..CreateGroup::default()
+    }
 }
 
 /// Every other route refuses an agent's token, and the one that takes it takes no user's.

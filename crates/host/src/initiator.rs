@@ -200,6 +200,11 @@ impl Pending {
         self.outcome.await.map_err(|_| lost())?
     }
 
+    /// Its end, if it has come: a command that the target aborted may never have one.
+    pub fn ended(&mut self) -> Option<Result<Outcome, HostError>> {
+        self.outcome.try_recv().ok()
+    }
+
     /// Send the data-out that was withheld.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! PERSISTENT RESERVE as the two hosts of the demo speak it (SPC-5 6.16, 6.17).
 
 use bytes::Bytes;
-use host::{HostError, LogicalUnit};
+use host::{HostError, LogicalUnit, Outcome};
 
 /// Write Exclusive, Registrants Only.
 const REGISTRANTS_ONLY: u8 = 5;
@@ -37,6 +37,16 @@ pub(super) async fn reserve_out(
 /// Did the command end with RESERVATION CONFLICT?
 pub(super) fn is_conflict(result: &Result<(), HostError>) -> bool {
     matches!(result, Err(HostError::Status { status: RESERVATION_CONFLICT, .. }))
+}
+
+/// The additional sense codes of an answer that is a unit attention.
+pub(super) fn attention(answer: Result<Outcome, HostError>) -> Option<(u8, u8)> {
+    match HostError::of(&answer.ok()?)? {
+        HostError::Status { status: CHECK_CONDITION, key: UNIT_ATTENTION, asc, ascq } => {
+            Some((asc, ascq))
+        }
+        _ => None,
+    }
 }
 
 /// Clear what the target has to tell this nexus; gives the additional sense codes.

@@ -2,6 +2,7 @@
 //! each with a command that writes whatever it is told.
 #![allow(clippy::unwrap_used, reason = "a test that meets one has failed")]
 
+mod agents;
 mod campaign;
 #[path = "../kill_nine/dice.rs"]
 mod dice;
@@ -136,7 +137,7 @@ fn short_pauses_a_crash_and_an_upgrade_of_the_target_move_nothing() {
         let id = daemon.as_ref().map_or(stage.service.pid(), Child::id).to_string();
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
         wait_for("the end of the daemon", || is_gone(id.parse().unwrap()).then_some(()));
-        daemon = Some(serve_again(&stage));
+        daemon = Some(serve_again(&stage.service));
         let before = stage.diary(0).acknowledged.len();
         wait_for("writes after the restart", || {
             (stage.diary(0).acknowledged.len() > before + 20).then_some(())
@@ -150,8 +151,7 @@ fn short_pauses_a_crash_and_an_upgrade_of_the_target_move_nothing() {
 }
 
 /// On the same ports, so that guards and commands find the way back.
-fn serve_again(stage: &Stage) -> Child {
-    let service = &stage.service;
+fn serve_again(service: &service::Service) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_commonhold"));
     command.args(["serve", "--listen", &service.url.replace("http://", "")]);
     command.args(["--portals", &service.portal, "--nfs-portals", "none", "--data"]);

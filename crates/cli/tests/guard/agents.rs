@@ -1,0 +1,257 @@
+//! The whole of it: the service, an agent on each of two hosts, their wardens, and a group that is
+//! made, moved, killed and stopped by the verbs of a person.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use env::processes;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::service::Service;
+use crate::stage::{iqn, wait_for};
+use crate::writer::{Diary, Orders, diary, now_us};
+use crate::{is_gone, pause, serve_again};
+
+const HOSTS: usize = 2;
+
+struct Fleet {
+    service: Service,
+    agents: Vec<Option<Child>>,
+}
+
+/// Processes that have this in their command line.
+fn with_argument(text: &str) -> BTreeSet<i32> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir("/proc").unwrap() {
+        let name = entry.unwrap().file_name();
+        let Some(id) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&line).contains(text) {
+            found.insert(id);
+        }
+    }
+    found
+}
+
+fn kill(id: i32) {
+    let _ = kill_process(Pid::from_raw(id).unwrap(), Signal::KILL);
+}
+
+impl Fleet {
+    /// Two hosts with agents, and a group that runs on the first.
+    fn running() -> Self {
+        let service = Service::start();
+        let grant = ["volume-type", "grant", "ssd-multiattach", "default"];
+        service.json(&[&grant[..], &["--acknowledge-data-loss"]].concat());
+        service.json(&["volume", "create", "v", "--size", "1m", "--type", "ssd-multiattach"]);
+        std::fs::write(service.path("member"), service.token.as_ref().unwrap()).unwrap();
+        let mut fleet = Self { service, agents: (0..HOSTS).map(|_| None).collect() };
+        for host in 0..HOSTS {
+            fleet.start(host);
+        }
+        wait_for("both agents", || {
+            let hosts = fleet.service.json(&["host", "list"]);
+            let up = |host: &&Value| host["agent"]["up"] == true;
+            (hosts.as_array().unwrap().iter().filter(up).count() == HOSTS).then_some(())
+        });
+        // Who hears of a new group first has it first: the second host hears of it later.
+        fleet.kill_agent(1);
+        let file = fleet.service.path("group.json");
+        std::fs::write(&file, fleet.group().to_string()).unwrap();
+        fleet.service.json(&["group", "create", "--file", file.to_str().unwrap()]);
+        fleet.service.json(&["group", "start", "g"]);
+        fleet.writes(0, 0);
+        fleet.start(1);
+        wait_for("the standby", || (fleet.standing(1) == "standby").then_some(()));
+        fleet
+    }
+
+    fn group(&self) -> Value {
+        let own = std::env::current_exe().unwrap().display().to_string();
+        let file = self.service.path("process-of-$COMMONHOLD_HOST").display().to_string();
+        let orders = self.service.path("orders-of-$COMMONHOLD_HOST").display().to_string();
+        let variable = Orders::VARIABLE;
+        let start = format!(
+            "p=${{COMMONHOLD_DEVICE#iscsi://}}; export {variable}=\"$(printf '%s\\n' \
+             ${{COMMONHOLD_HOST#h}} ${{p%%/*}} \"$(echo $p | cut -d/ -f2)\" $COMMONHOLD_INITIATOR \
+             $COMMONHOLD_CHAP_USER $COMMONHOLD_CHAP_SECRET $(cat {orders}))\"; \
+             {own} --exact the_command --nocapture >/dev/null 2>&1 & echo $! > {file}"
+        );
+        serde_json::json!({
+            "name": "g", "volume": "v", "hosts": ["h0", "h1"],
+            "resources": [{
+                "kind": "exec",
+                "start": ["/bin/sh", "-c", start],
+                "status": ["/bin/sh", "-c", format!("kill -0 $(cat {file})")],
+                "interval_ms": 100,
+            }],
+        })
+    }
+
+    fn start(&mut self, host: usize) {
+        let path = |name: &str| self.service.path(&format!("{name}-{host}"));
+        let orders = self.service.path(&format!("orders-of-h{host}"));
+        std::fs::write(orders, path("writer").display().to_string()).unwrap();
+        let log = std::fs::File::options().create(true).append(true).open(path("agent-log"));
+        let child = Command::new(env!("CARGO_BIN_EXE_commonhold"))
+            .args(["host", "run", "--url", &self.service.url, "--host", &format!("h{host}")])
+            .args(["--initiator", &iqn(host), "--address", "127.0.0.1"])
+            .args(["--heartbeat", "127.0.0.1:0", "--attach-by", "own", "--token-file"])
+            .arg(self.service.path("member"))
+            .arg("--state")
+            .arg(path("agent"))
+            .env("XDG_CONFIG_HOME", self.service.home.path())
+            .stdout(Stdio::null())
+            .stderr(log.unwrap())
+            .spawn()
+            .unwrap();
+        self.agents[host] = Some(child);
+    }
+
+    fn diary(&self, host: usize) -> Diary {
+        diary(&self.service.path(&format!("writer-{host}")))
+    }
+
+    fn writes(&self, host: usize, after_runs: usize) -> u64 {
+        wait_for(&format!("host {host} writes"), || {
+            let diary = self.diary(host);
+            diary.acknowledged.first().filter(|_| diary.runs > after_runs).map(|(at, _)| *at)
+        })
+    }
+
+    /// It goes on writing, the same program where it was.
+    fn still_writes(&self, host: usize, process: i32) {
+        let before = self.diary(host).acknowledged.len();
+        wait_for("more writes", || {
+            (self.diary(host).acknowledged.len() > before + 50).then_some(())
+        });
+        assert_eq!(self.diary(host).process, Some(process));
+        assert!(!is_gone(process));
+    }
+
+    fn shown(&self) -> Value {
+        self.service.json(&["group", "show", "g"])
+    }
+
+    fn standing(&self, host: usize) -> String {
+        let shown = self.shown();
+        shown["hosts"][host]["report"]["standing"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn kill_agent(&mut self, host: usize) {
+        let mut child = self.agents[host].take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn directory(&self, host: usize) -> String {
+        self.service.path(&format!("agent-{host}")).join("groups").display().to_string()
+    }
+
+    /// What was started by the group's programs on this host.
+    fn marked(&self, host: usize) -> BTreeSet<i32> {
+        let file = self.service.path(&format!("process-of-h{host}"));
+        let id = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
+        id.into_iter().collect()
+    }
+
+    /// kill -9 of everything.
+    fn kill_host(&mut self, host: usize) {
+        self.kill_agent(host);
+        let wardens = with_argument(&self.directory(host));
+        assert_eq!(wardens.len(), 1, "{wardens:?}");
+        wardens.iter().chain(&self.marked(host)).for_each(|id| kill(*id));
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for host in 0..HOSTS {
+            if let Some(child) = &mut self.agents[host] {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            let home = Path::new(&self.directory(host)).to_path_buf();
+            with_argument(&self.directory(host)).into_iter().for_each(kill);
+            for group in std::fs::read_dir(home).into_iter().flatten().flatten() {
+                if std::thread::panicking() {
+                    let read = |name| std::fs::read_to_string(group.path().join(name));
+                    eprintln!("{:?}\n{:?}", read("report.json"), read("log"));
+                }
+                let report = std::fs::read_to_string(group.path().join("order.json"));
+                let order: Value =
+                    serde_json::from_str(&report.unwrap_or_default()).unwrap_or_default();
+                let (id, own) = (order["group"]["id"].as_str(), order["host"].as_str());
+                if let (Some(id), Some(own)) = (id, own) {
+                    let mark = format!("COMMONHOLD_GROUP_RUN={id}@{own}");
+                    let _ = processes::signal(&mark, Signal::KILL);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn agents_run_a_group_that_outlives_agent_service_and_host() {
+    let mut fleet = Fleet::running();
+    let process = fleet.diary(0).process.unwrap();
+    // The agent is restarted.
+    fleet.kill_agent(0);
+    pause(300);
+    fleet.start(0);
+    pause(1_500);
+    fleet.still_writes(0, process);
+    assert_eq!(with_argument(&fleet.directory(0)).len(), 1, "one warden, the same");
+    // The hosts hear each other.
+    wait_for("heartbeats", || {
+        let shown = fleet.shown();
+        let age = shown["hosts"][1]["report"]["peers"][0]["heartbeat_age_ms"].as_u64();
+        age.filter(|age| *age < 1_000)
+    });
+    // The host dies.
+    let begun_us = now_us();
+    fleet.kill_host(0);
+    let wrote_us = fleet.writes(1, 0);
+    eprintln!("from kill -9 to the other host's first write: {} ms", (wrote_us - begun_us) / 1000);
+    wait_for("the news", || (fleet.shown()["owner"]["host_name"] == "h1").then_some(()));
+    fleet.start(0);
+    wait_for("the fence", || (fleet.standing(0) == "fenced").then_some(()));
+    fleet.service.json(&["group", "permit", "g", "h0"]);
+    wait_for("the standby", || (fleet.standing(0) == "standby").then_some(()));
+    fleet.service.json(&["group", "move", "g", "h0"]);
+    fleet.writes(0, 1);
+    wait_for("the other's end", || fleet.marked(1).iter().all(|id| is_gone(*id)).then_some(()));
+    fleet.service.json(&["group", "stop", "g"]);
+    wait_for("the stop", || (fleet.shown()["state"] == "stopped").then_some(()));
+    assert!(fleet.marked(0).iter().all(|id| is_gone(*id)));
+}
+
+#[test]
+fn a_restart_of_the_service_moves_nothing_and_a_frozen_group_is_taken_over_by_nobody() {
+    let mut fleet = Fleet::running();
+    let process = fleet.diary(0).process.unwrap();
+    let id = i32::try_from(fleet.service.pid()).unwrap();
+    kill(id);
+    wait_for("the end of the daemon", || is_gone(id).then_some(()));
+    let mut daemon = serve_again(&fleet.service);
+    fleet.still_writes(0, process);
+    wait_for("the service", || fleet.service.run(&["health"]).status.success().then_some(()));
+    pause(1_500);
+    fleet.still_writes(0, process);
+    assert_eq!((fleet.diary(0).runs, fleet.diary(1).runs), (1, 0));
+    fleet.service.json(&["group", "freeze", "g"]);
+    wait_for("the freeze", || {
+        let shown = fleet.shown();
+        let of = |host: usize| shown["hosts"][host]["report"]["generation"].clone();
+        (of(0) == shown["generation"] && of(1) == shown["generation"]).then_some(())
+    });
+    fleet.kill_host(0);
+    pause(1_500);
+    assert_eq!(fleet.diary(1).runs, 0, "a frozen group is taken over by nobody");
+    fleet.service.json(&["group", "unfreeze", "g"]);
+    fleet.writes(1, 0);
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}

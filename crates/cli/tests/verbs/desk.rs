@@ -28,8 +28,9 @@ impl Desk {
         // What other pages go on from is a group; `volume-type` goes on from `volume` too.
         let is_group =
             |name: &str| names.iter().any(|other| other.starts_with(&format!("{name}-")));
-        // The verbs of `guard` have a story of their own, with several hosts: `tests/guard`.
-        let elsewhere = |name: &str| name.starts_with("guard-");
+        // The verbs of `guard` and the agent have stories of their own, with several hosts:
+        // `tests/guard`.
+        let elsewhere = |name: &str| name.starts_with("guard-") || name == "host-run";
         let mine = |name: &&String| !is_group(name) && !elsewhere(name);
         let all = names.iter().filter(mine).cloned().collect();
         // The service runs, and the pages are there.

@@ -275,8 +275,34 @@ fn attachments(desk: &mut Desk) {
         desk.table(&["attachment", "delete", word(one, "/id")]);
     }
     assert_eq!(desk.json(&["attachment", "list"]).as_array().unwrap().len(), 0);
+    groups(desk);
     desk.table(&["host", "delete", "a", "b", "gamma"]);
     desk.table(&["volume", "delete", "data"]);
+}
+
+/// Of "data", between hosts whose agents do not run; `tests/groups.rs` has some that do.
+fn groups(desk: &mut Desk) {
+    let create = ["group", "create", "g", "--volume", "data", "--host", "a", "--host", "b"];
+    let made = desk.json(&[&create[..], &["--resource", "exec:start=/bin/true"]].concat());
+    assert_eq!((word(&made, "/wanted"), word(&made, "/state")), ("stopped", "unknown"));
+    // The orders are kept, and nobody is there yet who could follow them.
+    for verb in ["start", "stop", "freeze", "unfreeze"] {
+        desk.count(&["group", verb, "g"]);
+        desk.refused(&["group", verb, "g"], 1, "no agent of its hosts is up");
+    }
+    let to = ["group", "move", "g", "gamma"];
+    desk.count(&to);
+    desk.refused(&to, 4, "'a', 'b'");
+    desk.count(&["group", "permit", "g", "b"]);
+    desk.refused(&["group", "permit", "g", "b"], 1, "no agent");
+    desk.shows(&["group", "show", "g"], &["data", "exec", "stopped"]);
+    desk.shows(&["group", "list"], &["g", "unknown"]);
+    desk.shows(&["group", "history", "g"], &["group.create", "group.permit"]);
+    desk.refused(&["host", "delete", "a"], 4, "group 'g'");
+    desk.table(&["group", "delete", "g"]);
+    for one in desk.json(&["attachment", "list"]).as_array().unwrap() {
+        desk.table(&["attachment", "delete", word(one, "/id")]);
+    }
 }
 
 /// What is no resource: events, health, settings, completion.

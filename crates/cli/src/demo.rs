@@ -55,9 +55,19 @@ struct Guest {
 /// What the daemon of the demo runs on.
 pub(crate) struct Stage {
     /// Removed with this.
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     settings: ServeSettings,
     home: FileHome,
+}
+
+impl Drop for Stage {
+    /// The snapshots in the pool are read-only: whoever removed the directory would stop at them,
+    /// and leave the whole image behind.
+    fn drop(&mut self) {
+        if let Err(why) = FileHome::leave(self.directory.path()) {
+            eprintln!("{} stays: {why}", self.directory.path().display());
+        }
+    }
 }
 
 impl Stage {
@@ -68,7 +78,7 @@ impl Stage {
             .map_err(|why| Failure::Io { what: format!("a directory in {PLACE}"), why })?;
         let settings = settings(directory.path());
         let home = FileHome::find(&settings).with_pool();
-        Ok(Self { _directory: directory, settings, home })
+        Ok(Self { directory, settings, home })
     }
 }
 

@@ -80,6 +80,14 @@ impl FileHome {
         Self { makes_pool: true, ..self }
     }
 
+    /// Take the pool out of sight, so that what it lies in can be removed.
+    ///
+    /// # Errors
+    /// It is mounted and stays.
+    pub(crate) fn leave(data: &Path) -> io::Result<()> {
+        env::mounts::detach(&Place::new(&data.join("pools")).directory)
+    }
+
     /// Make the pool's place, or bring it back; gives the driver for a pool that is new. The data
     /// directory is ours alone by now.
     pub(crate) fn prepare(&self, pools: &Path, capacity: Option<ByteSize>) -> Option<Driver> {

@@ -240,9 +240,29 @@ impl Campaign {
                     return self.stayed(fault);
                 }
             }
-            assert!(begun.elapsed() < Duration::from_secs(30), "{fault:?}: nobody took over");
+            let patient = begun.elapsed() < Duration::from_secs(30);
+            assert!(patient, "{fault:?}: nobody took over\n{}", self.said());
             std::thread::sleep(Duration::from_millis(3));
         }
+    }
+
+    /// The last that each standby's guard has logged.
+    fn said(&self) -> String {
+        let mut said = String::new();
+        for (host, place) in self.places.iter().enumerate() {
+            let Some(Place::Up(guard, _) | Place::Down(guard, ..) | Place::Ending(guard, _)) =
+                place
+            else {
+                continue;
+            };
+            let log = std::fs::read_to_string(&guard.log).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            said.push_str(&format!("host {host}:\n"));
+            for line in &lines[lines.len().saturating_sub(30)..] {
+                said.push_str(&format!("  {line}\n"));
+            }
+        }
+        said
     }
 
     fn moved(&mut self, winner: usize, fault: Fault, begun_us: u64, wrote_us: u64) {

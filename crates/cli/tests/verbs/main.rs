@@ -305,6 +305,12 @@ fn groups(desk: &mut Desk) {
     }
 }
 
+/// Where demos work, of this run or of another that runs now.
+fn demos() -> std::collections::BTreeSet<std::path::PathBuf> {
+    let all = std::fs::read_dir("/var/tmp").unwrap().map(|entry| entry.unwrap().path());
+    all.filter(|path| path.to_string_lossy().contains("/commonhold-demo-")).collect()
+}
+
 /// What is no resource: events, health, settings, completion.
 fn surroundings(desk: &mut Desk) {
     let events = desk.shows(&["event", "list", "--all"], &["project.create", "attachment.fence"]);
@@ -320,7 +326,9 @@ fn surroundings(desk: &mut Desk) {
     desk.shows(&["config", "show"], &["client.toml"]);
     assert!(desk.table(&["completion", "bash"]).contains("commonhold"));
     // The story is told by a service of its own and ends with a table of what was shown.
+    let before = demos();
     let story = desk.table(&["demo"]);
+    assert_eq!(demos(), before, "the demo leaves its directory, of which the image is 4 GiB");
     for word in ["alpha", "beta", "fence"] {
         assert!(story.contains(word), "no {word} in {story}");
     }

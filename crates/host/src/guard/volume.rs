@@ -15,8 +15,10 @@ use crate::{Credentials, Data, HostError, Initiator, Options, Outcome, TmfFuncti
 
 /// How long a short request may take before its answer is given up.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A preempt and a reset wait for writes that are under way.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
+/// A preempt and a reset wait for writes that are under way. No longer than this: a preempt that
+/// another host has aborted, because it was faster, is never answered (TAS=0), and a guard that
+/// waits for it sees nothing. Given up too early it costs another reset, never safety.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
 const ATTENTIONS_MAX: usize = 8;
 const UNIT_ATTENTION: u8 = 0x06;
 const RESERVATION_CONFLICT: u8 = 0x18;

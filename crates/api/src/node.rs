@@ -1,7 +1,11 @@
-//! The service itself: is it well, what is it.
+//! Nodes: the machines that serve volumes. And the service itself: is it well.
 
+use model::id::{NodeId, PoolId, ProjectId, VolumeId};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::page::{ListQuery, list_query};
+use crate::pool::Driver;
 
 /// Answer of `/health`: needs no token and tells no secret.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
@@ -9,4 +13,127 @@ pub struct Health {
     /// `ok`; a service that is not well answers with an error instead.
     pub status: String,
     pub version: String,
+}
+
+/// A node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Node {
+    #[schema(value_type = Uuid)]
+    pub id: NodeId,
+    /// The machine's own name.
+    pub name: String,
+    /// `online`, or `offline`: it does not answer.
+    pub state: String,
+    /// Since when it is so.
+    pub since: jiff::Timestamp,
+    /// Of the binary that it runs.
+    pub version: String,
+    /// The number of its daemon's start.
+    pub boot: u64,
+    /// Where initiators find it.
+    pub block_portals: Vec<String>,
+    /// Sessions of initiators that are open.
+    pub sessions: u64,
+    pub pools: Vec<NodePool>,
+    pub block_volumes: u64,
+    pub file_volumes: u64,
+    /// Its file service; absent while there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_service: Option<FileService>,
+    /// Why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_service_fault: Option<String>,
+}
+
+/// A pool of a node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NodePool {
+    #[schema(value_type = Uuid)]
+    pub id: PoolId,
+    pub name: String,
+    pub driver: Driver,
+    pub state: String,
+}
+
+/// How a node's file service is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct FileService {
+    /// The number of its start.
+    pub boot: u32,
+    /// When it started.
+    pub since: jiff::Timestamp,
+    /// Where clients find it.
+    pub portals: Vec<String>,
+    /// How long an NFSv4 client may be silent.
+    pub lease_ms: u64,
+    /// Clients may reclaim what they held before the start, and nobody gets anything new.
+    pub in_grace: bool,
+    /// Clients that are connected or hold something.
+    pub clients: u64,
+    pub connections: u64,
+}
+
+list_query! {
+    /// Which nodes.
+    NodeQuery -> Node, "v1/nodes"
+}
+
+/// A volume as its node sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NodeVolume {
+    #[schema(value_type = Uuid)]
+    pub id: VolumeId,
+    pub name: String,
+    #[schema(value_type = Uuid)]
+    pub project_id: ProjectId,
+    pub project_name: String,
+    /// `block` or `file`.
+    pub kind: String,
+    pub size_bytes: u64,
+    pub status: String,
+    /// What hosts and clients are told: the target's name, or what is mounted. Absent where nobody
+    /// has been told yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// Hosts that may reach it.
+    pub attachments: u64,
+    /// Of a file volume: clients that have it mounted. Absent while the node does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<u64>,
+    /// What uses a file volume: kind and name.
+    pub references: Vec<String>,
+}
+
+/// Which volumes of one node.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct NodeVolumeQuery {
+    /// Name or id of the node: part of the path, not of the query.
+    #[serde(skip)]
+    #[param(ignore)]
+    pub node: String,
+    /// Only those of this project, by name or id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// How many items at most: 1 to 1000, 100 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 1000)]
+    pub limit: Option<u32>,
+    /// Where to continue: the `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marker: Option<String>,
+}
+
+impl ListQuery for NodeVolumeQuery {
+    type Item = NodeVolume;
+    fn path(&self) -> Vec<String> {
+        ["v1", "nodes", &self.node, "volumes"].map(str::to_owned).to_vec()
+    }
+    fn set_marker(&mut self, marker: String) {
+        self.marker = Some(marker);
+    }
+    fn whole_pages(&mut self) {
+        self.limit.get_or_insert(crate::page::MAX_LIMIT);
+    }
 }

@@ -10,6 +10,7 @@ use crate::commands::export::ExportCommand;
 use crate::commands::group::GroupCommand;
 use crate::commands::host::HostCommand;
 use crate::commands::network::NetworkCommand;
+use crate::commands::node::NodeCommand;
 use crate::commands::operation::OperationCommand;
 use crate::commands::pool::PoolCommand;
 use crate::commands::project::ProjectCommand;
@@ -103,6 +104,9 @@ pub(crate) enum Command {
     /// Volume types: what may be asked for, and grants of private ones
     #[command(subcommand)]
     VolumeType(VolumeTypeCommand),
+    /// Nodes: the machines that serve volumes
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Pools: where bytes lie
     #[command(subcommand)]
     Pool(PoolCommand),
@@ -172,6 +176,7 @@ mod tests {
             ("host", "create list show update delete run"),
             ("group", "create list show start stop move freeze unfreeze permit history delete"),
             ("volume-type", "create list show update delete grant revoke grants"),
+            ("node", "list show volumes"),
             ("pool", "create list show update delete"),
             ("project", "create list show update delete"),
             ("user", "create list show update delete"),

@@ -9,6 +9,7 @@ pub(crate) mod export;
 pub(crate) mod group;
 pub(crate) mod host;
 pub(crate) mod network;
+pub(crate) mod node;
 pub(crate) mod operation;
 pub(crate) mod pool;
 pub(crate) mod project;

@@ -125,6 +125,7 @@ async fn speak(global: &GlobalArguments, verb: Command) -> Result<(), Failure> {
         Command::Group(verb) => verb.run(&context).await,
         Command::Host(verb) => verb.run(&context).await,
         Command::VolumeType(verb) => verb.run(&context).await,
+        Command::Node(verb) => verb.run(&context, project).await,
         Command::Pool(verb) => verb.run(&context).await,
         Command::Project(verb) => verb.run(&context).await,
         Command::User(verb) => verb.run(&context, project).await,

@@ -112,7 +112,7 @@ impl Daemon {
         })?;
         let (portals, notices) = (node.portals().to_vec(), node.notices());
         let files = home.why_not.clone().map_or_else(|| Ok(node.file_portals()), Err);
-        let link = Arc::new(Link::new(node));
+        let link = Arc::new(Link::new(node, home.why_not.clone()));
         let wanted = control::Settings {
             chap: settings.chap.0,
             event_days: settings.event_days,

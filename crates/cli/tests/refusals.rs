@@ -147,7 +147,13 @@ fn the_command_line_refuses_and_nothing_changes() {
         let (code, error) = service.refused(&arguments);
         assert!(code == 3 && error.contains("there is no"), "{line}: {error}");
     }
-    for line in ["pool list", "project create mine", "volume-type grant hdd-multiattach other"] {
+    for line in [
+        "pool list",
+        "node list",
+        "node volumes",
+        "project create mine",
+        "volume-type grant hdd-multiattach other",
+    ] {
         let arguments: Vec<_> = line.split(' ').chain(["--token", &stranger]).collect();
         let (code, error) = service.refused(&arguments);
         assert!(code == 5 && error.contains("admin"), "{line}: {code} {error}");

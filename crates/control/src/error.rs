@@ -368,6 +368,7 @@ const fn not_found_code(kind: ResourceKind) -> &'static str {
         ResourceKind::Reference => "reference_not_found",
         ResourceKind::Schedule => "schedule_not_found",
         ResourceKind::Group => "group_not_found",
+        ResourceKind::Node => "node_not_found",
         ResourceKind::Operation => "operation_not_found",
         ResourceKind::Event => "event_not_found",
         ResourceKind::Target => "target_not_found",

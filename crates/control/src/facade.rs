@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use env::{Clock, Random};
@@ -76,6 +77,8 @@ pub(crate) struct Inner {
     pub(crate) wake: Arc<Notify>,
     /// Schedules changed: look at the clock again.
     pub(crate) clockwork: Arc<Notify>,
+    /// When the node last said something of itself.
+    node_heard_ms: AtomicU64,
     last_id: Mutex<LastId>,
 }
 
@@ -121,11 +124,13 @@ impl Control {
             heard: Heard::default(),
             wake: Arc::default(),
             clockwork: Arc::default(),
+            node_heard_ms: AtomicU64::default(),
             last_id: Mutex::default(),
         };
         let control = Self { inner: Arc::new(inner) };
         let first_token = control.bootstrap().await?;
         control.ship_files().await?;
+        control.inner.register_node().await?;
         Ok((control, first_token))
     }
 }
@@ -133,6 +138,14 @@ impl Control {
 impl Inner {
     pub(crate) fn now_ms(&self) -> u64 {
         self.clock.wall_ms()
+    }
+
+    pub(crate) fn hear_node(&self) {
+        self.node_heard_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn node_heard_ms(&self) -> u64 {
+        self.node_heard_ms.load(Ordering::Relaxed)
     }
 
     /// A new version 7 UUID, larger than every one before it (RFC 9562 6.2, method 1).

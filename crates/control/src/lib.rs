@@ -27,6 +27,7 @@
 //! attachment_create(AttachmentCreate)                                    -> Vec<AttachmentCreated>
 //! attachment_list/get/delete attachment_update(&str, AttachmentUpdate)   -> AttachmentView
 //! attachment_fence(&str)                                                 -> Fenced
+//! node_list/get node_volumes(&str, NodeVolumeFilter)                     -> NodeView, NodeVolumeView
 //! operation_list/get/cancel                event_list/get
 //! ```
 //!
@@ -50,6 +51,7 @@ mod facade;
 mod group;
 mod host;
 mod network;
+mod node;
 mod node_link;
 mod operation;
 mod page;
@@ -75,6 +77,7 @@ pub use caller::Caller;
 pub use error::{Candidate, ControlError, ErrorKind, Result};
 pub use facade::{Control, EVENT_DAYS_DEFAULT, Settings};
 pub use group::{GroupCreate, GroupFilter, GroupHostView, GroupView, Said};
+pub use node::{NodeView, NodeVolumeFilter, NodeVolumeView};
 pub use node_link::{NodeLink, Pieces};
 pub use page::{PAGE_ENTRIES_DEFAULT, PAGE_ENTRIES_MAX, Page, Paging};
 pub use params::*;

@@ -2,10 +2,13 @@
 //!
 //! Invariant: an order may be sent again at any time; the node converges (`model::order`).
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use model::export::{ConnectedClient, FileUsage};
 use model::id::VolumeId;
+use model::node::NodeReport;
 use model::order::{
     Found, ImageFormat, Order, OrderError, PoolUsage, Report, ReservationView, SnapshotUsage,
 };
@@ -23,6 +26,18 @@ pub trait NodeLink: Send + Sync {
     /// # Errors
     /// See [`OrderError`]; `Unreachable` and `Failed` are tried again.
     async fn order(&self, order: Order) -> Result<Report, OrderError>;
+
+    /// What the node says of itself.
+    ///
+    /// # Errors
+    /// The node cannot be reached.
+    async fn node(&self) -> Result<NodeReport, OrderError>;
+
+    /// How many clients have each file volume mounted; those of none may be left out.
+    ///
+    /// # Errors
+    /// The node cannot be reached.
+    async fn client_counts(&self) -> Result<HashMap<VolumeId, u64>, OrderError>;
 
     /// All open pools.
     ///

@@ -6,6 +6,8 @@ use std::path::{Component, Path};
 use model::event::{EventResult, ResourceKind};
 use model::host::Host;
 use model::id::{NodeId, PoolId, ProjectId};
+use model::node::Node;
+use model::order::OrderError;
 use model::placement::{self, Candidate, Labelled, Neighbour, Rule};
 use model::pool::{Pool, PoolState, Usage};
 use model::size::ByteSize;
@@ -270,10 +272,11 @@ impl Control {
         })
     }
 
-    /// The id of the node in this process, made when the first pool needs it.
+    /// The node in this process.
     async fn local_node(&self, on: &mut Connection) -> Result<NodeId> {
-        let known = catalog::select(on, Query::<Pool>::all().limit(1)).await?.pop();
-        Ok(known.map_or_else(|| NodeId(self.inner.new_id()), |pool| pool.node))
+        let known = catalog::select(on, Query::<Node>::all().limit(1)).await?.pop();
+        let unreachable = || OrderError::Unreachable { why: "it has not said what it is".into() };
+        known.map(|node| node.id).ok_or_else(|| unreachable().into())
     }
 
     /// Ask the node how full its pools are and note it. A node that is away changes nothing:

@@ -22,6 +22,7 @@ pub enum ResourceKind {
     Reference,
     Schedule,
     Group,
+    Node,
     Operation,
     Event,
     /// A login that no attachment answers for.
@@ -46,6 +47,7 @@ impl ResourceKind {
             Self::Reference => "reference",
             Self::Schedule => "schedule",
             Self::Group => "group",
+            Self::Node => "node",
             Self::Operation => "operation",
             Self::Event => "event",
             Self::Target => "target",

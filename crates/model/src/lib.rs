@@ -14,6 +14,7 @@ pub mod group;
 pub mod host;
 pub mod id;
 pub mod network;
+pub mod node;
 pub mod operation;
 pub mod order;
 pub mod placement;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use env::{BlockIo, Clock, Files, IoEngine, Random};
 use model::export::{ConnectedClient, FileUsage};
 use model::id::{AttachmentId, PoolId, VolumeId};
+use model::node::FileServiceReport;
 use model::order::{
     Found, ImageFormat, Notice, Order, OrderError, PoolUsage, RegistrantView, Report,
     ReservationView, SnapshotUsage,
@@ -329,6 +330,28 @@ impl Node {
             .filter(|state| state.session().is_some())
             .map(|state| (state.access.attachment, state.nexus.initiator.name().to_owned()))
             .collect()
+    }
+
+    /// Sessions of initiators that are open.
+    #[must_use]
+    pub fn open_sessions(&self) -> usize {
+        let units = self.shared.book.units();
+        let open = |unit: &Arc<LogicalUnit>| {
+            unit.nexuses().iter().filter(|state| state.session().is_some()).count()
+        };
+        units.iter().map(open).sum()
+    }
+
+    /// How the file service is; `None` on a node without one.
+    #[must_use]
+    pub fn files_standing(&self) -> Option<FileServiceReport> {
+        self.orders.files_standing()
+    }
+
+    /// How many clients have each file volume mounted.
+    #[must_use]
+    pub fn client_counts(&self) -> HashMap<VolumeId, u64> {
+        self.orders.client_counts()
     }
 
     /// The Prometheus page of all attachments, and of the limits.

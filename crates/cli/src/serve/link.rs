@@ -1,11 +1,14 @@
 //! The short way from control plane to storage node: both are in this process.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use control::{NodeLink, Pieces};
 use model::export::{ConnectedClient, FileUsage};
 use model::id::VolumeId;
+use model::node::NodeReport;
 use model::order::{
     Found, ImageFormat, Order, OrderError, PoolUsage, Report, ReservationView, SnapshotUsage,
 };
@@ -15,11 +18,17 @@ use node::Node;
 /// The node, until it is stopped.
 pub(super) struct Link {
     node: RwLock<Option<Arc<Node>>>,
+    /// Why it serves no files, where it does not.
+    no_files: String,
 }
 
+/// What a machine without a name is called.
+const NAMELESS: &str = "node";
+
 impl Link {
-    pub(super) fn new(node: Node) -> Self {
-        Self { node: RwLock::new(Some(Arc::new(node))) }
+    pub(super) fn new(node: Node, no_files: Option<String>) -> Self {
+        let no_files = no_files.unwrap_or_else(|| "it has no NFS portal".to_owned());
+        Self { node: RwLock::new(Some(Arc::new(node))), no_files }
     }
 
     fn node(&self) -> Result<Arc<Node>, OrderError> {
@@ -44,6 +53,21 @@ impl Link {
 impl NodeLink for Link {
     async fn order(&self, order: Order) -> Result<Report, OrderError> {
         self.node()?.order(order).await
+    }
+
+    async fn node(&self) -> Result<NodeReport, OrderError> {
+        let node = self.node()?;
+        Ok(NodeReport {
+            name: machine_name(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            block_portals: node.portals().iter().map(SocketAddr::to_string).collect(),
+            sessions: node.open_sessions() as u64,
+            files: node.files_standing().ok_or_else(|| self.no_files.clone()),
+        })
+    }
+
+    async fn client_counts(&self) -> Result<HashMap<VolumeId, u64>, OrderError> {
+        Ok(self.node()?.client_counts())
     }
 
     async fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {
@@ -100,4 +124,10 @@ impl server::MetricsSource for Link {
     fn metrics(&self) -> String {
         self.node().map(|node| node.metrics_page()).unwrap_or_default()
     }
+}
+
+/// What the machine calls itself.
+fn machine_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    model::text::name(&name).unwrap_or_else(|_| NAMELESS.to_owned())
 }

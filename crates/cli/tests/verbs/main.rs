@@ -19,6 +19,7 @@ fn every_verb_does_what_its_manual_page_says() {
     snapshots(&mut desk);
     schedules(&mut desk);
     attachments(&mut desk);
+    nodes(&mut desk);
     surroundings(&mut desk);
     desk.assert_complete();
 }
@@ -303,6 +304,22 @@ fn groups(desk: &mut Desk) {
     for one in desk.json(&["attachment", "list"]).as_array().unwrap() {
         desk.table(&["attachment", "delete", word(one, "/id")]);
     }
+}
+
+/// The machine that serves it all. It serves no files here.
+fn nodes(desk: &mut Desk) {
+    let nodes = desk.shows(&["node", "list"], &["online", env!("CARGO_PKG_VERSION")]);
+    let (name, id) = (word(&nodes, "/0/name").to_owned(), word(&nodes, "/0/id").to_owned());
+    let shown = desk.shows(&["node", "show"], &[&name, &id, "online", "local-ssd"]);
+    assert_eq!((&shown["boot"], &shown["pools"].as_array().unwrap().len()), (&1.into(), &2));
+    assert_eq!(desk.json(&["node", "show", &name]), shown);
+    desk.json(&["volume", "create", "served", "--size", "1m"]);
+    desk.shows(&["node", "volumes"], &["served", "block", "default"]);
+    let volumes = desk.json(&["node", "volumes", &id, "--project", "default"]);
+    assert!(names(&volumes).contains(&"served"));
+    desk.refused(&["node", "volumes", "--project", "nope"], 3, "'nope'");
+    desk.refused(&["node", "show", "nope"], 3, "there is no node 'nope'");
+    desk.table(&["volume", "delete", "served"]);
 }
 
 /// Where demos work, of this run or of another that runs now.

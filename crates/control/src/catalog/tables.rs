@@ -9,6 +9,7 @@ use model::group::Group;
 use model::host::Host;
 use model::id::{HostId, ProjectId};
 use model::network::Network;
+use model::node::Node;
 use model::operation::Operation;
 use model::order::Chap;
 use model::pool::Pool;
@@ -136,6 +137,10 @@ record!(Pool, Pool, "pools", |pool| {
         "name": pool.name.as_str(), "class": pool.class.as_str(), "path": pool.path.as_str(),
         "state": pool.state.word(),
     }
+});
+record!(Node, Node, "nodes", |node| {
+    id: node.id.0, name: node.name.clone(), project: None,
+    columns: { "name": node.name.as_str() }
 });
 record!(Network, Network, "networks", |network| {
     id: network.id.0, name: network.name.clone(), project: None,

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use control::NodeLink;
 use model::export::{ConnectedClient, FileUsage, Terms};
 use model::id::{AttachmentId, PoolId, SnapshotId, VolumeId};
+use model::node::{FileServiceReport, NodeReport};
 use model::order::{
     Access, Found, ImageFormat, Mode, Order, OrderError, PoolUsage, Report, ReservationView,
     SnapshotUsage, Source,
@@ -37,6 +38,7 @@ struct State {
     connected: HashMap<VolumeId, Vec<ConnectedClient>>,
     held: HashMap<VolumeId, u64>,
     gone: HashSet<uuid::Uuid>,
+    files_boot: u32,
     content: HashMap<VolumeId, Vec<Found>>,
     used: ByteSize,
     capacity: Option<ByteSize>,
@@ -362,6 +364,34 @@ impl NodeLink for FakeNode {
             }
             _ => Ok(report),
         }
+    }
+
+    async fn node(&self) -> Result<NodeReport, OrderError> {
+        let state = self.lock();
+        if state.stalled.contains("node") {
+            return Err(OrderError::Unreachable { why: "it is away".to_owned() });
+        }
+        let files = FileServiceReport {
+            boot: state.files_boot,
+            age_ms: 5,
+            portals: vec!["127.0.0.1:2049".to_owned()],
+            lease_ms: 90_000,
+            in_grace: false,
+            clients: state.connected.values().map(|all| all.len() as u64).sum(),
+            connections: 1,
+        };
+        Ok(NodeReport {
+            name: "n1".to_owned(),
+            version: "1.2.3".to_owned(),
+            block_portals: vec!["127.0.0.1:3260".to_owned()],
+            sessions: state.let_in.len() as u64,
+            files: Ok(files),
+        })
+    }
+
+    async fn client_counts(&self) -> Result<HashMap<VolumeId, u64>, OrderError> {
+        let state = self.lock();
+        Ok(state.connected.iter().map(|(volume, all)| (*volume, all.len() as u64)).collect())
     }
 
     async fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {

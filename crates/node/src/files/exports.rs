@@ -28,7 +28,7 @@ fn at<F: Clone>(all: &[Served<F>], portal: SocketAddr) -> Vec<Export<F>> {
 /// How often it is looked whether the calls under old rules have ended.
 const LOOK: Duration = Duration::from_millis(1);
 /// For how long an NFSv3 client counts as connected behind its last call, in milliseconds.
-const SEEN_MS: u64 = 5 * 60_000;
+pub(super) const SEEN_MS: u64 = 5 * 60_000;
 
 impl<F: FileStore + Clone + Send + Sync> FileService<F> {
     /// Serves exactly this from the next call on, and tells the clients of what cannot be reached

@@ -31,6 +31,7 @@ mod poll;
 mod records;
 mod rpcbind;
 mod share;
+mod standing;
 mod worker;
 
 use std::collections::HashMap;
@@ -167,6 +168,7 @@ struct Service<F> {
     settings: FileSettings,
     share: Share,
     clock: Arc<dyn Clock>,
+    started_ms: u64,
     poller: Poller,
     keys: HandleKey,
     state: Locked,
@@ -236,6 +238,7 @@ impl<F: FileStore + Clone + Send + Sync> FileService<F> {
             },
             settings,
             clock,
+            started_ms: now_ms,
             poller,
             name: keys.name().to_vec(),
             keys,

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use env::BlockIo;
 use model::export::{ConnectedClient, Durability, FileUsage, Rule, Squash, Terms};
 use model::id::{PoolId, VolumeId};
+use model::node::FileServiceReport;
 use model::order::{Mode, Order, OrderError, PoolUsage, Report, SnapshotUsage, Source};
 use nfs::export::{self as served, ExportError};
 use nfs::handle::FileSystemId;
@@ -191,6 +192,18 @@ impl Orders {
 
     pub(crate) fn file_portals(&self) -> Vec<SocketAddr> {
         self.state.files.service.get().map_or_else(Vec::new, FileService::portals)
+    }
+
+    /// How the file service is; `None` on a node without one.
+    pub(crate) fn files_standing(&self) -> Option<FileServiceReport> {
+        self.state.files.service.get().map(FileService::standing)
+    }
+
+    /// How many clients have each file volume mounted.
+    pub(crate) fn client_counts(&self) -> HashMap<VolumeId, u64> {
+        let counts = self.state.files.service.get().map(FileService::client_counts);
+        let volume = |id: FileSystemId| VolumeId(uuid::Uuid::from_bytes(id.0));
+        counts.unwrap_or_default().into_iter().map(|(id, count)| (volume(id), count)).collect()
     }
 
     pub(crate) async fn file_pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {

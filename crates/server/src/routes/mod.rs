@@ -8,6 +8,7 @@ mod export;
 mod group;
 mod host;
 mod network;
+mod node;
 mod operation;
 mod pool;
 mod project;
@@ -41,6 +42,7 @@ pub(crate) fn all() -> OpenApiRouter<Shared> {
         .merge(user::routes())
         .merge(token::routes())
         .merge(volume_type::routes())
+        .merge(node::routes())
         .merge(pool::routes())
         .merge(volume::routes())
         .merge(reservation::routes())

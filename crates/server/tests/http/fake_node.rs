@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use control::NodeLink;
 use model::export::{ConnectedClient, FileUsage};
 use model::id::{AttachmentId, PoolId, VolumeId};
+use model::node::{FileServiceReport, NodeReport};
 use model::order::{
     Access, Found, ImageFormat, Order, OrderError, PoolUsage, RegistrantView, Report,
     ReservationChange, ReservationView, SnapshotUsage,
@@ -120,6 +121,31 @@ impl NodeLink for FakeNode {
             }
             _ => Report::Done,
         })
+    }
+
+    async fn node(&self) -> Result<NodeReport, OrderError> {
+        self.reach()?;
+        let files = FileServiceReport {
+            boot: 7,
+            age_ms: 5,
+            portals: vec!["127.0.0.1:12049".to_owned()],
+            lease_ms: 90_000,
+            in_grace: true,
+            clients: self.state().connected.len() as u64,
+            connections: 3,
+        };
+        Ok(NodeReport {
+            name: "n1".to_owned(),
+            version: "1.2.3".to_owned(),
+            block_portals: vec!["127.0.0.1:3260".to_owned()],
+            sessions: 2,
+            files: Ok(files),
+        })
+    }
+
+    async fn client_counts(&self) -> Result<HashMap<VolumeId, u64>, OrderError> {
+        self.reach()?;
+        Ok(self.state().connected.iter().map(|volume| (*volume, 1)).collect())
     }
 
     async fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {

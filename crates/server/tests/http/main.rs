@@ -6,6 +6,7 @@ mod files;
 mod groups;
 mod limits;
 mod lists;
+mod nodes;
 mod refusals;
 mod secrets;
 mod verbs;

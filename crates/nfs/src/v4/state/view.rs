@@ -1,5 +1,6 @@
 //! What people are shown of the state, and what is taken away on their word.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use bytes::Bytes;
@@ -60,6 +61,22 @@ impl State {
             Holder { owner, address, minor_zero, renewed_ms, opens, locks }
         };
         confirmed.map(holder).collect()
+    }
+
+    /// Every confirmed client's address, and the file systems that it holds something of.
+    #[must_use]
+    pub fn held_by_clients(&self) -> Vec<(IpAddr, HashSet<FileSystemId>)> {
+        let confirmed = self.clients.iter().filter(|(_, client)| client.confirmed);
+        let held = |(number, client): (&u32, &super::client::Client)| {
+            let key = |entry: &u32| Key { client: *number, number: *entry };
+            let entries = client.entries.iter().filter_map(|entry| self.entries.get(&key(entry)));
+            let file_systems = entries.map(|entry| match entry {
+                Entry::Open(open) => open.file.file_system,
+                Entry::Lock(lock) => lock.file.file_system,
+            });
+            (client.address, file_systems.collect())
+        };
+        confirmed.map(held).collect()
     }
 
     /// Drops every open and lock in a file system, as its operator orders; says how many opens

@@ -1,0 +1,104 @@
+//! Nodes: the machines that serve volumes.
+
+use api::Client;
+use api::node::{Node, NodeQuery, NodeVolume, NodeVolumeQuery};
+use clap::Subcommand;
+
+use super::Context;
+use crate::failure::Failure;
+use crate::output::{Column, Listed, bytes, moment, or_dash};
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum NodeCommand {
+    /// All nodes, with what they serve
+    List,
+    /// One node; the only one when none is named
+    #[command(visible_alias = "get")]
+    Show { node: Option<String> },
+    /// The volumes that a node serves; those of one project with --project
+    Volumes { node: Option<String> },
+}
+
+/// Whether it serves files, and to how many.
+fn file_service(node: &Node) -> String {
+    let Some(service) = &node.file_service else { return "-".to_owned() };
+    let state = if service.in_grace { "grace" } else { "serving" };
+    format!("{state}, {} clients", service.clients)
+}
+
+impl Listed for Node {
+    const WORD: &'static str = "nodes";
+    const COLUMNS: &'static [Column<Self>] = &[
+        ("name", |node| node.name.clone()),
+        ("state", |node| node.state.clone()),
+        ("since", |node| moment(&node.since)),
+        ("version", |node| node.version.clone()),
+        ("boot", |node| node.boot.to_string()),
+        ("pools", |node| node.pools.len().to_string()),
+        ("block", |node| node.block_volumes.to_string()),
+        ("file", |node| node.file_volumes.to_string()),
+        ("sessions", |node| node.sessions.to_string()),
+        ("files", file_service),
+        ("id", |node| node.id.to_string()),
+    ];
+}
+
+/// Hosts of a block volume, clients of a file volume.
+fn users(volume: &NodeVolume) -> String {
+    if volume.kind == "file" { or_dash(volume.clients) } else { volume.attachments.to_string() }
+}
+
+impl Listed for NodeVolume {
+    const WORD: &'static str = "volumes";
+    const COLUMNS: &'static [Column<Self>] = &[
+        ("project", |volume| volume.project_name.clone()),
+        ("name", |volume| volume.name.clone()),
+        ("kind", |volume| volume.kind.clone()),
+        ("size", |volume| bytes(volume.size_bytes)),
+        ("status", |volume| volume.status.clone()),
+        ("users", users),
+        ("references", |volume| match volume.references.as_slice() {
+            [] => "-".to_owned(),
+            references => references.join(", "),
+        }),
+        ("resource", |volume| or_dash(volume.resource.as_ref())),
+        ("id", |volume| volume.id.to_string()),
+    ];
+}
+
+/// The node that is meant: the only one when none is named.
+async fn named(client: &Client, node: Option<String>) -> Result<String, Failure> {
+    if let Some(node) = node {
+        return Ok(node);
+    }
+    match client.every(&NodeQuery::default()).await?.as_slice() {
+        [only] => Ok(only.id.to_string()),
+        nodes => {
+            let names: Vec<_> = nodes.iter().map(|node| node.name.as_str()).collect();
+            Err(Failure::Usage {
+                message: format!("there are {} nodes: {}", nodes.len(), names.join(", ")),
+                hint: "Name one of them.".to_owned(),
+            })
+        }
+    }
+}
+
+impl NodeCommand {
+    pub(crate) async fn run(
+        self,
+        context: &Context,
+        project: Option<String>,
+    ) -> Result<(), Failure> {
+        let client = &context.client;
+        match self {
+            Self::List => context.list(&NodeQuery::default()).await,
+            Self::Show { node } => {
+                context.show(&client.node_show(&named(client, node).await?).await?)
+            }
+            Self::Volumes { node } => {
+                let node = named(client, node).await?;
+                context.list(&NodeVolumeQuery { node, project, ..NodeVolumeQuery::default() }).await
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Nodes: where they stand, and what they serve.
+
+use std::collections::HashMap;
+
+use model::id::{NodeId, PoolId, VolumeId};
+use model::node::{Node, NodeReport};
+use model::pool::Pool;
+use model::project::Project;
+use model::reference::Reference;
+use model::user::Role;
+use model::volume::{Volume, VolumeKind};
+
+use crate::caller::Caller;
+use crate::catalog::{self, AttachmentRecord, Connection, Query};
+use crate::error::Result;
+use crate::export::Names;
+use crate::facade::{Control, Inner, resolve};
+use crate::page::{Page, Paging};
+
+/// A node and what is known of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeView {
+    pub node: Node,
+    /// What it says of itself; `None` while it is offline.
+    pub report: Option<NodeReport>,
+    /// Since when it is online or offline: milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    pub pools: Vec<Pool>,
+    pub block_volumes: u64,
+    pub file_volumes: u64,
+    /// Milliseconds since the Unix epoch, for ages.
+    pub now_ms: u64,
+}
+
+/// Which volumes of a node.
+#[derive(Clone, Debug, Default)]
+pub struct NodeVolumeFilter {
+    /// Only those of this project.
+    pub project: Option<String>,
+    pub paging: Paging,
+}
+
+/// A volume as its node sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeVolumeView {
+    pub volume: Volume,
+    pub project_name: String,
+    /// What hosts and clients are told: a target's name, or what is mounted.
+    pub resource: Option<String>,
+    pub attachments: u64,
+    /// Of a file volume: clients that have it mounted. `None` while the node is offline.
+    pub clients: Option<u64>,
+    /// What uses it, as a sentence names it.
+    pub references: Vec<String>,
+}
+
+impl Control {
+    /// # Errors
+    /// Not an admin; bad paging.
+    pub async fn node_list(&self, caller: &Caller, paging: &Paging) -> Result<Page<NodeView>> {
+        caller.must_be(Role::Admin, "see nodes")?;
+        let mut on = self.inner.catalog.read().await?;
+        let page = self.inner.page(&mut on, Query::<Node>::all(), paging).await?;
+        let mut items = Vec::with_capacity(page.items.len());
+        for node in page.items {
+            items.push(self.inner.node_view(&mut on, node).await?);
+        }
+        Ok(Page { items, next: page.next })
+    }
+
+    /// # Errors
+    /// Not an admin; no such node.
+    pub async fn node_get(&self, caller: &Caller, node: &str) -> Result<NodeView> {
+        caller.must_be(Role::Admin, "see nodes")?;
+        let mut on = self.inner.catalog.read().await?;
+        let node = resolve(&mut on, caller, node).await?;
+        self.inner.node_view(&mut on, node).await
+    }
+
+    /// What a node serves.
+    ///
+    /// # Errors
+    /// Not an admin; no such node or project; bad paging.
+    pub async fn node_volumes(
+        &self,
+        caller: &Caller,
+        node: &str,
+        filter: &NodeVolumeFilter,
+    ) -> Result<Page<NodeVolumeView>> {
+        caller.must_be(Role::Admin, "see the volumes of nodes")?;
+        let mut on = self.inner.catalog.read().await?;
+        let node: Node = resolve(&mut on, caller, node).await?;
+        let project = match &filter.project {
+            Some(text) => Some(resolve::<Project>(&mut on, caller, text).await?.id),
+            None => None,
+        };
+        let query = on_node(&mut on, node.id).await?.maybe("project", project);
+        let page = self.inner.page(&mut on, query, &filter.paging).await?;
+        let items = self.inner.node_volume_views(&mut on, page.items).await?;
+        Ok(Page { items, next: page.next })
+    }
+}
+
+/// The pools of a node. There are few.
+async fn pools_of(on: &mut Connection, node: NodeId) -> Result<Vec<Pool>> {
+    let mut pools = catalog::select(on, Query::<Pool>::all()).await?;
+    pools.retain(|pool| pool.node == node);
+    Ok(pools)
+}
+
+/// The volumes of a node.
+pub(crate) async fn on_node(on: &mut Connection, node: NodeId) -> Result<Query<Volume>> {
+    let pools: Vec<PoolId> = pools_of(on, node).await?.into_iter().map(|pool| pool.id).collect();
+    Ok(Query::all().one_of("pool", pools))
+}
+
+impl Inner {
+    /// Make the node in this process known, or its new start.
+    pub(crate) async fn register_node(&self) -> Result<()> {
+        let report = match self.node.node().await {
+            Ok(report) => report,
+            Err(error) => {
+                tracing::warn!(%error, "the node does not say what it is");
+                return Ok(());
+            }
+        };
+        let now_ms = self.now_ms();
+        self.hear_node();
+        let mut tx = self.catalog.begin().await?;
+        let known = catalog::select(&mut tx, Query::<Node>::all().limit(1)).await?.pop();
+        let NodeReport { name, version, .. } = report;
+        if let Some(known) = known {
+            let boot = known.boot + 1;
+            let node = Node { name, version, boot, started_ms: now_ms, ..known };
+            catalog::update(&mut tx, &node).await?;
+        } else {
+            // Pools of before nodes were known have its id.
+            let pool = catalog::select(&mut tx, Query::<Pool>::all().limit(1)).await?.pop();
+            let id = pool.map_or_else(|| NodeId(self.new_id()), |pool| pool.node);
+            let node = Node { id, name, version, boot: 1, started_ms: now_ms, created_ms: now_ms };
+            catalog::insert(&mut tx, &node).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// What the node says of itself, if it can be asked.
+    async fn node_report(&self) -> Option<NodeReport> {
+        match self.node.node().await {
+            Ok(report) => {
+                self.hear_node();
+                Some(report)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the node does not say how it is");
+                None
+            }
+        }
+    }
+
+    async fn node_view(&self, on: &mut Connection, node: Node) -> Result<NodeView> {
+        let report = self.node_report().await;
+        let since_ms = report.as_ref().map_or_else(|| self.node_heard_ms(), |_| node.started_ms);
+        let pools = pools_of(on, node.id).await?;
+        let of_kind = async |on: &mut Connection, kind: VolumeKind| {
+            let query = on_node(on, node.id).await?.eq("kind", kind.word());
+            catalog::count(on, query).await
+        };
+        let block_volumes = of_kind(on, VolumeKind::Block).await?;
+        let file_volumes = of_kind(on, VolumeKind::File).await?;
+        let now_ms = self.now_ms();
+        Ok(NodeView { node, report, since_ms, pools, block_volumes, file_volumes, now_ms })
+    }
+
+    async fn node_volume_views(
+        &self,
+        on: &mut Connection,
+        volumes: Vec<Volume>,
+    ) -> Result<Vec<NodeVolumeView>> {
+        let ids: Vec<VolumeId> = volumes.iter().map(|volume| volume.id).collect();
+        let projects = volumes.iter().map(|volume| volume.project.0);
+        let projects = catalog::names::<Project>(on, projects.collect::<Vec<_>>()).await?;
+        let names = Names::of(on, &volumes).await?;
+        let mut references: HashMap<VolumeId, Vec<String>> = HashMap::new();
+        let query = Query::<Reference>::all().one_of("volume", ids.clone());
+        for one in catalog::select(on, query).await? {
+            if let Some(volume) = one.volume {
+                let text = format!("{} '{}'", one.kind.word(), one.name);
+                references.entry(volume).or_default().push(text);
+            }
+        }
+        let mut attachments: HashMap<VolumeId, (u64, Option<String>)> = HashMap::new();
+        let query = Query::<AttachmentRecord>::all().one_of("volume", ids);
+        for AttachmentRecord { attachment, .. } in catalog::select(on, query).await? {
+            let of = attachments.entry(attachment.volume).or_default();
+            of.0 += 1;
+            of.1 = attachment.connection.map(|connection| connection.target).or(of.1.take());
+        }
+        let counts = self.node.client_counts().await.ok();
+        let view = |volume: Volume| {
+            let (attachments, target) = attachments.remove(&volume.id).unwrap_or_default();
+            let mounted = names.file(&volume).and_then(|file| file.resources.into_iter().next());
+            let clients = counts.as_ref().filter(|_| volume.kind() == VolumeKind::File);
+            NodeVolumeView {
+                project_name: projects.get(&volume.project.0).cloned().unwrap_or_default(),
+                resource: mounted.or(target),
+                attachments,
+                clients: clients.map(|counts| counts.get(&volume.id).copied().unwrap_or(0)),
+                references: references.remove(&volume.id).unwrap_or_default(),
+                volume,
+            }
+        };
+        Ok(volumes.into_iter().map(view).collect())
+    }
+}

@@ -1,0 +1,124 @@
+//! Nodes, for admins alone.
+
+use api::Page;
+use api::node::{FileService, Node, NodePool, NodeQuery, NodeVolume, NodeVolumeQuery};
+use axum::extract::State;
+use control::{NodeView, NodeVolumeFilter, NodeVolumeView};
+use model::node::FileServiceReport;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{Answer, Refusals, found, page, paging};
+use crate::Shared;
+use crate::auth::Signed;
+use crate::extract::{Path, Query};
+
+pub(super) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(node_list))
+        .routes(routes!(node_show))
+        .routes(routes!(node_volumes))
+}
+
+/// The nodes. For admins.
+#[utoipa::path(
+    get, path = "/v1/nodes", tag = "node", params(NodeQuery),
+    responses((status = 200, description = "A page", body = Page<Node>), Refusals)
+)]
+async fn node_list(
+    State(app): State<Shared>,
+    signed: Signed,
+    Query(query): Query<NodeQuery>,
+) -> Answer<Page<Node>> {
+    let paging = paging(query.limit, query.marker);
+    page(app.control.node_list(&signed.caller, &paging).await?, view)
+}
+
+/// One node. For admins.
+#[utoipa::path(
+    get, path = "/v1/nodes/{node}", tag = "node",
+    responses((status = 200, description = "The node", body = Node), Refusals)
+)]
+async fn node_show(
+    State(app): State<Shared>,
+    signed: Signed,
+    Path(node): Path<String>,
+) -> Answer<Node> {
+    found(view(app.control.node_get(&signed.caller, &node).await?))
+}
+
+/// The volumes that a node serves. For admins.
+#[utoipa::path(
+    get, path = "/v1/nodes/{node}/volumes", tag = "node", params(NodeVolumeQuery),
+    responses((status = 200, description = "A page", body = Page<NodeVolume>), Refusals)
+)]
+async fn node_volumes(
+    State(app): State<Shared>,
+    signed: Signed,
+    Path(node): Path<String>,
+    Query(query): Query<NodeVolumeQuery>,
+) -> Answer<Page<NodeVolume>> {
+    let filter =
+        NodeVolumeFilter { project: query.project, paging: paging(query.limit, query.marker) };
+    page(app.control.node_volumes(&signed.caller, &node, &filter).await?, volume)
+}
+
+fn view(found: NodeView) -> Node {
+    let NodeView { node, report, since_ms, pools, block_volumes, file_volumes, now_ms } = found;
+    let state = if report.is_some() { "online" } else { "offline" };
+    let (mut block_portals, mut sessions, mut files) = (Vec::new(), 0, None);
+    if let Some(report) = report {
+        (block_portals, sessions, files) =
+            (report.block_portals, report.sessions, Some(report.files));
+    }
+    let (file_service, file_service_fault) = match files {
+        Some(Ok(files)) => (Some(file_service(files, now_ms)), None),
+        Some(Err(why)) => (None, Some(why)),
+        None => (None, None),
+    };
+    let pool = |pool: model::pool::Pool| NodePool {
+        id: pool.id,
+        name: pool.name,
+        driver: pool.driver.into(),
+        state: pool.state.word().to_owned(),
+    };
+    Node {
+        id: node.id,
+        name: node.name,
+        state: state.to_owned(),
+        since: api::timestamp_ms(since_ms),
+        version: node.version,
+        boot: node.boot,
+        block_portals,
+        sessions,
+        pools: pools.into_iter().map(pool).collect(),
+        block_volumes,
+        file_volumes,
+        file_service,
+        file_service_fault,
+    }
+}
+
+fn file_service(report: FileServiceReport, now_ms: u64) -> FileService {
+    let FileServiceReport { boot, age_ms, portals, lease_ms, in_grace, clients, connections } =
+        report;
+    let since = api::timestamp_ms(now_ms.saturating_sub(age_ms));
+    FileService { boot, since, portals, lease_ms, in_grace, clients, connections }
+}
+
+fn volume(found: NodeVolumeView) -> NodeVolume {
+    let NodeVolumeView { volume, project_name, resource, attachments, clients, references } = found;
+    NodeVolume {
+        id: volume.id,
+        project_id: volume.project,
+        project_name,
+        kind: volume.kind().word().to_owned(),
+        size_bytes: volume.size.bytes(),
+        status: volume.status.word().to_owned(),
+        name: volume.name,
+        resource,
+        attachments,
+        clients,
+        references,
+    }
+}

@@ -9,6 +9,9 @@
 //! change, holes, extended attributes of users, hard links, symbolic links, pipes and devices. Not
 //! kept: sockets, which are nothing without who listens, and times of access.
 //!
+//! A tree may live while it is written. What goes meanwhile is left out, or ends in zeros when its
+//! header was written already; a snapshot's tree is of one moment.
+//!
 //! Both hold one piece of a file, the directories from the root to where they are, and the files
 //! with several names; however large the tree is.
 //!

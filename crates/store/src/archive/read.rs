@@ -33,6 +33,7 @@ pub fn read<F: FileStore>(tree: &F, from: impl Read) -> Result<Figures, ArchiveE
         tree,
         caller: root(),
         levels: vec![Level { name: Vec::new(), directory: tree.root(), set: None }],
+        piece: vec![0; PIECE_BYTES as usize],
         figures: Figures::default(),
     };
     for entry in archive.entries()? {
@@ -77,6 +78,8 @@ struct Reader<'a, F> {
     tree: &'a F,
     caller: Caller,
     levels: Vec<Level>,
+    /// Where content goes through.
+    piece: Vec<u8>,
     figures: Figures,
 }
 
@@ -125,11 +128,12 @@ impl<F: FileStore> Reader<'_, F> {
             value.and_then(|value| u32::try_from(value).map_err(io::Error::other))
         };
         let (uid, gid) = (number(header.uid())?, number(header.gid())?);
-        let mode = (header.mode()? & PERMISSIONS, header.mtime()?);
-        let seconds = i64::try_from(mode.1).map_err(io::Error::other)?;
+        let mode = header.mode()? & PERMISSIONS;
+        // GNU tar has it in two's complement before 1970.
+        let seconds = header.mtime()?.cast_signed();
         let exact = exact(&mut entry)?.unwrap_or(Time { seconds, nanos: 0 });
         let set = SetAttributes {
-            mode: (kind != EntryType::Symlink).then_some(mode.0),
+            mode: (kind != EntryType::Symlink).then_some(mode),
             modified: Some(SetTime::To(exact)),
             ..SetAttributes::default()
         };
@@ -222,16 +226,17 @@ impl<F: FileStore> Reader<'_, F> {
         let how = Creation::Guarded(SetAttributes { mode: Some(0o600), ..Default::default() });
         let made = self.tree.create(&self.caller, self.here(), name, &how).map_err(at(path))?;
         let (file, mut offset) = (made.attributes.file, 0u64);
-        let mut piece = vec![0; PIECE_BYTES as usize];
         loop {
-            let filled = fill(entry, &mut piece)?;
+            let filled = fill(entry, &mut self.piece)?;
             if filled == 0 {
                 break;
             }
-            for (place, data) in data_in(&piece[..filled]) {
-                self.figures.bytes += data.len() as u64;
+            let mut bytes = 0;
+            for (place, data) in data_in(&self.piece[..filled]) {
+                bytes += data.len() as u64;
                 self.write(file, offset + place as u64, data).map_err(at(path))?;
             }
+            self.figures.bytes += bytes;
             offset += filled as u64;
         }
         let set = SetAttributes { size_bytes: Some(offset), ..Default::default() };

@@ -43,6 +43,11 @@ pub fn write<F: FileStore, W: Write>(
     Ok((figures, tar.into_inner()?))
 }
 
+/// Whether a file is no longer there: a tree that lives loses files while it is walked.
+fn is_gone(error: FileError) -> bool {
+    matches!(error, FileError::Stale | FileError::NotFound)
+}
+
 struct Writer<'a, F, W: Write> {
     tree: &'a F,
     caller: Caller,
@@ -89,7 +94,11 @@ impl<F: FileStore, W: Write> Writer<'_, F, W> {
         self.put(b"./", &attributes, EntryType::Directory, 0, io::empty())?;
         let mut levels = vec![Level::new(top, Vec::new())];
         while let Some(level) = levels.last_mut() {
-            let Some(entry) = level.next(self.tree, &self.caller).map_err(at(&level.path))? else {
+            let next = match level.next(self.tree, &self.caller) {
+                Err(error) if is_gone(error) && level.directory != top => Ok(None),
+                next => next,
+            };
+            let Some(entry) = next.map_err(at(&level.path))? else {
                 levels.pop();
                 continue;
             };
@@ -99,22 +108,33 @@ impl<F: FileStore, W: Write> Writer<'_, F, W> {
             let path = level.path_of(&entry.name);
             let found = entry.attributes.map_or_else(|| self.tree.attributes(entry.file), Ok);
             let attributes = match found {
-                // A tree that lives loses files while it is walked.
-                Err(FileError::Stale | FileError::NotFound) => continue,
+                Err(error) if is_gone(error) => continue,
                 found => found.map_err(at(&path))?,
             };
             if attributes.kind == FileKind::Directory {
                 let named = [&path[..], b"/"].concat();
                 self.put(&named, &attributes, EntryType::Directory, 0, io::empty())?;
                 levels.push(Level::new(entry.file, path));
-            } else {
-                self.file(&path, &attributes)?;
+                continue;
+            }
+            match self.file(&path, &attributes) {
+                // Nothing of it is written: a later name of it is no link to this one.
+                Err(ArchiveError::File { why, .. }) if is_gone(why) => {
+                    self.linked.remove(&attributes.file);
+                }
+                done => done?,
             }
         }
         Ok(())
     }
 
+    /// Fails with what the tree says of the file only before anything of it is written.
     fn file(&mut self, path: &[u8], attributes: &Attributes) -> Result<(), ArchiveError> {
+        if attributes.kind == FileKind::Socket {
+            // None of its names is in the archive.
+            self.figures.skipped += 1;
+            return Ok(());
+        }
         if attributes.links > 1 {
             if let Some((first, left)) = self.linked.get_mut(&attributes.file) {
                 let first = first.clone();
@@ -274,14 +294,15 @@ impl<F: FileStore, W: Write> Writer<'_, F, W> {
             return Ok(());
         }
         let names = match self.tree.xattrs(&self.caller, of.file) {
-            Err(FileError::NotSupported | FileError::Stale) => return Ok(()),
+            Err(FileError::NotSupported) => return Ok(()),
+            Err(error) if is_gone(error) => return Ok(()),
             names => names?,
         };
         let mut bytes = 0;
         for name in names {
             let value = match self.tree.xattr(&self.caller, of.file, &name) {
-                // It is gone by now.
-                Err(FileError::NoAttribute | FileError::Stale) => continue,
+                Err(FileError::NoAttribute) => continue,
+                Err(error) if is_gone(error) => continue,
                 value => value?,
             };
             bytes += (name.len() + value.len()) as u64;
@@ -349,7 +370,7 @@ impl<F: FileStore> Read for Body<'_, F> {
             let read = self.tree.read(&self.caller, self.file, *offset, count);
             let data = match read {
                 Ok(read) => read.data,
-                Err(FileError::Stale) => Bytes::new(),
+                Err(error) if is_gone(error) => Bytes::new(),
                 Err(error) => return Err(io::Error::other(error)),
             };
             let data = data.slice(..data.len().min(count as usize));

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use bytes::Bytes;
 use model::file::{
-    AttributeIs, Caller, Content, Creation, FileError, FileId, FileKind, FileStore, New,
+    AttributeIs, Caller, Content, Creation, FileError, FileId, FileKind, FileStore, New, Removal,
     SetAttributes, SetTime, Stability, Time,
 };
 use nfs::memory::Memory;
@@ -205,6 +205,75 @@ fn gnu_tar_and_we_read_each_others_extended_attributes() {
     assert!(refused.to_string().contains("--sparse"), "{refused}");
 }
 
+/// A stream in whose way something happens: once, before this many bytes have gone through.
+struct Hindered<F> {
+    written: Vec<u8>,
+    after: usize,
+    happens: Option<F>,
+}
+
+impl<F: FnOnce()> Write for Hindered<F> {
+    fn write(&mut self, from: &[u8]) -> std::io::Result<usize> {
+        self.written.extend_from_slice(from);
+        if self.written.len() >= self.after
+            && let Some(happens) = self.happens.take()
+        {
+            happens();
+        }
+        Ok(from.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_backup_goes_on_when_listed_files_vanish_under_it() {
+    // Where nothing can be read of a file any more: behind the header of the root, of "first",
+    // within the content of "first", behind that of a directory, and far behind the end.
+    for after in [512, 1024, 1536, 2560, 1 << 20] {
+        let tree = Memory::new(0, 1 << 26);
+        let top = tree.root();
+        file(&tree, top, b"first", &[(0, &[7; 1000])]);
+        let make = |within, name: &[u8], new: &New| {
+            tree.make(&ROOT, within, name, new, &SetAttributes::default()).unwrap().attributes.file
+        };
+        let directory = make(top, b"directory", &New::Directory);
+        let within = file(&tree, directory, b"within", &[(0, b"x")]);
+        file(&tree, top, b"second", &[(MIB, b"behind a hole")]);
+        make(top, b"symlink", &New::Symlink(Bytes::from_static(b"first")));
+        // All names of a file go, and its later one must not be a link to what is not there.
+        tree.link(&ROOT, within, top, b"also within").unwrap();
+        file(&tree, top, b"last", &[(0, b"stays")]);
+        let vanish = || {
+            tree.remove(&ROOT, directory, b"within", Removal::Any).unwrap();
+            for name in [&b"directory"[..], b"first", b"second", b"symlink", b"also within"] {
+                tree.remove(&ROOT, top, name, Removal::Any).unwrap();
+            }
+        };
+        let stream = Hindered { written: Vec::new(), after, happens: Some(vanish) };
+        let (_, stream) = archive::write(&tree, top, stream).unwrap();
+        let copy = Memory::new(0, 1 << 26);
+        archive::read(&copy, &stream.written[..]).unwrap_or_else(|why| panic!("{after}: {why}"));
+        let last = copy.lookup(&ROOT, copy.root(), b"last").unwrap();
+        assert_eq!(last.size_bytes, 5);
+        let second = copy.lookup(&ROOT, copy.root(), b"second");
+        assert_eq!(second.is_ok(), after == 1 << 20, "{after}: it was gone when its turn came");
+    }
+}
+
+#[test]
+fn a_socket_with_two_names_does_not_break_the_restore() {
+    let (tree, copy) = (Memory::new(0, 1 << 20), Memory::new(0, 1 << 20));
+    let (new, set) = (New::Special(FileKind::Socket), SetAttributes::default());
+    let socket = tree.make(&ROOT, tree.root(), b"one", &new, &set).unwrap().attributes.file;
+    tree.link(&ROOT, socket, tree.root(), b"two").unwrap();
+    let (figures, whole) = archive::write(&tree, tree.root(), Vec::new()).unwrap();
+    assert_eq!(figures.skipped, 2);
+    archive::read(&copy, &whole[..]).unwrap();
+    assert!(copy.read_directory(&ROOT, copy.root(), 0, 10, false).unwrap().entries.is_empty());
+}
+
 /// An archive with one file of that name, and one with that link.
 fn hostile(name: &[u8], kind: tar::EntryType, target: &[u8]) -> Vec<u8> {
     let mut all = tar::Builder::new(Vec::new());
@@ -220,6 +289,23 @@ fn hostile(name: &[u8], kind: tar::EntryType, target: &[u8]) -> Vec<u8> {
     header.set_cksum();
     all.append(&header, std::io::empty()).unwrap();
     all.into_inner().unwrap()
+}
+
+#[test]
+fn a_file_from_before_1970_in_an_archive_of_gnu_tar_is_restored() {
+    let mut bytes = hostile(b"old", tar::EntryType::Regular, b"");
+    let header = tar::Header::from_byte_slice(&bytes[..512]);
+    let mut header = header.clone();
+    // What does not fit into octal digits is written in base 256.
+    let time = &mut header.as_old_mut().mtime;
+    *time = [0xff; 12];
+    time[4..].copy_from_slice(&(-86_400i64).to_be_bytes());
+    header.set_cksum();
+    bytes[..512].copy_from_slice(header.as_bytes());
+    let tree = Memory::new(0, 1 << 20);
+    archive::read(&tree, &bytes[..]).unwrap();
+    let old = tree.lookup(&ROOT, tree.root(), b"old").unwrap();
+    assert_eq!(old.modified, Time { seconds: -86_400, nanos: 0 });
 }
 
 #[test]

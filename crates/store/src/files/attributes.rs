@@ -10,13 +10,12 @@ use rustix::fs::{
     chownat, fchmod, ftruncate, utimensat,
 };
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::Ordering;
 
 use super::cache::{OpenFile, State};
 use super::errno::refused;
 use super::ids::LIVING;
 use super::usage::{Usage, blocks};
-use super::volume::{Inner, Op, attributes, stat};
+use super::volume::{Inner, Op, stat};
 use crate::pool::locked;
 
 const NANOS_PER_SECOND: u32 = 1_000_000_000;
@@ -31,10 +30,7 @@ impl Inner {
             return op.snapshots_attributes();
         }
         let file = op.file(id)?;
-        let found = attributes(id, &stat(&file.fd)?);
-        // The name that keeps it is not one of its own.
-        let links = if file.nameless.load(Ordering::Relaxed) { 0 } else { found.links };
-        Ok(Attributes { links, ..found })
+        Ok(file.attributes(&stat(&file.fd)?))
     }
 
     pub(super) fn set_attributes(
@@ -74,7 +70,7 @@ impl Inner {
                 return Err(FileError::Stale);
             }
             let found = stat(&file.fd)?;
-            let before = attributes(file.id, &found).before();
+            let before = file.attributes(&found).before();
             if guard.is_some_and(|guard| guard != before.changed) {
                 return Err(FileError::NotSame);
             }
@@ -83,12 +79,12 @@ impl Inner {
                 op.check_data(caller, file, &found, WRITE)?;
             }
             if *set == SetAttributes::default() {
-                return Ok(Changed { before, after: attributes(file.id, &found) });
+                return Ok(Changed { before, after: file.attributes(&found) });
             }
             op.apply(caller, file, set)?;
             let after = op.stat_changed(file, &found)?;
             count(&self.usage, file.id.inode, &mut state, &after);
-            Changed { before, after: attributes(file.id, &after) }
+            Changed { before, after: file.attributes(&after) }
         };
         self.make_durable(file)?;
         Ok(changed)

@@ -8,8 +8,10 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use model::file::{FileError, FileId, FileKind, FileResult};
+use model::file::{Attributes, FileError, FileId, FileKind, FileResult};
+use rustix::fs::Statx;
 
+use super::volume::attributes;
 use crate::group_commit::GroupCommit;
 use crate::pool::locked;
 
@@ -42,6 +44,13 @@ impl OpenFile {
         let state = Mutex::new(State { gone: false, blocks });
         let (flushes, used) = (GroupCommit::default(), AtomicBool::new(false));
         Self { id, kind, fd, state, flushes, nameless: AtomicBool::new(false), used }
+    }
+    /// What is known of it, as the kernel has found it.
+    pub(super) fn attributes(&self, found: &Statx) -> Attributes {
+        let all = attributes(self.id, found);
+        // The name that keeps it is not one of its own.
+        let links = if self.nameless.load(Ordering::Relaxed) { 0 } else { all.links };
+        Attributes { links, ..all }
     }
     pub(super) fn is_directory(&self) -> bool {
         self.kind == FileKind::Directory

@@ -15,7 +15,7 @@ use super::attributes::count;
 use super::cache::OpenFile;
 use super::errno::{refused, refused_io};
 use super::usage::{FS_BLOCK_BYTES, Reserved};
-use super::volume::{Inner, Op, attributes, stat};
+use super::volume::{Inner, Op, stat};
 use crate::pool::locked;
 
 pub(super) const IO_BYTES_MAX: u32 = 1 << 20;
@@ -50,7 +50,7 @@ impl Inner {
         }
         let found = stat(&file.fd)?;
         let end = offset.saturating_add(data.len() as u64) >= found.stx_size;
-        Ok(ReadData { data: data.into(), end, attributes: attributes(id, &found) })
+        Ok(ReadData { data: data.into(), end, attributes: file.attributes(&found) })
     }
 
     pub(super) fn write(
@@ -93,7 +93,7 @@ impl Inner {
         }
         let found = stat(&file.fd)?;
         op.check_data(caller, &file, &found, WRITE)?;
-        let before = attributes(id, &found).before();
+        let before = file.attributes(&found).before();
         let reserved = self.room(&file, range)?;
         let done = work(&op, &file, &found);
         let after =
@@ -101,7 +101,8 @@ impl Inner {
         count(&self.usage, id.inode, &mut state, &after);
         drop(reserved);
         drop(state);
-        Ok((file, Changed { before, after: attributes(id, &after) }, done?))
+        let changed = Changed { before, after: file.attributes(&after) };
+        Ok((file, changed, done?))
     }
 
     /// Room for a range that is to be written. First as if none of it were there; only when that
@@ -132,7 +133,7 @@ impl Inner {
         if !state.gone {
             count(&self.usage, id.inode, &mut state, &found);
         }
-        let after = attributes(id, &found);
+        let after = file.attributes(&found);
         Ok(Changed { before: after.before(), after })
     }
 

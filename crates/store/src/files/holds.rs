@@ -42,6 +42,8 @@ pub(super) struct Holds(Mutex<Held>);
 struct Held {
     counts: HashMap<FileId, u64>,
     nameless: BTreeSet<FileId>,
+    /// Of these, which could not be ended: it is tried again, but told once.
+    kept: BTreeSet<FileId>,
     /// Those who held files before a restart may still come back: every file is held.
     all: bool,
 }
@@ -66,6 +68,7 @@ impl Holds {
         let mut held = locked(&self.0);
         held.counts.clear();
         held.nameless.clear();
+        held.kept.clear();
     }
 }
 
@@ -225,9 +228,13 @@ impl Inner {
     fn end_nameless(&self, id: FileId) {
         match self.try_end_nameless(id) {
             // Not there: the volume is deleted, or rolled back, and the file with it.
-            Ok(()) | Err(FileError::Stale) => {}
+            Ok(()) | Err(FileError::Stale) => {
+                locked(&self.holds.0).kept.remove(&id);
+            }
             Err(error) => {
-                tracing::warn!(volume = %self.id, %error, "a removed file keeps its room");
+                if locked(&self.holds.0).kept.insert(id) {
+                    tracing::warn!(volume = %self.id, %error, "a removed file keeps its room");
+                }
             }
         }
     }

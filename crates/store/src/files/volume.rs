@@ -255,6 +255,7 @@ impl Op<'_> {
         let tree = self.tree(directory.id.tree)?;
         let id = self.id_in(tree, directory.id.tree, &inode, mount)?;
         let found = match self.volume.pool.cache.get(self.volume.number, id) {
+            Some(file) if file.nameless.load(Ordering::Relaxed) => return Err(FileError::NotFound),
             Some(file) => stat(&file.fd)?,
             None => match inode.open(tree.root.as_fd(), OFlags::PATH | OFlags::NOFOLLOW) {
                 Ok(fd) => stat(&fd)?,

@@ -12,7 +12,7 @@ use super::attributes::count;
 use super::cache::OpenFile;
 use super::errno::refused;
 use super::usage::FS_BLOCK_BYTES;
-use super::volume::{Inner, attributes, stat};
+use super::volume::{Inner, stat};
 use crate::pool::locked;
 
 /// What NFS calls "name" the kernel calls "user.name" (RFC 8276 7).
@@ -123,7 +123,7 @@ impl Inner {
             let after = op.stat_changed(&file, &found)?;
             count(&self.usage, id.inode, &mut state, &after);
             drop(reserved);
-            Changed { before: attributes(id, &found).before(), after: attributes(id, &after) }
+            Changed { before: file.attributes(&found).before(), after: file.attributes(&after) }
         };
         self.make_durable(&file)?;
         Ok(changed)

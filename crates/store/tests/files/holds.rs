@@ -1,7 +1,9 @@
 //! Files that are open when their last name goes.
 
 use bytes::Bytes;
-use model::file::{FileError, FileId, FileStore, Removal, Stability};
+use model::file::{
+    AttributeIs, FileError, FileId, FileStore, Range, Removal, SetAttributes, Stability,
+};
 use model::id::SnapshotId;
 use uuid::Uuid;
 
@@ -52,6 +54,32 @@ fn a_removed_file_stays_until_the_last_who_has_it_open_is_done() {
         store.let_go(other);
         remove(store, b"a");
         assert!(is_gone(store, other));
+    });
+}
+
+#[test]
+fn a_removed_file_has_no_link_in_any_attributes_of_it() {
+    each(|store| {
+        let who = user(1000);
+        let file = create(store, &who, store.root(), "a").attributes.file;
+        store.hold(file).unwrap();
+        remove(store, b"a");
+        let written = store.write(&who, file, 0, &Bytes::from_static(b"x"), Stability::Unstable);
+        assert_eq!(written.unwrap().file.after.links, 0);
+        let range = Range { offset: 0, bytes: 0 };
+        assert_eq!(store.commit(&who, file, range).unwrap().after.links, 0);
+        assert_eq!(store.read(&who, file, 0, 1).unwrap().attributes.links, 0);
+        let shorter = SetAttributes { size_bytes: Some(0), ..SetAttributes::default() };
+        for set in [shorter, SetAttributes::default()] {
+            let set = store.set_attributes(&who, file, &set, None).unwrap();
+            assert_eq!(set.after.links, 0);
+        }
+        if store.limits().xattrs {
+            let attribute = (&b"name"[..], &b"value"[..]);
+            let set = store.set_xattr(&who, file, attribute, AttributeIs::Either).unwrap();
+            assert_eq!(set.after.links, 0);
+        }
+        store.let_go(file);
     });
 }
 

@@ -30,6 +30,8 @@ const REPLY_HEAD_BYTES: usize = 40;
 const CHANGE_BYTES_MAX: usize = 160;
 /// Most operations of a COMPOUND of NFSv4.0, where no session has agreed on a number.
 const ZERO_OPERATIONS_MAX: u32 = 128;
+/// Files of opens that are gone, of which one COMPOUND tells the stores: each may wait for a disk.
+const RELEASED_MAX: usize = 16;
 /// How much of a request is looked at to tell it from another of the same number.
 const FINGERPRINT_BYTES: usize = 1024;
 
@@ -319,11 +321,13 @@ impl<'a, F: FileStore> Compound<'a, F> {
         hasher.finish()
     }
 
-    /// Tells the stores which opens are gone; those of other portals are told by the shell.
+    /// Tells the stores which opens are gone: those that this COMPOUND has ended are the last. Of
+    /// many, and of other portals', the shell tells them.
     fn let_go(&self) {
         let exports = self.request().exports;
         let find = |file: &Handle| exports.find(file.file_system);
-        for file in self.with(|state| state.take_released(|file| find(file).is_some())) {
+        let reaches = |file: &Handle| find(file).is_some();
+        for file in self.with(|state| state.take_released(RELEASED_MAX, reaches)) {
             if let Some(export) = find(&file) {
                 export.store.let_go(file.file);
             }

@@ -11,6 +11,8 @@ use super::crew::Gauge;
 use super::figures::Turned;
 use super::{FileService, Service};
 use model::file::FileStore;
+use nfs::export::Exports;
+use nfs::handle::Handle;
 use nfs::v4::state;
 
 /// How often it looks whether threads keep up, while there is something to do.
@@ -23,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LOOK_MS: u64 = 250;
 /// Between two looks at all connections.
 const SWEEP_MS: u64 = 2000;
+/// Files that the stores let go of while a change of exports waits.
+const RELEASED_MAX: usize = 64;
 /// How long a stop waits for calls that run and replies that are not taken.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
@@ -141,27 +145,41 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
 
 impl<F: FileStore + Clone + Send + Sync> Service<F> {
     /// Tells the stores which opens are gone, and when nobody comes back for others.
-    fn let_go(&self) {
-        let (released, in_grace) = {
-            let mut state = lock(&self.state.0);
-            (state.take_released(|_| true), state.in_grace())
-        };
-        if released.is_empty() && in_grace {
+    pub(super) fn let_go(&self) {
+        while self.let_some_go() {}
+        if lock(&self.state.0).in_grace() {
             return;
         }
-        let portals: Vec<_> =
-            self.portals.iter().map(|portal| portal.exports.load_full()).collect();
-        for file in released {
-            let mut found = portals.iter().filter_map(|exports| exports.find(file.file_system));
-            // What is served no more has let go of all its files.
-            if let Some(export) = found.next() {
+        // Copied, since what a store does then may wait for a disk, and who changes the exports
+        // waits for who holds them.
+        let stores: Vec<F> = {
+            let portals = self.exports();
+            let all = portals.iter().flat_map(|exports| exports.iter());
+            all.map(|export| export.store.clone()).collect()
+        };
+        stores.iter().for_each(|store| store.await_holders(false));
+    }
+
+    /// Tells the stores of some opens that are gone; says whether there may be more.
+    ///
+    /// The exports are held all the while, so that a store that is served no more, and then again,
+    /// is not told of opens of before; and they are looked at first, so that nothing is taken that
+    /// they do not reach yet.
+    fn let_some_go(&self) -> bool {
+        let portals = self.exports();
+        let find = |file: &Handle| portals.iter().find_map(|all| all.find(file.file_system));
+        let reaches = |file: &Handle| find(file).is_some();
+        let released = lock(&self.state.0).take_released(RELEASED_MAX, reaches);
+        for file in &released {
+            if let Some(export) = find(file) {
                 export.store.let_go(file.file);
             }
         }
-        if !in_grace {
-            let all = portals.iter().flat_map(|exports| exports.iter());
-            all.for_each(|export| export.store.await_holders(false));
-        }
+        !released.is_empty()
+    }
+
+    fn exports(&self) -> Vec<Arc<Exports<F>>> {
+        self.portals.iter().map(|portal| portal.exports.load_full()).collect()
     }
 }
 

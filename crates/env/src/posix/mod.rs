@@ -1,5 +1,6 @@
 //! What the kernel offers to a file server and the standard library does not: acting as somebody
-//! else, names of inodes that outlive paths, subvolumes, and whether a thread has waited. Linux only; safe wrappers of calls.
+//! else, names of inodes that outlive paths, subvolumes, who listens, and whether a thread has
+//! waited. Linux only; safe wrappers of calls.
 
 // Each call takes memory that lives on this side of it.
 #![allow(unsafe_code)]
@@ -9,6 +10,7 @@ pub mod btrfs;
 pub mod clone;
 pub mod handle;
 pub mod identity;
+pub mod listeners;
 pub mod mounts;
 pub mod waits;
 

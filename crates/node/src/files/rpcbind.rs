@@ -5,7 +5,7 @@
 //! another server has said stays, unless nobody listens there any more: it is that server's.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use env::posix::listeners;
 use nfs::rpc::record::{Records, mark};
 use nfs::rpc::{Accepted, Call, Reply, ReplyBody};
 use nfs::rpcbind::{self, Mapping};
@@ -98,9 +99,8 @@ fn tell<'a>(path: &Path, wanted: &'a [Mapping]) -> Result<Vec<&'a Mapping>> {
 fn is_stale(path: &Path, mapping: &Mapping) -> Result<bool> {
     let address = Bytes::read(&mut ask(path, &rpcbind::ask(mapping))?).map_err(Error::other)?;
     let Some(port) = Mapping::port_of(&address) else { return Ok(false) };
-    let local = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let is_gone = |why: &Error| why.kind() == ErrorKind::ConnectionRefused;
-    let gone = TcpStream::connect_timeout(&local, PATIENCE).is_err_and(|why| is_gone(&why));
+    // Whoever listens at one address alone may have told that it does at all of them.
+    let gone = !listeners::is_listened_on(port)?;
     Ok(gone && rpcbind::done(&mut ask(path, &rpcbind::unset(mapping))?).map_err(Error::other)?)
 }
 
@@ -196,8 +196,10 @@ mod tests {
         let known = Known::default();
         let theirs = Arc::clone(&known);
         std::thread::spawn(move || serve(&listener, &theirs));
-        // MOUNT is of a server that is gone, NFSv3 of one that is there.
+        // MOUNT is of a server that is gone, NFSv3 of one that is there, and NFSv4 of one that is
+        // at a single address.
         let lives = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let apart = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
         let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = |listener: &std::net::TcpListener| {
             let [high, low] = listener.local_addr().unwrap().port().to_be_bytes();
@@ -206,16 +208,18 @@ mod tests {
         let tcp = Bytes::from_static(b"tcp");
         let other = address(&lives);
         lock(&known).insert((100_003, 3, tcp.clone()), other.clone());
+        lock(&known).insert((100_003, 4, tcp.clone()), address(&apart));
         lock(&known).insert((100_005, 3, tcp.clone()), address(&gone));
         drop(gone);
         let told = Told::start(&path, &["192.0.2.1:2049".parse().unwrap()]).unwrap();
         let ours = Bytes::from_static(b"0.0.0.0.8.1");
-        until(&known, |known| known.values().filter(|at| **at == ours).count() == 2);
+        until(&known, |known| known.values().any(|at| **at == ours));
         assert_eq!(lock(&known)[&(100_003, 3, tcp.clone())], other);
+        assert_eq!(lock(&known)[&(100_003, 4, tcp.clone())], address(&apart));
         assert_eq!(lock(&known)[&(100_005, 3, tcp.clone())], ours);
         told.end();
         let left: Vec<_> = lock(&known).keys().map(|key| (key.0, key.1)).collect();
-        assert_eq!(left, [(100_003, 3)], "what is not ours stays, and nothing else");
+        assert_eq!(left, [(100_003, 3), (100_003, 4)], "what is not ours stays, and nothing else");
     }
 
     #[test]

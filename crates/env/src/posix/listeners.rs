@@ -1,0 +1,61 @@
+//! Who takes TCP connections on this machine.
+
+use std::io;
+
+/// The state of a socket that takes connections (`TCP_LISTEN` of the kernel).
+const LISTEN: &str = "0A";
+
+/// Whether anybody takes connections on this port, at whichever address of the machine (proc(5),
+/// `/proc/net/tcp` and `/proc/net/tcp6`).
+///
+/// # Errors
+/// The kernel does not say.
+pub fn is_listened_on(port: u16) -> io::Result<bool> {
+    let table = std::fs::read_to_string("/proc/net/tcp")?;
+    // A machine without IPv6 has none of these.
+    let table_six = match std::fs::read_to_string("/proc/net/tcp6") {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => String::new(),
+        other => other?,
+    };
+    let mut sockets = table.lines().chain(table_six.lines());
+    Ok(sockets.any(|socket| is_listener(socket, port)))
+}
+
+/// A line of the tables: number, local address, far address, state.
+fn is_listener(socket: &str, port: u16) -> bool {
+    let mut parts = socket.split_ascii_whitespace().skip(1);
+    let local = parts.next().and_then(|address| address.rsplit_once(':'));
+    let is_here = local.is_some_and(|(_, digits)| u16::from_str_radix(digits, 16) == Ok(port));
+    is_here && parts.nth(1) == Some(LISTEN)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn who_listens_at_any_address_is_found_and_who_is_connected_is_not() {
+        for address in ["127.0.0.1:0", "127.0.0.2:0", "[::1]:0", "0.0.0.0:0"] {
+            // Where there is no IPv6, nobody listens on it.
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let port = listener.local_addr().unwrap().port();
+            assert!(is_listened_on(port).unwrap(), "{address}");
+            let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let _far = listener.accept().unwrap();
+            drop(listener);
+            assert!(!is_listened_on(near.local_addr().unwrap().port()).unwrap());
+            assert!(!is_listened_on(port).unwrap(), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_socket_is_nobody() {
+        for line in ["", "  sl  local_address rem_address   st", "0: 0100007F:0801", "0: x y 0A"] {
+            assert!(!is_listener(line, 0x801), "{line}");
+        }
+        let line = "   1: 0100007F:0801 00000000:0000 0A 00000000:00000000 00:00000000";
+        assert!(is_listener(line, 0x801) && !is_listener(line, 0x802));
+    }
+}

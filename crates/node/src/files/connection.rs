@@ -10,7 +10,7 @@ use bytes::Bytes;
 use nfs::handle::FileSystemId;
 
 use super::input::Input;
-use super::output::{Batch, Output, as_u64};
+use super::output::{Output, as_u64};
 use super::pace::Pace;
 use super::poll::{Interest, Poller};
 use super::{RECORD_BYTES_MAX, STRANGER_RECORD_BYTES_MAX};
@@ -245,9 +245,20 @@ impl Connection {
         wanted
     }
 
-    /// Sends replies.
-    pub(super) fn send(&self, poller: &Poller, batch: Batch, now_ms: u64) -> io::Result<()> {
-        self.push(poller, now_ms, |output, socket| output.send(socket, batch, now_ms))
+    /// Adds a reply to those that are sent together; says how many bytes these are.
+    pub(super) fn gather(&self, reply: Vec<Bytes>) -> usize {
+        lock(&self.output).gather(reply)
+    }
+
+    /// Sends what is gathered.
+    pub(super) fn send(&self, poller: &Poller, now_ms: u64) -> io::Result<()> {
+        self.push(poller, now_ms, |output, socket| output.send(socket, now_ms))
+    }
+
+    /// Sends what is gathered, if there is any, for who does not come to it.
+    pub(super) fn send_early(&self, poller: &Poller, now_ms: u64) -> io::Result<()> {
+        let has_some = lock(&self.output).has_gathered();
+        if has_some { self.send(poller, now_ms) } else { Ok(()) }
     }
 
     /// The kernel takes something again.
@@ -307,7 +318,7 @@ impl Connection {
         let desk = lock(&self.desk);
         let at_rest = desk.queue.is_empty() && desk.running == 0 && desk.reading.is_none();
         drop(desk);
-        at_rest && self.unsent() == 0
+        at_rest && lock(&self.output).is_empty()
     }
 
     /// Ends it: what waits is not run any more.

@@ -132,9 +132,11 @@ impl Crew {
         desk.line.push_back(Arc::clone(connection));
         self.call(&mut desk)
     }
-    /// Who is next in the line.
-    pub(super) fn take(&self) -> Option<Arc<Connection>> {
-        lock(&self.desk).line.pop_front()
+    /// Who is next in the line, and whether others stand behind it: strokes of the bell that came
+    /// together wake one thread, which is to ring for the next.
+    pub(super) fn take(&self) -> (Option<Arc<Connection>>, bool) {
+        let mut desk = lock(&self.desk);
+        (desk.line.pop_front(), !desk.line.is_empty())
     }
 
     /// A poller has nothing to do for now.
@@ -169,19 +171,20 @@ impl Crew {
         is_ready: impl FnOnce() -> bool,
         blocked: impl FnOnce() -> usize,
     ) -> Called {
-        let mut desk = lock(&self.desk);
+        // This alone changes how many are wanted. What asks the kernel is done without the lock.
+        let wanted = lock(&self.desk).wanted;
         let waiting = self.waiting.load(SeqCst);
         let is_late = waiting == 0 && is_ready();
-        let free = desk.wanted.saturating_sub(held_up);
-        match gauge
-            .look(free, waiting, is_late, self.cores, || desk.wanted.saturating_sub(blocked()))
-        {
-            Due::More if desk.wanted < self.threads_max => {
+        let free = wanted.saturating_sub(held_up);
+        let running = || wanted.saturating_sub(blocked());
+        match gauge.look(free, waiting, is_late, self.cores, running) {
+            Due::More if wanted < self.threads_max => {
+                let mut desk = lock(&self.desk);
                 desk.wanted += 1;
                 self.call(&mut desk)
             }
             Due::Fewer => {
-                desk.wanted -= 1;
+                lock(&self.desk).wanted -= 1;
                 Called::Comes
             }
             _ => Called::Comes,

@@ -12,21 +12,17 @@ const SHARED_BYTES_MIN: usize = 2048;
 /// Pieces that are given to the kernel at once.
 const SLICES_MAX: usize = 64;
 
-/// Replies that are sent together.
+/// Replies that are gathered, the small ones copied together.
 #[derive(Default)]
-pub(super) struct Batch {
+struct Batch {
     pieces: Vec<Bytes>,
     tail: BytesMut,
     bytes: usize,
 }
 
 impl Batch {
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Adds one reply.
-    pub(super) fn push(&mut self, reply: Vec<Bytes>) {
+    fn push(&mut self, reply: Vec<Bytes>) {
         // The limit of replies is far below that of marks.
         let Ok(mark) = mark(&reply) else { return };
         self.tail.extend_from_slice(&mark);
@@ -44,36 +40,50 @@ impl Batch {
 
     fn seal(&mut self) {
         if !self.tail.is_empty() {
-            self.pieces.push(self.tail.split().freeze());
+            self.pieces.push(std::mem::take(&mut self.tail).freeze());
         }
     }
 }
 
-/// What the kernel has not taken yet.
+/// Replies that the kernel has not taken yet.
+///
+/// Those of calls that one thread runs after another are gathered and sent together. Anybody may
+/// send them before, when one of these calls takes long.
 #[derive(Default)]
 pub(super) struct Output {
+    gathered: Batch,
+    /// What the kernel has not taken.
     queue: VecDeque<Bytes>,
-    bytes: u64,
+    queued_bytes: u64,
     /// When the kernel last took something, or the queue began.
     pub progress_ms: u64,
 }
 
 impl Output {
+    /// Bytes that the kernel has not taken.
     pub(super) fn unsent(&self) -> u64 {
-        self.bytes
+        self.queued_bytes
+    }
+    /// There is no reply, neither gathered nor on its way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queued_bytes == 0 && !self.has_gathered()
+    }
+    pub(super) fn has_gathered(&self) -> bool {
+        self.gathered.bytes > 0
     }
 
-    /// Sends a batch, or what of it can be sent behind what waits already.
-    pub(super) fn send(
-        &mut self,
-        socket: &TcpStream,
-        mut batch: Batch,
-        now_ms: u64,
-    ) -> io::Result<()> {
-        batch.seal();
+    /// Adds a reply to those that are sent together; says how many bytes these are.
+    pub(super) fn gather(&mut self, reply: Vec<Bytes>) -> usize {
+        self.gathered.push(reply);
+        self.gathered.bytes
+    }
+
+    /// Sends what is gathered, or what of it can be sent behind what waits already.
+    pub(super) fn send(&mut self, socket: &TcpStream, now_ms: u64) -> io::Result<()> {
         let was_empty = self.queue.is_empty();
-        self.queue.extend(batch.pieces);
-        self.bytes += as_u64(batch.bytes);
+        self.gathered.seal();
+        self.queue.extend(self.gathered.pieces.drain(..));
+        self.queued_bytes += as_u64(std::mem::take(&mut self.gathered.bytes));
         if was_empty {
             self.progress_ms = now_ms;
             self.flush(socket, now_ms)?;
@@ -81,7 +91,7 @@ impl Output {
         Ok(())
     }
 
-    /// Gives the kernel what it takes.
+    /// Gives the kernel what it takes of what was sent.
     pub(super) fn flush(&mut self, mut socket: &TcpStream, now_ms: u64) -> io::Result<()> {
         while !self.queue.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
@@ -104,7 +114,7 @@ impl Output {
     }
 
     fn take_off(&mut self, mut sent: usize) {
-        self.bytes -= as_u64(sent);
+        self.queued_bytes -= as_u64(sent);
         while let Some(piece) = self.queue.front_mut() {
             if piece.len() > sent {
                 piece.advance(sent);
@@ -135,14 +145,13 @@ mod tests {
         near.set_nonblocking(true).unwrap();
         let (mut output, mut expected) = (Output::default(), Vec::new());
         for turn in 0..40u8 {
-            let mut batch = Batch::default();
             for length in [1, 4000, 300_000] {
                 let piece = Bytes::from(vec![turn; length]);
                 expected.extend_from_slice(&mark(std::slice::from_ref(&piece)).unwrap());
                 expected.extend_from_slice(&piece);
-                batch.push(vec![piece]);
+                output.gather(vec![piece]);
             }
-            output.send(&near, batch, 1).unwrap();
+            output.send(&near, 1).unwrap();
         }
         assert!(output.unsent() > 0, "the kernel holds all of 12 MB");
         let mut got = vec![0; expected.len()];

@@ -6,8 +6,11 @@
 //!
 //! Invariant: values in, values out.
 
-/// What a slow call adds, and each quick one takes away.
+/// What a slow call adds, where a quick one takes one away.
 const SLOW: u32 = 8;
+/// What a quick one takes away while calls are spread: otherwise who commits each ninth call would
+/// be spread for ever, once two commits had come together.
+const QUICK: u32 = 2;
 /// Two slow ones among few.
 const SPREAD: u32 = 12;
 const MAX: u32 = 64;
@@ -27,7 +30,7 @@ impl Pace {
         if was_slow {
             self.score = (self.score + SLOW).min(MAX);
         } else {
-            self.score = self.score.saturating_sub(1);
+            self.score = self.score.saturating_sub(if self.is_spread { QUICK } else { 1 });
         }
         match self.score {
             0 => self.is_spread = false,
@@ -59,5 +62,18 @@ mod tests {
         }
         (0..MAX).for_each(|_| pace.learn(false));
         assert!(!pace.is_spread(), "it was spread for ever");
+    }
+
+    #[test]
+    fn two_slow_calls_together_do_not_spread_for_ever_who_is_slow_now_and_then() {
+        let mut pace = Pace::default();
+        pace.learn(true);
+        pace.learn(true);
+        assert!(pace.is_spread());
+        for _ in 0..10 {
+            pace.learn(true);
+            (0..8).for_each(|_| pace.learn(false));
+        }
+        assert!(!pace.is_spread(), "{pace:?}");
     }
 }

@@ -58,6 +58,12 @@ struct World {
 
 impl World {
     async fn new(limits: FileLimits) -> Self {
+        let world = Self::closed(limits).await;
+        world.service.open().unwrap();
+        world
+    }
+    /// One that takes no connections and has no thread.
+    async fn closed(limits: FileLimits) -> Self {
         let portals = vec![(Ipv4Addr::LOCALHOST, 0).into()];
         let settings = FileSettings { portals, limits, ..FileSettings::default() };
         let (let_one, lets) = mpsc::channel();
@@ -67,7 +73,6 @@ impl World {
         let service = FileService::start(settings, kept, clock).unwrap();
         let store = Memory::new(0, 1 << 24);
         service.serve(&[served("127.0.0.0", &store)], &[]).await.unwrap();
-        service.open().unwrap();
         let root = Caller { uid: 0, gid: 0, gids: Vec::new() };
         let how = Creation::Unchecked(SetAttributes { mode: Some(0o666), ..Default::default() });
         let made = store.create(&root, store.root(), b"f", &how).unwrap().attributes.file;
@@ -79,9 +84,7 @@ impl World {
         Self { service, store, file, let_one }
     }
     fn connect(&self) -> Client {
-        let socket = TcpStream::connect(self.service.portals()[0]).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        Client { socket, input: BytesMut::new(), records: Cutter::new(1 << 22), xid: 0 }
+        Client::connect(self.service.portals()[0])
     }
     fn turned(&self, turned: Turned) -> u64 {
         self.service.0.figures.turned(turned)
@@ -103,16 +106,28 @@ struct Client {
 }
 
 impl Client {
-    fn send(&mut self, (program, version, procedure): (u32, u32, u32), arguments: Bytes) -> u32 {
+    fn connect(to: SocketAddr) -> Self {
+        let socket = TcpStream::connect(to).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Self { socket, input: BytesMut::new(), records: Cutter::new(1 << 22), xid: 0 }
+    }
+    /// The next call, as it is sent.
+    fn record(&mut self, (program, version, procedure): (u32, u32, u32), args: Bytes) -> Bytes {
         self.xid += 1;
         let sys = AuthSys { stamp: 0, machine: Bytes::new(), uid: 5, gid: 5, gids: vec![] };
         let credential = Credential::Sys(sys).to_opaque();
-        let (xid, verifier) = (self.xid, Opaque::none());
-        let call = Call { xid, program, version, procedure, credential, verifier, arguments };
-        let record = call.encode();
-        let whole = [&mark(std::slice::from_ref(&record)).unwrap()[..], &record].concat();
+        let (xid, verifier, arguments) = (self.xid, Opaque::none(), args);
+        Call { xid, program, version, procedure, credential, verifier, arguments }.encode()
+    }
+    /// The same with its mark.
+    fn marked(&mut self, procedure: (u32, u32, u32), arguments: Bytes) -> Vec<u8> {
+        let record = self.record(procedure, arguments);
+        [&mark(std::slice::from_ref(&record)).unwrap()[..], &record].concat()
+    }
+    fn send(&mut self, procedure: (u32, u32, u32), arguments: Bytes) -> u32 {
+        let whole = self.marked(procedure, arguments);
         self.socket.write_all(&whole).unwrap();
-        xid
+        self.xid
     }
     /// The xid of the next reply, and all behind it; an error when the connection has ended.
     fn reply(&mut self) -> std::io::Result<(u32, Bytes)> {
@@ -128,8 +143,13 @@ impl Client {
             }
         }
     }
-    /// SETCLIENTID, and then its confirmation, whose reply waits for the record.
+    /// SETCLIENTID's confirmation, whose reply waits for the record.
     fn confirm(&mut self) -> u32 {
+        let confirm = self.confirmation("someone");
+        self.send((100_003, 4, 1), confirm)
+    }
+    /// SETCLIENTID, and then the arguments of its confirmation.
+    fn confirmation(&mut self, owner: &str) -> Bytes {
         let compound = |operations: &dyn Fn(&mut Writer)| {
             let mut writer = Writer::default();
             writer.opaque(b"");
@@ -141,7 +161,7 @@ impl Client {
         let set = compound(&|writer| {
             writer.u32(35);
             writer.u64(9);
-            writer.opaque(b"someone");
+            writer.opaque(owner.as_bytes());
             writer.u32(0);
             writer.opaque(b"tcp");
             writer.opaque(b"0.0.0.0.0.0");
@@ -151,11 +171,10 @@ impl Client {
         let (_, reply) = self.reply().unwrap();
         // The client's id and what confirms it are the last sixteen bytes.
         let confirms = reply.slice(reply.len() - 16..);
-        let confirm = compound(&|writer| {
+        compound(&|writer| {
             writer.u32(36);
             writer.encoded(&confirms);
-        });
-        self.send((100_003, 4, 1), confirm)
+        })
     }
 }
 
@@ -173,6 +192,30 @@ async fn a_call_that_waits_for_a_disk_holds_up_no_other_of_its_connection() {
     }
     world.let_one.send(()).unwrap();
     assert_eq!(client.reply().unwrap().0, waits);
+}
+
+#[tokio::test]
+async fn quick_calls_that_were_read_together_with_a_slow_one_are_answered_before_it() {
+    let world = World::new(FileLimits::default()).await;
+    // Behind the slow one there is another, whose thread could send for all, or there is none.
+    for (owner, is_another_behind) in [("one", true), ("two", false)] {
+        let mut client = world.connect();
+        let slow = client.confirmation(owner);
+        let mut together = client.marked(NULL, Bytes::new());
+        let quick = client.xid;
+        together.extend(client.marked((100_003, 4, 1), slow));
+        let waits = client.xid;
+        if is_another_behind {
+            together.extend(client.marked(NULL, Bytes::new()));
+        }
+        client.socket.write_all(&together).unwrap();
+        assert_eq!(client.reply().unwrap().0, quick);
+        if is_another_behind {
+            assert_eq!(client.reply().unwrap().0, client.xid);
+        }
+        world.let_one.send(()).unwrap();
+        assert_eq!(client.reply().unwrap().0, waits);
+    }
 }
 
 #[tokio::test]
@@ -237,6 +280,36 @@ async fn a_client_that_takes_no_replies_is_stopped_alone_and_loses_none() {
 }
 
 #[tokio::test]
+async fn strokes_of_the_bell_that_come_together_leave_no_connection_waiting() {
+    let world = World::closed(FileLimits { threads: 1, ..FileLimits::default() }).await;
+    let service = &world.service.0;
+    // All threads are at work: whoever is listed rings.
+    assert!(service.crew.join());
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut clients: Vec<Client> = (0..3)
+        .map(|number| {
+            let mut client = Client::connect(listener.local_addr().unwrap());
+            let (socket, peer) = listener.accept().unwrap();
+            let held = Arc::clone(&service.held);
+            let token = worker::CONNECTIONS + number;
+            let connection =
+                Arc::new(Connection::new((token, 0), (socket, peer.ip()), None, held, 0));
+            service.poller.add(connection.socket(), token, Interest::READ).unwrap();
+            connection.enqueue(client.record(NULL, Bytes::new()));
+            assert!(connection.relist());
+            service.see_to(service.crew.list(&connection));
+            lock(&service.connections).insert(token, connection);
+            client
+        })
+        .collect();
+    service.crew.leave();
+    worker::start(service).unwrap();
+    for client in &mut clients {
+        assert_eq!(client.reply().unwrap().0, 1);
+    }
+}
+
+#[tokio::test]
 async fn connections_are_limited_for_each_address_and_long_records_end_them() {
     let limits = FileLimits { connections_per_address: 2, ..FileLimits::default() };
     let world = World::new(limits).await;
@@ -291,6 +364,32 @@ async fn a_stop_lets_calls_end_and_their_replies_go_out() {
     assert!(client.reply().is_err());
     // This one's and the service's own.
     assert_eq!(Arc::strong_count(&service), 2, "a thread is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_that_ends_before_its_export_is_there_again_holds_the_file_no_more() {
+    use host::files::{FileClient, Identity, Opening, Who};
+    let world = World::new(FileLimits::default()).await;
+    let portal = world.service.portals()[0];
+    (0..2).for_each(|_| world.let_one.send(()).unwrap());
+    let open = move || {
+        let mut client = FileClient::connect(portal, &Identity::named("one"), &Who::default(), 1)?;
+        client.reclaimed()?;
+        let root = client.mount("/e")?;
+        client.open(&root, "f", Opening::Existing).map(|_| ())
+    };
+    tokio::task::spawn_blocking(open).await.unwrap().unwrap();
+    let (store, root) = (&world.store, Caller { uid: 0, gid: 0, gids: Vec::new() });
+    let file = store.lookup(&root, store.root(), b"f").unwrap().file;
+    store.remove(&root, store.root(), b"f", model::file::Removal::File).unwrap();
+    world.service.serve(&[], &[]).await.unwrap();
+    lock(&world.service.0.state.0).tick(u64::MAX / 2);
+    // The keeper finds it, and nobody to tell.
+    world.service.0.let_go();
+    assert!(store.attributes(file).is_ok());
+    world.service.serve(&[served("127.0.0.0", store)], &[]).await.unwrap();
+    world.service.0.let_go();
+    assert_eq!(store.attributes(file), Err(model::file::FileError::Stale));
 }
 
 /// Blocking, so that the service's own threads are all that runs besides.

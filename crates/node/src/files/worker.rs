@@ -17,14 +17,16 @@ use super::crew::{Called, Role};
 use super::figures::Turned;
 use super::input::Received;
 use super::lull::{self, Lull};
-use super::output::{Batch, as_u64};
+use super::output::as_u64;
 use super::poll::{Event, Found, Interest};
 use super::{STRANGER_MS, STRANGERS_MAX, Service, as_ms};
 
 /// The first token of a connection; those below are the portals'.
 pub(super) const CONNECTIONS: u64 = 1 << 32;
-/// A thread that is at one call for so long is relieved of the others that it has read.
+/// A thread that is at one call for so long is relieved of the others that it has read: sooner when
+/// it waits for something, since one that has no processor is only behind by what others run.
 const LONG_MS: u64 = 5;
+const WAITS_MS: u64 = 1;
 /// A call that took so long, and has waited meanwhile, may have waited for a disk. One that was only
 /// not given the processor says nothing about its successors.
 const SLOW: Duration = Duration::from_micros(500);
@@ -43,6 +45,8 @@ pub(super) fn start<F: FileStore + Clone + Send + Sync>(
     service: &Arc<Service<F>>,
 ) -> std::io::Result<()> {
     if !service.crew.join() {
+        // Another has started meanwhile, or all are at work: who is free first.
+        service.poller.ring();
         return Ok(());
     }
     let number = service.crew.threads();
@@ -81,8 +85,9 @@ impl Post {
     }
     fn is_long(&self, now_ms: u64) -> Option<u64> {
         let token = self.token.load(Acquire);
-        let since_ms = self.since_ms.load(Relaxed);
-        (token != 0 && now_ms.saturating_sub(since_ms) >= LONG_MS).then_some(token)
+        let for_ms = now_ms.saturating_sub(self.since_ms.load(Relaxed));
+        let waits = || for_ms > WAITS_MS && waits::is_waiting(self.thread);
+        (token != 0 && (for_ms >= LONG_MS || waits())).then_some(token)
     }
     /// It should wait for sockets, and waits for something else.
     pub(super) fn is_blocked(&self) -> bool {
@@ -169,14 +174,19 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
             match found {
                 Found::Event(event) => calls = self.handle(event, post),
                 // Nobody else had time for what is queued; or the service ends.
+                // Two strokes may have woken one: each wakes the next.
                 Found::Bell => match self.crew.take() {
-                    Some(connection) => self.run_queued(&connection),
-                    None if self.ending.load(Acquire) && self.crew.is_dismissed() => {
-                        // Two strokes may have woken one: each wakes the next.
+                    (Some(connection), others_wait) => {
+                        if others_wait {
+                            self.poller.ring();
+                        }
+                        self.run_queued(&connection);
+                    }
+                    (None, _) if self.ending.load(Acquire) && self.crew.is_dismissed() => {
                         self.poller.ring();
                         return Ok(());
                     }
-                    None => {}
+                    (None, _) => {}
                 },
                 Found::Nothing => {}
             }
@@ -356,8 +366,7 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         reader: u64,
         post: &Post,
     ) -> Result<usize, Option<Turned>> {
-        let (mut batch, mut waits) = (Batch::default(), Waits::now());
-        let mut calls = 0;
+        let (mut calls, mut gathered, mut waits) = (0, 0, Waits::now());
         while connection.unsent() < self.share.unsent_max {
             let now_ms = self.now_ms();
             let Some(call) = connection.dequeue_as(reader) else { break };
@@ -367,30 +376,32 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
             let (reply, took) = self.run(connection, call);
             let was_slow = took >= SLOW && waits.swap();
             if let Some(reply) = reply {
-                batch.push(reply);
+                gathered = connection.gather(reply);
             }
             if connection.has_run(bytes, was_slow) {
                 self.list(connection);
             }
-            if batch.bytes() >= BATCH_BYTES {
-                let full = std::mem::take(&mut batch);
-                connection.send(&self.poller, full, self.now_ms()).map_err(|_| None)?;
+            if gathered >= BATCH_BYTES {
+                connection.send(&self.poller, self.now_ms()).map_err(|_| None)?;
+                gathered = 0;
             }
         }
-        if batch.bytes() > 0 {
-            connection.send(&self.poller, batch, self.now_ms()).map_err(|_| None)?;
+        if gathered > 0 {
+            connection.send(&self.poller, self.now_ms()).map_err(|_| None)?;
         }
         Ok(calls)
     }
 
-    /// Lets others go on with what threads have read that are at a call for long: so many are.
+    /// Lets others go on with what threads have read that are at a call for long, and sends what
+    /// these have answered: so many are.
     pub(super) fn relieve(&self, now_ms: u64) -> usize {
         let long: Vec<u64> =
             lock(&self.posts).iter().filter_map(|post| post.is_long(now_ms)).collect();
         for token in &long {
             let found = lock(&self.connections).get(token).cloned();
             let Some(connection) = found else { continue };
-            match connection.relieve(&self.poller) {
+            let sent = connection.send_early(&self.poller, now_ms);
+            match sent.and_then(|()| connection.relieve(&self.poller)) {
                 Ok(true) => self.list(&connection),
                 Ok(false) => {}
                 Err(_) => self.close(&connection),
@@ -407,14 +418,13 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         }
         let Some(call) = call else { return };
         let bytes = call.len();
-        let mut batch = Batch::default();
         let mut waits = Waits::now();
         let (reply, took) = self.run(connection, call);
         let was_slow = took >= SLOW && waits.swap();
         if let Some(reply) = reply {
-            batch.push(reply);
+            connection.gather(reply);
         }
-        let sent = connection.send(&self.poller, batch, self.now_ms());
+        let sent = connection.send(&self.poller, self.now_ms());
         if connection.has_run(bytes, was_slow) {
             self.list(connection);
         }

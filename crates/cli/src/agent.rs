@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -68,7 +69,7 @@ pub(crate) async fn run(
             .map_err(|why| Failure::Io { what: path.display().to_string(), why })
     };
     let token = match &arguments.token_file {
-        Some(path) => Some(read(path)?.trim().to_owned()),
+        Some(path) => Some(read_token(path)?),
         None => token,
     };
     let name = match arguments.host {
@@ -106,6 +107,16 @@ pub(crate) async fn run(
     agent.run(stops).await.map_err(failed)
 }
 
+fn read_token(path: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|why| Failure::Usage {
+        message: format!("the token cannot be read from {}: {why}", path.display()),
+        hint: "`commonhold token create` makes a token; write it to a file that only this user \
+               may read."
+            .to_owned(),
+    })?;
+    Ok(text.trim().to_owned())
+}
+
 fn initiator_name(text: &str) -> Result<String, Failure> {
     let named = |line: &str| line.trim().strip_prefix("InitiatorName=").map(str::to_owned);
     text.lines().find_map(named).ok_or_else(|| Failure::Usage {
@@ -115,14 +126,26 @@ fn initiator_name(text: &str) -> Result<String, Failure> {
 }
 
 fn failed(error: AgentError) -> Failure {
-    let hint = match error {
-        AgentError::Api(error) => return Failure::Api(error),
+    let hint = match &error {
+        AgentError::Dismissed { path } => {
+            return Failure::Serve {
+                message: error.to_string(),
+                hint: Some(format!(
+                    "If that was not meant: remove {} and start with --token-file.",
+                    path.display()
+                )),
+            };
+        }
+        AgentError::Api(_) => "",
         AgentError::Files { .. } => "Does another agent use the directory? Choose with --state.",
         AgentError::Port(_) => "Choose another port with --heartbeat.",
         AgentError::Silent(_) => "Check the address and the network.",
         AgentError::Unknown => "`commonhold token create` makes one.",
     };
-    Failure::Serve { message: error.to_string(), hint: Some(hint.to_owned()) }
+    match error {
+        AgentError::Api(error) => Failure::Api(error),
+        error => Failure::Serve { message: error.to_string(), hint: Some(hint.to_owned()) },
+    }
 }
 
 /// One group on this host, in a process of its own, which the agent starts.
@@ -137,7 +160,19 @@ pub(crate) async fn be_warden(directory: PathBuf) -> Result<(), Failure> {
     })?;
     hear(&[SignalKind::hangup()], move || asks.try_send(Ends::HandOver).is_ok())?;
     let (warden, record) = Warden::open(Home::new(directory), asked).map_err(unfit)?;
-    warden.run(record).await.map_err(unfit)
+    match warden.run(record).await.map_err(unfit)? {
+        Ends::Stop => Ok(()),
+        Ends::HandOver => Err(go_on()),
+    }
+}
+
+/// The same process goes on as the program that now stands at its path, and adopts what runs. Why
+/// that did not come about; the agent starts another warden then.
+fn go_on() -> Failure {
+    let mut line = std::env::args_os();
+    let program = line.next().unwrap_or_default();
+    let why = std::process::Command::new(&program).args(line).exec();
+    Failure::Io { what: program.display().to_string(), why }
 }
 
 fn unfit(error: WardenError) -> Failure {

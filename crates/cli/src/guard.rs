@@ -402,7 +402,8 @@ fn permit(place: &PlaceArguments) -> Result<ExitCode, Failure> {
         Err(RecordError::Malformed { .. }) => Standing::default(),
         other => other.map_err(unusable)?,
     };
-    let clean = Standing { state: State::Clean, keys: Vec::new(), ..standing };
+    // The keys stay: the volume may still show one of them as the holder.
+    let clean = Standing { state: State::Clean, ..standing };
     record.save(&clean).map_err(unkept)?;
     note("This host may try to take the volume again.");
     Ok(ExitCode::SUCCESS)

@@ -83,7 +83,11 @@ fn done(global: &GlobalArguments, command: Command) -> Result<(), Failure> {
             runtime()?.block_on(agent::run(global, arguments))
         }
         Command::Host(HostCommand::Warden { directory }) => {
-            runtime()?.block_on(agent::be_warden(directory))
+            let runtime = runtime()?;
+            let end = runtime.block_on(agent::be_warden(directory));
+            // A call that hangs in the kernel is left behind.
+            runtime.shutdown_background();
+            end
         }
         verb => runtime()?.block_on(speak(global, verb)),
     }

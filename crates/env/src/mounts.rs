@@ -19,13 +19,15 @@ pub struct Mounted {
     pub read_only: bool,
 }
 
-/// What is mounted at this path, the topmost if several are; `None` when nothing is.
+/// What is mounted at this path, the topmost if several are; `None` when nothing is. Links on the
+/// way and a slash at the end are followed, as the kernel did when it was mounted.
 ///
 /// # Errors
 /// The kernel's list cannot be read.
 pub fn at(path: &Path) -> io::Result<Option<Mounted>> {
     let list = fs::read_to_string("/proc/self/mountinfo")?;
-    let wanted = path.to_string_lossy();
+    let real = real_path(path).unwrap_or_else(|| path.components().collect());
+    let wanted = real.to_string_lossy();
     Ok(list.lines().rev().find_map(|line| mounted_at(line, &wanted)))
 }
 
@@ -108,5 +110,15 @@ mod tests {
         assert_eq!(mounted_at("nonsense", "/"), None);
         assert!(at(Path::new("/proc")).unwrap().is_some());
         assert_eq!(at(Path::new("/proc/self")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_mount_is_found_by_a_link_and_with_a_slash_at_the_end() {
+        let home = tempfile::tempdir().unwrap();
+        let link = home.path().join("link");
+        std::os::unix::fs::symlink("/proc", &link).unwrap();
+        assert!(at(&link).unwrap().is_some());
+        assert!(at(Path::new("/proc/")).unwrap().is_some());
+        assert_eq!(at(&home.path().join("not there")).unwrap(), None);
     }
 }

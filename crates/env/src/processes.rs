@@ -1,11 +1,15 @@
 //! Processes of this machine that carry a mark in their environment, and whatever they start.
 //!
-//! Entry points: [`marked`], [`signal`]. The mark survives a daemon's double fork, a new session
+//! Entry points: [`marked`], [`signal`]; [`is_outdated`] and [`line`] for single ones. The mark survives a daemon's double fork, a new session
 //! and the death of whoever started it; only a program that clears its environment loses it.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -36,12 +40,13 @@ fn carries(id: i32, mark: &str) -> bool {
 }
 
 /// Send a signal to every process that carries the mark, also to those that start meanwhile.
-/// How many got it.
+/// How many there were.
 ///
 /// # Errors
-/// /proc cannot be read, or a process may not be signalled.
+/// /proc cannot be read, or a process may not be signalled; all the others have been.
 pub fn signal(mark: &str, signal: Signal) -> io::Result<usize> {
     let mut told = BTreeSet::new();
+    let mut refused = None;
     for _ in 0..ROUNDS_MAX {
         let fresh: Vec<i32> = marked(mark)?.difference(&told).copied().collect();
         if fresh.is_empty() {
@@ -49,10 +54,10 @@ pub fn signal(mark: &str, signal: Signal) -> io::Result<usize> {
         }
         for id in fresh {
             told.insert(id);
-            tell(id, mark, signal)?;
+            refused = tell(id, mark, signal).err().or(refused);
         }
     }
-    Ok(told.len())
+    refused.map_or(Ok(told.len()), Err)
 }
 
 /// The descriptor holds on to the process while it is looked at once more, so that a number that
@@ -68,6 +73,30 @@ fn tell(id: i32, mark: &str, signal: Signal) -> io::Result<()> {
         Ok(_) => Ok(()),
         Err(error) if gone(error) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// The words of its command line.
+///
+/// # Errors
+/// There is no such process.
+pub fn line(id: i32) -> io::Result<Vec<OsString>> {
+    let text = fs::read(format!("/proc/{id}/cmdline"))?;
+    let words = text.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+    Ok(words.map(|word| OsString::from_vec(word.to_vec())).collect())
+}
+
+/// Whether another program stands at `path` than the process runs: it was replaced since it
+/// started. `false` where one of them cannot be looked at.
+#[must_use]
+pub fn is_outdated(id: i32, path: &Path) -> bool {
+    let of = |path: &Path| {
+        let about = fs::metadata(path).ok()?;
+        Some((about.dev(), about.ino(), about.mtime(), about.mtime_nsec()))
+    };
+    match (of(Path::new(&format!("/proc/{id}/exe"))), of(path)) {
+        (Some(runs), Some(stands)) => runs != stands,
+        _ => false,
     }
 }
 

@@ -24,6 +24,10 @@
 //! it sees no other registration. The target does one command after the other, so that of an owner
 //! that comes back and a challenger that decides at least one sees the other, however late their
 //! messages come.
+//!
+//! Whatever runs is frozen while the volume does not show this host as the owner, also what is
+//! ending in good order: it takes its time, and another host may be the owner by then. A frozen
+//! owner that is asked to stop waits for the volume first.
 
 use crate::terms::{
     Action, Advice, Answer, End, Input, Liveness, Request, Seen, Settings, Task, Why,
@@ -41,7 +45,7 @@ enum Phase {
     Waiting,
     Claiming,
     Holding(Service),
-    Stopping { why: Why, kill_ms: u64, killed: bool },
+    Stopping { why: Why, kill_ms: u64, killed: bool, service: Service },
     Vacating { end: End, until_ms: u64 },
     Over,
 }
@@ -147,7 +151,15 @@ impl Machine {
         let phase = match self.phase {
             Phase::Holding(Service::Running) => self.confirmed_ms + self.settings.freeze_ms + 1,
             Phase::Holding(Service::Frozen) => self.confirmed_ms + self.settings.give_up_ms + 1,
-            Phase::Stopping { kill_ms, killed: false, .. } => kill_ms,
+            Phase::Stopping { why, kill_ms, killed: false, service } => match (why, service) {
+                (Why::Asked, Service::Running) => {
+                    kill_ms.min(self.confirmed_ms + self.settings.freeze_ms + 1)
+                }
+                (Why::Asked, Service::Frozen) => {
+                    kill_ms.min(self.confirmed_ms + self.settings.give_up_ms + 1)
+                }
+                _ => kill_ms,
+            },
             Phase::Vacating { until_ms, .. } => until_ms,
             Phase::Waiting => self.settings.wait_ms.map_or(u64::MAX, |wait| self.born_ms + wait),
             _ => u64::MAX,
@@ -173,7 +185,6 @@ impl Machine {
 
     /// What time and a wish to stop bring about, and the next request.
     fn turn(&mut self, now_ms: u64, out: &mut Vec<Action>) {
-        let unconfirmed_ms = now_ms.saturating_sub(self.confirmed_ms);
         match self.phase {
             Phase::Over => return,
             Phase::Waiting if self.stop => return self.over(End::Stopped, out),
@@ -186,18 +197,8 @@ impl Machine {
                     return self.over(End::GaveUp, out);
                 }
             }
-            Phase::Holding(_) if self.stop => self.begin_stop(now_ms, Why::Asked, out),
-            Phase::Holding(_) if unconfirmed_ms > self.settings.give_up_ms => {
-                self.begin_stop(now_ms, Why::Unreachable, out);
-            }
-            Phase::Holding(Service::Running) if unconfirmed_ms > self.settings.freeze_ms => {
-                self.phase = Phase::Holding(Service::Frozen);
-                out.push(Action::Freeze);
-            }
-            Phase::Stopping { why, kill_ms, killed: false } if now_ms >= kill_ms => {
-                self.phase = Phase::Stopping { why, kill_ms, killed: true };
-                out.push(Action::Kill);
-            }
+            Phase::Holding(service) => self.hold_on(now_ms, service, out),
+            Phase::Stopping { killed: false, .. } => self.stop_on(now_ms, out),
             Phase::Vacating { end, until_ms } if now_ms >= until_ms => return self.over(end, out),
             _ => {}
         }
@@ -206,6 +207,39 @@ impl Machine {
                 && self.settings.liveness == Liveness::Generation;
             let request = if renews { Request::Renew(self.key) } else { Request::Look };
             self.ask(now_ms, request, out);
+        }
+    }
+
+    /// What time brings about for an owner.
+    fn hold_on(&mut self, now_ms: u64, service: Service, out: &mut Vec<Action>) {
+        let unconfirmed_ms = now_ms.saturating_sub(self.confirmed_ms);
+        // Who only watches has nothing that runs.
+        let may_stop = service == Service::Running || self.settings.task == Task::Defend;
+        if self.stop && may_stop {
+            self.begin_stop(now_ms, Why::Asked, out);
+        } else if unconfirmed_ms > self.settings.give_up_ms {
+            self.begin_stop(now_ms, Why::Unreachable, out);
+        } else if service == Service::Running && unconfirmed_ms > self.settings.freeze_ms {
+            self.phase = Phase::Holding(Service::Frozen);
+            out.push(Action::Freeze);
+        }
+    }
+
+    /// What time brings about for what is ending.
+    fn stop_on(&mut self, now_ms: u64, out: &mut Vec<Action>) {
+        let Phase::Stopping { why, kill_ms, service, .. } = self.phase else { return };
+        let unconfirmed_ms = now_ms.saturating_sub(self.confirmed_ms);
+        if now_ms >= kill_ms {
+            self.phase = Phase::Stopping { why, kill_ms, killed: true, service };
+            out.push(Action::Kill);
+        } else if why != Why::Asked {
+            // It ends at once already.
+        } else if unconfirmed_ms > self.settings.give_up_ms {
+            self.begin_stop(now_ms, Why::Unreachable, out);
+        } else if service == Service::Running && unconfirmed_ms > self.settings.freeze_ms {
+            let service = Service::Frozen;
+            self.phase = Phase::Stopping { why, kill_ms, killed: false, service };
+            out.push(Action::Freeze);
         }
     }
 
@@ -280,15 +314,24 @@ impl Machine {
         match self.phase {
             Phase::Waiting => self.seen_waiting(now_ms, asked, seen, out),
             Phase::Claiming => self.seen_claiming(now_ms, asked, seen, out),
-            Phase::Holding(service) => self.seen_holding(now_ms, asked, seen, service, out),
-            Phase::Stopping { why, kill_ms, killed } => {
-                if why != Why::Lost && seen.holder != Some(self.key.number()) {
-                    self.phase = Phase::Stopping { why: Why::Lost, kill_ms, killed };
+            Phase::Holding(service) => {
+                if seen.holder != Some(self.key.number()) {
+                    return self.begin_stop(now_ms, Why::Lost, out);
+                }
+                if self.seen_own(now_ms, asked, seen, service, out) {
+                    self.phase = Phase::Holding(Service::Running);
+                }
+            }
+            Phase::Stopping { why: Why::Lost, .. } => {}
+            Phase::Stopping { why, kill_ms, killed, service } => {
+                if seen.holder != Some(self.key.number()) {
+                    self.phase = Phase::Stopping { why: Why::Lost, kill_ms, killed, service };
                     out.push(Action::Terminate(Why::Lost));
                     self.remember(State::Fenced, out);
                     self.look_ms = u64::MAX;
-                } else {
-                    self.look_ms = asked.at_ms + self.settings.beat_ms;
+                } else if self.seen_own(now_ms, asked, seen, service, out) {
+                    let service = Service::Running;
+                    self.phase = Phase::Stopping { why, kill_ms, killed, service };
                 }
             }
             Phase::Vacating { end, .. } => {
@@ -391,30 +434,28 @@ impl Machine {
         out.push(Action::Start);
     }
 
-    fn seen_holding(
+    /// The volume shows this host as the owner. Whether what was frozen goes on.
+    fn seen_own(
         &mut self,
         now_ms: u64,
         asked: Asked,
         seen: &Seen,
         service: Service,
         out: &mut Vec<Action>,
-    ) {
-        let own = self.key.number();
-        if seen.holder != Some(own) {
-            return self.begin_stop(now_ms, Why::Lost, out);
-        }
+    ) -> bool {
         self.confirmed_ms = self.confirmed_ms.max(self.sign_of_life(asked, seen));
         self.look_ms = asked.at_ms + self.settings.beat_ms;
         let fresh = now_ms.saturating_sub(self.confirmed_ms) <= self.settings.freeze_ms;
-        let stranger = seen.keys.iter().find(|key| **key != own);
-        if service == Service::Frozen && fresh && stranger.is_none() {
-            self.phase = Phase::Holding(Service::Running);
+        let stranger = seen.keys.iter().find(|key| **key != self.key.number());
+        let thaws = service == Service::Frozen && fresh && stranger.is_none();
+        if thaws {
             out.push(Action::Thaw);
         }
         // An owner that lives disarms a challenger.
         if let Some(victim) = stranger.filter(|_| fresh) {
             self.ask(now_ms, Request::Preempt { own: self.key, victim: *victim }, out);
         }
+        thaws
     }
 
     /// Since when a challenger may count this host as silent, at the earliest. The holder's age
@@ -440,7 +481,9 @@ impl Machine {
             return self.over(end, out);
         }
         let kill_ms = now_ms + self.settings.stop_ms;
-        self.phase = Phase::Stopping { why, kill_ms, killed: false };
+        // Whoever is told to end is thawed for that.
+        let service = Service::Running;
+        self.phase = Phase::Stopping { why, kill_ms, killed: false, service };
         // There is nothing more to learn of a volume that is lost.
         self.look_ms = if why == Why::Lost { u64::MAX } else { now_ms + self.settings.beat_ms };
         out.push(Action::Terminate(why));

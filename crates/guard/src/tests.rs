@@ -422,3 +422,44 @@ fn an_owner_whose_command_cannot_be_ended_stays_out_and_leaves_the_volume_to_its
     };
     assert_eq!(standing.state, State::Fenced);
 }
+
+#[test]
+fn a_frozen_owner_that_is_asked_to_stop_goes_on_only_when_the_volume_is_its_own() {
+    let (mut machine, key) = begin(settings());
+    take(&mut machine, key);
+    machine.on(170, Input::Tick);
+    assert_eq!(machine.on(416, Input::Tick), [Action::Freeze]);
+    assert_eq!(machine.on(500, Input::Stop), [], "its programs would run beside another owner");
+    assert_eq!(machine.on(1170, Input::Answer(Answer::Failed)), []);
+    machine.on(1220, Input::Tick);
+    assert_eq!(
+        machine.on(1230, seen(key.number(), 0)),
+        [Action::Thaw, Action::Terminate(Why::Asked)]
+    );
+}
+
+#[test]
+fn what_is_ending_in_good_order_is_frozen_when_the_volume_falls_silent() {
+    let (mut machine, key) = begin(settings());
+    take(&mut machine, key);
+    assert_eq!(machine.on(100, Input::Stop), [Action::Terminate(Why::Asked)]);
+    assert_eq!(machine.on(200, Input::Tick), [Action::Ask(Request::Look)]);
+    assert_eq!(machine.wake_ms(), 65 + 351);
+    assert_eq!(machine.on(416, Input::Tick), [Action::Freeze]);
+    assert_eq!(machine.on(870, Input::Answer(Answer::Failed)), []);
+    assert_eq!(machine.on(920, Input::Tick), [Action::Ask(Request::Look)]);
+    assert_eq!(machine.on(925, seen(key.number(), 0)), [Action::Thaw]);
+    // The time that it was given runs on.
+    let late = machine.on(2_100, Input::Tick);
+    assert_eq!(late.first(), Some(&Action::Kill));
+    let ended = machine.on(2_110, Input::Ended { code: 137 });
+    assert!(matches!(ended.first(), Some(Action::Remember(_))), "{ended:?}");
+
+    let (mut machine, key) = begin(settings());
+    take(&mut machine, key);
+    machine.on(100, Input::Stop);
+    machine.on(200, Input::Tick);
+    machine.on(416, Input::Tick);
+    let lost = machine.on(900, seen(other(2), 3));
+    assert_eq!(lost.first(), Some(&Action::Terminate(Why::Lost)), "{lost:?}");
+}

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use env::posix::{clone, mounts};
+use env::posix::{clone, namespace};
 use model::pool::Driver;
 use model::size::ByteSize;
 use rustix::fs::{Mode, OFlags};
@@ -70,7 +70,7 @@ impl FileHome {
                 }
             },
         };
-        let own_mounts = is_root && !portals.is_empty() && mounts::part_from_machine().is_ok();
+        let own_mounts = is_root && !portals.is_empty() && namespace::part_from_machine().is_ok();
         let makes_pool = settings.nfs_portals.is_none();
         Self { portals, why_not, makes_pool, own_mounts }
     }

@@ -2,7 +2,9 @@
 //! made, moved, killed and stopped by the verbs of a person.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use env::processes;
@@ -18,6 +20,8 @@ const HOSTS: usize = 2;
 
 struct Fleet {
     service: Service,
+    /// What the agents run: a file of the test's own, which can be replaced.
+    program: PathBuf,
     agents: Vec<Option<Child>>,
 }
 
@@ -47,7 +51,9 @@ impl Fleet {
         service.json(&[&grant[..], &["--acknowledge-data-loss"]].concat());
         service.json(&["volume", "create", "v", "--size", "1m", "--type", "ssd-multiattach"]);
         std::fs::write(service.path("member"), service.token.as_ref().unwrap()).unwrap();
-        let mut fleet = Self { service, agents: (0..HOSTS).map(|_| None).collect() };
+        let program = service.path("agent-program");
+        std::fs::copy(env!("CARGO_BIN_EXE_commonhold"), &program).unwrap();
+        let mut fleet = Self { service, program, agents: (0..HOSTS).map(|_| None).collect() };
         for host in 0..HOSTS {
             fleet.start(host);
         }
@@ -95,7 +101,7 @@ impl Fleet {
         let orders = self.service.path(&format!("orders-of-h{host}"));
         std::fs::write(orders, path("writer").display().to_string()).unwrap();
         let log = std::fs::File::options().create(true).append(true).open(path("agent-log"));
-        let child = Command::new(env!("CARGO_BIN_EXE_commonhold"))
+        let child = Command::new(&self.program)
             .args(["host", "run", "--url", &self.service.url, "--host", &format!("h{host}")])
             .args(["--initiator", &iqn(host), "--address", "127.0.0.1"])
             .args(["--heartbeat", "127.0.0.1:0", "--attach-by", "own", "--token-file"])
@@ -144,6 +150,19 @@ impl Fleet {
         let mut child = self.agents[host].take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// No verb does it: an operator's program asks for it.
+    fn dismiss(&self, host: usize) {
+        let address = self.service.url.trim_start_matches("http://");
+        let mut connection = TcpStream::connect(address).unwrap();
+        let token = self.service.token.as_ref().unwrap();
+        let head = format!("DELETE /v1/agents/h{host} HTTP/1.1\r\nHost: {address}");
+        let rest = format!("Authorization: Bearer {token}\r\nConnection: close\r\n\r\n");
+        write!(connection, "{head}\r\n{rest}").unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     }
 
     fn directory(&self, host: usize) -> String {
@@ -254,4 +273,73 @@ fn a_restart_of_the_service_moves_nothing_and_a_frozen_group_is_taken_over_by_no
     fleet.writes(1, 0);
     daemon.kill().unwrap();
     daemon.wait().unwrap();
+}
+
+#[test]
+fn an_upgrade_of_the_agent_takes_its_wardens_along_and_moves_nothing() {
+    let mut fleet = Fleet::running();
+    let process = fleet.diary(0).process.unwrap();
+    let epoch = fleet.shown()["epoch"].clone();
+    let wardens = with_argument(&fleet.directory(0));
+    let [warden] = wardens.iter().collect::<Vec<_>>()[..] else { panic!("{wardens:?}") };
+    let new = fleet.service.path("agent-program.new");
+    std::fs::copy(env!("CARGO_BIN_EXE_commonhold"), &new).unwrap();
+    std::fs::rename(&new, &fleet.program).unwrap();
+    pause(2_500);
+    assert!(processes::is_outdated(*warden, &fleet.program), "nobody asked for it yet");
+    for host in 0..HOSTS {
+        fleet.kill_agent(host);
+        fleet.start(host);
+    }
+    wait_for("the new program", || {
+        (!processes::is_outdated(*warden, &fleet.program)).then_some(())
+    });
+    fleet.still_writes(0, process);
+    pause(2_000);
+    fleet.still_writes(0, process);
+    assert_eq!(with_argument(&fleet.directory(0)), wardens, "it is the same process");
+    assert_eq!((fleet.diary(0).runs, fleet.diary(1).runs), (1, 0));
+    assert_eq!((fleet.shown()["epoch"].clone(), fleet.standing(0)), (epoch, "running".to_owned()));
+}
+
+#[test]
+fn a_host_that_lost_the_volume_is_not_let_in_by_a_new_group() {
+    let mut fleet = Fleet::running();
+    fleet.kill_host(0);
+    fleet.writes(1, 0);
+    fleet.start(0);
+    wait_for("the fence", || (fleet.standing(0) == "fenced").then_some(()));
+    fleet.service.json(&["group", "stop", "g"]);
+    wait_for("the stop", || (fleet.shown()["state"] == "stopped").then_some(()));
+    assert!(fleet.service.run(&["group", "delete", "g"]).status.success());
+    wait_for("the end of the wardens", || {
+        with_argument(&fleet.directory(0)).is_empty().then_some(())
+    });
+    let file = fleet.service.path("group.json");
+    fleet.service.json(&["group", "create", "--file", file.to_str().unwrap(), "--start"]);
+    fleet.writes(1, 1);
+    wait_for("the fence of before", || (fleet.standing(0) == "fenced").then_some(()));
+    let shown = fleet.shown();
+    let why = shown["hosts"][0]["report"]["why"].as_str().unwrap();
+    assert!(why.contains("a group that is deleted"), "{why}");
+    fleet.service.json(&["group", "permit", "g", "h0"]);
+    wait_for("the standby", || (fleet.standing(0) == "standby").then_some(()));
+}
+
+#[test]
+fn an_agent_that_is_dismissed_ends_and_does_not_make_itself_known_again() {
+    let mut fleet = Fleet::running();
+    let process = fleet.diary(0).process.unwrap();
+    fleet.dismiss(0);
+    let mut agent = fleet.agents[0].take().unwrap();
+    let ended = wait_for("the agent's end", || agent.try_wait().unwrap());
+    assert!(!ended.success());
+    let log = std::fs::read_to_string(fleet.service.path("agent-log-0")).unwrap();
+    assert!(log.contains("does not take this agent's token"), "{log}");
+    assert!(log.contains("--token-file"), "{log}");
+    fleet.still_writes(0, process);
+    fleet.start(0);
+    let mut agent = fleet.agents[0].take().unwrap();
+    wait_for("the agent's end", || agent.try_wait().unwrap());
+    fleet.still_writes(0, process);
 }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use api::agent::{AgentGroup, Peer};
 use env::processes;
 use host::group::{Home, Order, Way};
-use model::group::{Policy, Report, Resource, RestartLimit, Standing, Wanted};
+use model::group::{OnFailure, Policy, Report, Resource, RestartLimit, Standing, Wanted};
 use model::id::{GroupId, HostId, VolumeId};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -248,8 +248,11 @@ fn a_warden_that_is_replaced_or_killed_moves_nothing_and_the_next_one_adopts() {
     for signal in [Signal::HUP, Signal::KILL, Signal::HUP, Signal::KILL] {
         pause(300);
         kill_process(ward.warden(0), signal).unwrap();
-        ward.ended(0);
-        ward.start(0);
+        // The same process goes on after SIGHUP, as the program that stands at its path.
+        if signal == Signal::KILL {
+            ward.ended(0);
+            ward.start(0);
+        }
         let before = ward.stage.diary(0).acknowledged.len();
         wait_for("writes after it", || {
             (ward.stage.diary(0).acknowledged.len() > before + 20).then_some(())
@@ -332,4 +335,47 @@ fn a_frozen_group_is_taken_over_by_nobody() {
     assert_eq!(ward.stage.diary(1).runs, 0);
     ward.want(|group| group.frozen = false);
     ward.stage.writes(1, 0);
+}
+
+#[test]
+fn a_group_that_failed_and_is_kept_stays_so_when_its_warden_is_replaced() {
+    let policy = Policy {
+        restart: RestartLimit { count: 0, within_ms: 600_000 },
+        on_failure: OnFailure::Stop,
+        ..Policy::default()
+    };
+    let mut ward = Ward::running_by(policy);
+    processes::signal(&ward.mark(0), Signal::KILL).unwrap();
+    ward.stands(0, Standing::Failed);
+    for signal in [Signal::KILL, Signal::HUP] {
+        kill_process(ward.warden(0), signal).unwrap();
+        if signal == Signal::KILL {
+            ward.ended(0);
+            ward.start(0);
+        }
+        pause(1_500);
+        ward.stands(0, Standing::Failed);
+        assert_eq!((ward.stage.diary(0).runs, ward.stage.diary(1).runs), (1, 0));
+    }
+    ward.want(|_| {});
+    let runs = |ward: &Ward| ward.stage.diary(0).runs + ward.stage.diary(1).runs;
+    wait_for("a run by the newer wish", || (runs(&ward) == 2).then_some(()));
+}
+
+#[test]
+fn an_order_without_a_way_takes_no_way_from_what_runs() {
+    let mut ward = Ward::running();
+    let process = ward.stage.diary(0).process.unwrap();
+    let mut order = ward.home(0).order().unwrap().unwrap();
+    order.way = Way::Nowhere { why: "the agent has just begun".to_owned() };
+    ward.home(0).give_order(&order).unwrap();
+    pause(600);
+    ward.stands(0, Standing::Running);
+    kill_process(ward.warden(0), Signal::HUP).unwrap();
+    pause(600);
+    assert!(!is_gone(process), "{}", ward.log(0));
+    ward.tell();
+    ward.want(|group| group.wanted = Wanted::Stopped);
+    ward.stands(0, Standing::Stopped);
+    assert!(is_gone(process));
 }

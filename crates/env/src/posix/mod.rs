@@ -11,7 +11,7 @@ pub mod clone;
 pub mod handle;
 pub mod identity;
 pub mod listeners;
-pub mod mounts;
+pub mod namespace;
 pub mod waits;
 
 use std::io;

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UdpSocket, UnixDatagram};
 use tokio::sync::mpsc;
 
-use crate::group::{GroupOf, Order, hand_on};
+use crate::group::{GroupOf, Order, Way, hand_on};
 
 use self::wardens::Wardens;
 pub use self::ways::Initiators;
@@ -34,6 +34,8 @@ const BEAT: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 const DATAGRAM_BYTES: usize = 256;
 const UNAUTHORIZED: u16 = 401;
+/// What is kept of the enrolment, in the agent's directory.
+const ENROLMENT: &str = "agent.json";
 
 /// Why the agent cannot do its work.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +53,8 @@ pub enum AgentError {
          of a member of the project with --token-file"
     )]
     Unknown,
+    #[error("the service does not take this agent's token any more; what runs here goes on")]
+    Dismissed { path: PathBuf },
 }
 
 /// How an agent works.
@@ -123,10 +127,11 @@ impl Agent {
     /// Until somebody asks it to end. The wardens go on.
     ///
     /// # Errors
-    /// [`AgentError::Unknown`] when the service does not know the agent and there is no token to
-    /// mend that.
+    /// [`AgentError::Unknown`] where the host was never made known and there is no token to do it;
+    /// [`AgentError::Dismissed`] when somebody has dismissed the agent: it does not make itself
+    /// known again.
     pub async fn run(mut self, mut stops: mpsc::Receiver<()>) -> Result<(), AgentError> {
-        let mut client = self.enrolled().await?;
+        let client = self.enrolled().await?;
         let inbox = UnixDatagram::unbound().map_err(AgentError::Port)?;
         let mut rounds = tokio::time::interval(BEAT);
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -145,8 +150,8 @@ impl Agent {
                             self.keep(assignments);
                         }
                         Err(AgentError::Api(error)) if error.status == Some(UNAUTHORIZED) => {
-                            tracing::warn!("the service does not know this agent any more");
-                            client = self.enrol().await?;
+                            let path = self.settings.state.join(ENROLMENT);
+                            return Err(AgentError::Dismissed { path });
                         }
                         Err(error) if !away => {
                             away = true;
@@ -155,8 +160,9 @@ impl Agent {
                         }
                         Err(_) => {}
                     }
-                    self.serve().await;
+                    self.serve();
                 }
+                () = self.ways.settled() => self.serve(),
                 Ok((bytes, _)) = self.socket.recv_from(&mut room) => {
                     self.forward(&inbox, &room[..bytes]);
                 }
@@ -186,7 +192,7 @@ impl Agent {
 
     /// A client with the agent's own token.
     async fn enrolled(&self) -> Result<Client, AgentError> {
-        let path = self.settings.state.join("agent.json");
+        let path = self.settings.state.join(ENROLMENT);
         let failed = |why| AgentError::Files { path: path.clone(), why };
         let kept = whole::read(&path).map_err(failed)?;
         let kept = kept.and_then(|text| serde_json::from_str::<Enrolment>(&text).ok());
@@ -206,9 +212,11 @@ impl Agent {
             addresses: settings.addresses.iter().map(ToString::to_string).collect(),
             version: settings.version.clone(),
         };
-        let made = client.agent_create(&wanted).await?;
+        let silent = |_| AgentError::Silent(settings.url.clone());
+        let made = tokio::time::timeout(PATIENCE, client.agent_create(&wanted));
+        let made = made.await.map_err(silent)??;
         tracing::info!(host = made.host.name, "the service knows this host");
-        let path = settings.state.join("agent.json");
+        let path = settings.state.join(ENROLMENT);
         let kept = Enrolment { url: settings.url.clone(), secret: made.secret.clone() };
         let text = serde_json::to_string(&kept).map_err(io::Error::other);
         text.and_then(|text| whole::replace(&path, &text))
@@ -244,14 +252,17 @@ impl Agent {
     }
 
     /// Volumes, orders and wardens as they are to be.
-    async fn serve(&mut self) {
+    fn serve(&mut self) {
         let Some(assignments) = self.assignments.clone() else { return };
-        self.ways.follow(&assignments).await;
+        self.ways.follow(&assignments);
         for group in &assignments.groups {
+            let known = self.ways.to(group.volume_id);
+            let attaching = || Way::Nowhere { why: "the volume is being attached".to_owned() };
+            let before = || self.wardens.way(group.id).unwrap_or_else(attaching);
             let order = Order {
                 host: assignments.host_id,
                 host_name: assignments.host_name.clone(),
-                way: self.ways.to(group.volume_id),
+                way: known.unwrap_or_else(before),
                 group: group.clone(),
             };
             if let Err(error) = self.wardens.order(&order) {

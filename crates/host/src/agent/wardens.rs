@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use env::{Files, RealFiles, whole};
+use env::{Files, RealFiles, processes, whole};
 use model::group::{Report, Standing};
-use model::id::GroupId;
+use model::id::{GroupId, VolumeId};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
-use crate::group::{Home, Order};
+use crate::group::{Home, Order, Way};
 
 /// One directory and one process for each group.
 pub(super) struct Wardens {
@@ -56,12 +56,72 @@ impl Wardens {
     /// Tell the group's warden what is wanted; it reads it by itself.
     pub(super) fn order(&self, order: &Order) -> io::Result<()> {
         let home = self.home(order.group.id);
-        RealFiles.create_dir(home.path())?;
+        if !RealFiles.exists(&home.path().join("order.json")) {
+            self.found(&home, order)?;
+        }
         // An order that cannot be read is one of another version: it is written anew.
         if home.order().ok().flatten().as_ref() == Some(order) {
             return Ok(());
         }
         home.give_order(order)
+    }
+
+    /// The way by which the group's volume was reached last.
+    pub(super) fn way(&self, group: GroupId) -> Option<Way> {
+        self.home(group).order().ok().flatten().map(|order| order.way)
+    }
+
+    /// The directory of a new group. A host that lost the volume under a group that is deleted
+    /// is not let in by a new name.
+    fn found(&self, home: &Home, order: &Order) -> io::Result<()> {
+        let volume = order.group.volume_id;
+        let mark = self.mark(volume);
+        // The directory of the deleted group may be there still.
+        let lost = |group: GroupId| {
+            let home = self.home(group);
+            let of_volume = home.order().ok().flatten()?.group.volume_id == volume;
+            home.past().ok()?.fenced.filter(|_| of_volume)
+        };
+        let is_out = whole::read(&mark)?.is_some()
+            || self.all().into_iter().any(|group| lost(group).is_some());
+        RealFiles.create_dir(home.path())?;
+        if is_out {
+            tracing::warn!(group = order.group.name, "this host lost the volume earlier");
+            home.begin_fenced()?;
+            whole::forget(&mark)?;
+        }
+        Ok(())
+    }
+
+    /// Says that this host lost a volume, and nobody permitted it to try again, when the group
+    /// was deleted.
+    fn mark(&self, volume: VolumeId) -> PathBuf {
+        self.groups.with_file_name(format!("fenced-{volume}"))
+    }
+
+    /// Wardens of which another program has come to stand at its path replace themselves by it,
+    /// one at a time; what they run goes on. Not before the agent itself is of the new one.
+    fn renew(&self) {
+        let own = i32::try_from(std::process::id()).unwrap_or(0);
+        if self.line.first().is_none_or(|program| processes::is_outdated(own, program.as_ref())) {
+            return;
+        }
+        let of_group = |group: GroupId| {
+            let home = self.home(group);
+            let process = home.process().ok().flatten()?;
+            let line = processes::line(process).ok()?;
+            // The number may be another process's by now.
+            let is_its_warden = line.last().is_some_and(|last| Path::new(last) == home.path());
+            let outdated = processes::is_outdated(process, line.first()?.as_ref());
+            (is_its_warden && outdated).then_some((group, process))
+        };
+        if let Some((group, process)) = self.all().into_iter().find_map(of_group) {
+            tracing::info!(%group, process, "the warden is to go on as the new program");
+            if let Some(process) = Pid::from_raw(process) {
+                // One that is gone is started anew at the next look.
+                let _ = kill_process(process, Signal::HUP);
+            }
+        }
     }
 
     /// Every group has its warden; those that are gone from the service, and run nothing, have
@@ -84,6 +144,18 @@ impl Wardens {
                 Err(error) => tracing::error!(%error, %group, "the group's directory"),
             }
         }
+        self.renew();
+    }
+
+    /// What is forgotten with the group, and must not be.
+    fn note_fence(&self, home: &Home) -> io::Result<()> {
+        let Some(order) = home.order()? else { return Ok(()) };
+        let mark = self.mark(order.group.volume_id);
+        if home.past()?.fenced.is_none() {
+            return whole::forget(&mark);
+        }
+        let why = format!("lost under group {} ({})\n", order.group.name, order.group.id);
+        whole::replace(&mark, &why)
     }
 
     fn start(&mut self, group: GroupId) -> io::Result<()> {
@@ -100,7 +172,7 @@ impl Wardens {
         let (program, arguments) = self.line.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let mut command = Command::new(program);
         command.args(arguments).arg(home.path()).stdin(Stdio::null()).stdout(out).stderr(err);
-        let child = command.process_group(0).kill_on_drop(false).spawn()?;
+        let child = command.kill_on_drop(false).spawn()?;
         tracing::info!(%group, process = child.id(), "the group has a warden");
         self.children.insert(group, child);
         Ok(())
@@ -126,7 +198,8 @@ impl Wardens {
         match RealFiles.lock_dir(home.path()) {
             Ok(lock) => {
                 drop(lock);
-                if let Err(error) = whole::remove_tree(home.path()) {
+                let removed = self.note_fence(&home).and_then(|()| whole::remove_tree(home.path()));
+                if let Err(error) = removed {
                     tracing::warn!(%error, %group, "the group's directory stays");
                 }
                 true

@@ -1,6 +1,6 @@
 //! How this host reaches its volumes: by the kernel's initiator, or by a program's own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 
@@ -8,10 +8,14 @@ use api::agent::{AgentAttachment, Assignments};
 use env::whole;
 use model::id::VolumeId;
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 
 use super::kernel;
 use crate::agent::Settings;
 use crate::group::Way;
+
+const NOT_ATTACHED: &str = "the volume is not attached to this host yet";
+const NO_PORTAL: &str = "the service names no portal of the volume";
 
 /// Which initiator logs in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,13 +36,22 @@ pub(super) struct Login {
     pub(super) size_bytes: u64,
 }
 
-/// The volumes of this host.
+/// What a program of the kernel's initiator has ended with.
+enum Done {
+    In(Login, Result<PathBuf, String>),
+    Out(Result<(), String>),
+}
+
+/// The volumes of this host. Logins run beside each other: a portal that does not answer holds up
+/// its own volume and nothing else.
 pub(super) struct Ways {
     kernel: bool,
     own_name: String,
     file: PathBuf,
     logins: BTreeMap<VolumeId, Login>,
     ways: BTreeMap<VolumeId, Way>,
+    under_way: JoinSet<(VolumeId, Done)>,
+    busy: BTreeSet<VolumeId>,
 }
 
 impl Ways {
@@ -54,43 +67,78 @@ impl Ways {
             None => BTreeMap::new(),
         };
         let own_name = settings.initiator.clone();
-        Ok(Self { kernel, own_name, file, logins, ways: BTreeMap::new() })
+        let (ways, under_way, busy) = (BTreeMap::new(), JoinSet::new(), BTreeSet::new());
+        Ok(Self { kernel, own_name, file, logins, ways, under_way, busy })
     }
 
-    /// The way to a volume.
-    pub(super) fn to(&self, volume: VolumeId) -> Way {
-        let none =
-            || Way::Nowhere { why: "the volume is not attached to this host yet".to_owned() };
-        self.ways.get(&volume).cloned().unwrap_or_else(none)
+    /// The way to a volume; `None` while the first try is under way.
+    pub(super) fn to(&self, volume: VolumeId) -> Option<Way> {
+        let none = || Way::Nowhere { why: NOT_ATTACHED.to_owned() };
+        let is_known = self.ways.contains_key(&volume) || !self.busy.contains(&volume);
+        is_known.then(|| self.ways.get(&volume).cloned().unwrap_or_else(none))
     }
 
-    /// Attach what is new, detach what is gone, see what has grown.
-    pub(super) async fn follow(&mut self, assignments: &Assignments) {
-        self.ways.clear();
-        for attachment in &assignments.attachments {
-            let way = if self.kernel { self.login(attachment).await } else { self.own(attachment) };
-            self.ways.insert(attachment.volume_id, way);
-        }
+    /// Begin to attach what is new, to detach what is gone, to see what has grown.
+    pub(super) fn follow(&mut self, assignments: &Assignments) {
         let attached = |volume: &VolumeId| {
             assignments.attachments.iter().any(|attachment| attachment.volume_id == *volume)
         };
-        let gone: Vec<_> = self.logins.keys().filter(|volume| !attached(volume)).copied().collect();
-        for volume in gone {
-            let Some(login) = self.logins.get(&volume) else { continue };
-            match kernel::log_out(login).await {
-                Ok(()) => {
-                    self.logins.remove(&volume);
-                    self.keep();
-                }
-                Err(why) => tracing::warn!(why, target = login.target, "the volume is still there"),
+        self.ways.retain(|volume, _| attached(volume));
+        for attachment in &assignments.attachments {
+            if !self.kernel {
+                self.ways.insert(attachment.volume_id, self.own(attachment));
+            } else if !self.busy.contains(&attachment.volume_id) {
+                self.log_in(attachment);
             }
+        }
+        let gone = |(volume, login): (&VolumeId, &Login)| {
+            let gone = !attached(volume) && !self.busy.contains(volume);
+            gone.then(|| (*volume, login.clone()))
+        };
+        for (volume, login) in self.logins.iter().filter_map(gone).collect::<Vec<_>>() {
+            self.begin(volume, async move { Done::Out(kernel::log_out(&login).await) });
+        }
+    }
+
+    fn begin(&mut self, volume: VolumeId, work: impl Future<Output = Done> + Send + 'static) {
+        self.busy.insert(volume);
+        self.under_way.spawn(async move { (volume, work.await) });
+    }
+
+    /// Wait until something that was begun has ended. Dropping the future loses nothing.
+    pub(super) async fn settled(&mut self) {
+        match self.under_way.join_next().await {
+            Some(Ok((volume, done))) => self.settle(volume, done),
+            // It has panicked, and says so itself; nobody is to wait for it.
+            Some(Err(error)) => tracing::error!(%error, "a login has ended badly"),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn settle(&mut self, volume: VolumeId, done: Done) {
+        self.busy.remove(&volume);
+        match done {
+            Done::In(login, Ok(path)) => {
+                self.logins.insert(volume, login);
+                self.keep();
+                self.ways.insert(volume, Way::Device { path });
+            }
+            Done::In(login, Err(why)) => {
+                tracing::warn!(why, target = login.target, "no device of the volume");
+                self.ways.insert(volume, Way::Nowhere { why });
+            }
+            Done::Out(Ok(())) => {
+                self.logins.remove(&volume);
+                self.keep();
+            }
+            Done::Out(Err(why)) => tracing::warn!(why, %volume, "the volume is still there"),
         }
     }
 
     fn own(&self, attachment: &AgentAttachment) -> Way {
         let connection = &attachment.connection;
         let Some(address) = connection.portals.first() else {
-            return Way::Nowhere { why: "the service names no portal of the volume".to_owned() };
+            return Way::Nowhere { why: NO_PORTAL.to_owned() };
         };
         let chap = attachment.credentials.as_ref();
         Way::Portal {
@@ -102,42 +150,41 @@ impl Ways {
         }
     }
 
-    async fn login(&mut self, attachment: &AgentAttachment) -> Way {
-        match self.log_in(attachment).await {
-            Ok(path) => Way::Device { path },
-            Err(why) => {
-                tracing::warn!(why, volume = attachment.volume_name, "no device of the volume");
-                Way::Nowhere { why }
-            }
-        }
-    }
-
-    async fn log_in(&mut self, attachment: &AgentAttachment) -> Result<PathBuf, String> {
+    fn log_in(&mut self, attachment: &AgentAttachment) {
+        let volume = attachment.volume_id;
         let connection = &attachment.connection;
-        let portal = connection.portals.first().ok_or("the service names no portal")?.clone();
+        let Some(portal) = connection.portals.first().cloned() else {
+            self.ways.insert(volume, Way::Nowhere { why: NO_PORTAL.to_owned() });
+            return;
+        };
         let login =
             Login { target: connection.target.clone(), portal, size_bytes: attachment.size_bytes };
-        let known = self.logins.get(&attachment.volume_id);
         let device = kernel::device_of(&login.portal, &login.target, connection.lun);
         let there = env::mounts::real_path(&device).is_some();
-        match known {
-            Some(known) if *known == login && there => return Ok(device),
-            Some(known)
-                if known.target == login.target && known.portal == login.portal && there =>
-            {
-                kernel::rescan(&login).await?;
+        let known = self.logins.get(&volume).cloned();
+        let is_same = |known: &Login| known.target == login.target && known.portal == login.portal;
+        match known.filter(|known| there && is_same(known)) {
+            Some(known) if known == login => {
+                self.ways.insert(volume, Way::Device { path: device });
             }
-            _ => {
+            Some(_) => self.begin(volume, async move {
+                let seen = kernel::rescan(&login).await.map(|()| device);
+                Done::In(login, seen)
+            }),
+            None => {
                 // Remembered first: a crash in between leaves nothing that nobody logs out.
-                self.logins.insert(attachment.volume_id, login.clone());
+                self.logins.insert(volume, login.clone());
                 self.keep();
-                kernel::log_in(&login, attachment.credentials.as_ref()).await?;
-                return kernel::appears(device).await;
+                let credentials = attachment.credentials.clone();
+                self.begin(volume, async move {
+                    let path = match kernel::log_in(&login, credentials.as_ref()).await {
+                        Ok(()) => kernel::appears(device).await,
+                        Err(why) => Err(why),
+                    };
+                    Done::In(login, path)
+                });
             }
         }
-        self.logins.insert(attachment.volume_id, login);
-        self.keep();
-        Ok(device)
     }
 
     fn keep(&self) {

@@ -14,7 +14,8 @@ use super::home::{Home, Order};
 
 /// Signs of life, out and in.
 pub(super) struct Beats {
-    key: [u8; 32],
+    /// `None`: it cannot be read, and nothing is sent or heard.
+    key: Option<[u8; 32]>,
     template: Beat,
     peers: Vec<(HostId, Vec<SocketAddr>)>,
     heard: Peers,
@@ -45,7 +46,7 @@ impl Beats {
             Some(socket)
         };
         let mut beats = Self {
-            key: [0; 32],
+            key: None,
             template,
             peers: Vec::new(),
             heard: Peers::default(),
@@ -76,7 +77,8 @@ impl Beats {
         self.template.role = role;
         self.template.volume_age_ms =
             volume_age_ms.map(|age_ms| u32::try_from(age_ms).unwrap_or(u32::MAX - 1));
-        let bytes = self.template.encode(&self.key);
+        let Some(key) = &self.key else { return };
+        let bytes = self.template.encode(key);
         for address in self.peers.iter().flat_map(|(_, addresses)| addresses) {
             let socket = if address.is_ipv4() { &self.v4 } else { &self.v6 };
             if let Some(socket) = socket {
@@ -98,7 +100,7 @@ impl Beats {
     }
 
     pub(super) fn hear(&mut self, now_ms: u64, bytes: &[u8]) {
-        let beat = Beat::decode(bytes, &self.key);
+        let beat = self.key.as_ref().and_then(|key| Beat::decode(bytes, key));
         if let Some(beat) = beat.filter(|beat| beat.group == self.template.group) {
             self.heard.hear(now_ms, beat);
         }
@@ -117,15 +119,25 @@ impl Beats {
     }
 }
 
-/// 32 bytes, hexadecimal. What cannot be read authenticates nobody: beats are then not heard.
-fn key_of(group: &AgentGroup) -> [u8; 32] {
-    let mut key = [0; 32];
-    let digits = group.heartbeat_key.as_bytes();
-    for (byte, pair) in key.iter_mut().zip(digits.chunks(2)) {
-        let text = std::str::from_utf8(pair).unwrap_or_default();
-        *byte = u8::from_str_radix(text, 16).unwrap_or_default();
+/// 32 bytes, hexadecimal.
+fn key_of(group: &AgentGroup) -> Option<[u8; 32]> {
+    let key = key_in(&group.heartbeat_key);
+    if key.is_none() {
+        tracing::error!(group = group.name, "the key of the heartbeats cannot be read");
     }
     key
+}
+
+fn key_in(digits: &str) -> Option<[u8; 32]> {
+    let mut key = [0; 32];
+    if digits.len() != 2 * key.len() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, pair) in key.iter_mut().zip(digits.as_bytes().chunks(2)) {
+        let text = std::str::from_utf8(pair).ok()?;
+        *byte = u8::from_str_radix(text, 16).ok()?;
+    }
+    Some(key)
 }
 
 /// Which group a datagram says that it is for.
@@ -141,4 +153,17 @@ impl GroupOf {
 /// Give a datagram to the group's warden, which proves it. Nobody may be there.
 pub fn hand_on(socket: &UnixDatagram, directory: &Path, bytes: &[u8]) {
     let _ = socket.try_send_to(bytes, Home::new(directory.to_path_buf()).beats());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_cannot_be_read_is_not_one_of_zeros() {
+        assert_eq!(key_in(&"0a".repeat(32)), Some([10; 32]));
+        for digits in ["", "zz", &"0a".repeat(31), &"0g".repeat(32), &"+a".repeat(32)] {
+            assert_eq!(key_in(digits), None, "{digits}");
+        }
+    }
 }

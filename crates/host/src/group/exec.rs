@@ -5,8 +5,8 @@ use std::time::Duration;
 use ::guard::group::Step;
 use env::processes;
 use rustix::process::Signal;
-use tokio::sync::Notify;
 
+use super::aside::aside;
 use super::program::Program;
 use super::steps::Place;
 
@@ -31,38 +31,48 @@ pub(super) async fn perform(
             }
             end(place).await
         }
-        Step::Kill => {
-            signal(place, Signal::KILL)?;
-            gone(place, &place.abort).await
-        }
+        Step::Kill => killed(place).await,
     }
 }
 
-fn signal(place: &Place, signal: Signal) -> Result<usize, String> {
-    processes::signal(&place.mark, signal)
+async fn signal(place: &Place, signal: Signal) -> Result<usize, String> {
+    let mark = place.mark.clone();
+    aside(move || processes::signal(&mark, signal))
+        .await?
         .map_err(|why| format!("the processes of resource {} cannot be ended: {why}", place.index))
+}
+
+async fn left(place: &Place) -> Result<Option<i32>, String> {
+    let mark = place.mark.clone();
+    let all = aside(move || processes::marked(&mark)).await?.map_err(|why| why.to_string())?;
+    Ok(all.first().copied())
 }
 
 /// End what the resource has left running: asked first, killed then.
 async fn end(place: &Place) -> Result<(), String> {
-    if signal(place, Signal::TERM)? == 0 {
+    if signal(place, Signal::TERM).await? == 0 {
         return Ok(());
     }
-    let never = Notify::new();
-    if tokio::time::timeout(GRACE, gone(place, &never)).await.is_ok() {
-        return Ok(());
+    let gone = async {
+        while left(place).await?.is_some() {
+            tokio::time::sleep(GOING).await;
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(GRACE, gone).await {
+        Ok(gone) => gone,
+        Err(_) => killed(place).await,
     }
-    signal(place, Signal::KILL)?;
-    gone(place, &place.abort).await
 }
 
-async fn gone(place: &Place, abort: &Notify) -> Result<(), String> {
+/// Killed again and again: a process that was being born in a round of signals is not in its list.
+async fn killed(place: &Place) -> Result<(), String> {
     loop {
-        let left = processes::marked(&place.mark).map_err(|why| why.to_string())?;
-        let Some(one) = left.first() else { return Ok(()) };
+        signal(place, Signal::KILL).await?;
+        let Some(one) = left(place).await? else { return Ok(()) };
         tokio::select! {
             () = tokio::time::sleep(GOING) => {}
-            () = abort.notified() => {
+            () = place.abort.notified() => {
                 return Err(format!("process {one} does not end"));
             }
         }

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use ::guard::Input;
 use ::guard::group::{Deed, Event, Limit, Outcome, Resources, Stage, Step, Terms};
-use env::processes;
 use model::group::{OnFailure, Resource};
 use rustix::process::Signal;
 use tokio::sync::{Notify, mpsc};
 
+use super::aside::Signals;
 use super::home::{Order, WRITER_ISID, Way};
-use super::outside;
 use super::steps::{Place, perform};
 use super::warden::Warden;
 
@@ -38,6 +37,7 @@ pub(super) struct Hands {
     aborts: Vec<Arc<Notify>>,
     ends: mpsc::UnboundedSender<Done>,
     ended: mpsc::UnboundedReceiver<Done>,
+    signals: Signals,
     /// Resources failed for good.
     pub(super) failed: bool,
     /// They failed under this generation, and the group is kept here, stopped.
@@ -49,8 +49,9 @@ impl Hands {
         let (ends, ended) = mpsc::unbounded_channel();
         let spec = Vec::new();
         let machine = Resources::new(&[], limit_of(order));
+        let (aborts, signals) = (Vec::new(), Signals::new());
         let mut hands =
-            Self { machine, spec, aborts: Vec::new(), ends, ended, failed: false, kept: None };
+            Self { machine, spec, aborts, ends, ended, signals, failed: false, kept: None };
         hands.follow(order);
         hands
     }
@@ -128,12 +129,10 @@ impl Warden {
     /// SIGSTOP to all that runs, or SIGCONT.
     pub(super) fn still(&self, stop: bool) {
         let (signal, name) = if stop { (Signal::STOP, "STOP") } else { (Signal::CONT, "CONT") };
-        if let Err(error) = processes::signal(&self.mark(), signal) {
-            tracing::error!(%error, "the group's processes cannot be signalled");
-        }
+        self.hands.signals.to_processes(self.mark(), signal);
         for resource in self.hands.spec() {
             if let Resource::Unit { name: unit } = resource {
-                outside::signal_unit(unit, name);
+                self.hands.signals.to_unit(unit, name);
             }
         }
     }
@@ -143,11 +142,7 @@ impl Warden {
         match deed {
             Deed::Do { resource, step } => self.begin(resource, step),
             Deed::Abort { resource } => self.hands.aborts[resource].notify_one(),
-            Deed::Silence => {
-                if let Err(error) = processes::signal(&self.mark(), Signal::KILL) {
-                    tracing::error!(%error, "the group's processes cannot be killed");
-                }
-            }
+            Deed::Silence => self.hands.signals.to_processes(self.mark(), Signal::KILL),
             Deed::Restarts { resource } => {
                 tracing::warn!(resource, "the resource failed and is started again");
             }
@@ -161,13 +156,13 @@ impl Warden {
     }
 
     fn down(&mut self, outcome: Outcome) -> Option<Input> {
-        if !matches!(outcome, Outcome::Stuck { .. }) {
-            self.past.owned = None;
-            if let Err(error) = self.home.remember(&self.past) {
-                // The next warden ends what it takes to be left over, which is nothing.
-                tracing::warn!(%error, "the end cannot be remembered");
-            }
+        let stays = self.order.group.policy.on_failure == OnFailure::Stop;
+        let kept = stays && matches!(outcome, Outcome::Failed { .. });
+        self.past.kept = kept.then_some(self.order.group.generation);
+        if !kept && !matches!(outcome, Outcome::Stuck { .. }) {
+            (self.past.owned, self.past.way) = (None, None);
         }
+        self.remember();
         match outcome {
             Outcome::Stopped | Outcome::Killed => Some(Input::Ended { code: 0 }),
             Outcome::Stuck { resource } => {
@@ -176,9 +171,9 @@ impl Warden {
             }
             Outcome::Failed { resource } => {
                 self.fails(resource, "failed");
-                if self.order.group.policy.on_failure == OnFailure::Stop {
+                if kept {
                     self.story.because("a resource failed, and the policy is to leave it then");
-                    self.hands.kept = Some(self.order.group.generation);
+                    self.hands.kept = self.past.kept;
                     return None;
                 }
                 self.hands.failed = true;
@@ -202,7 +197,7 @@ impl Warden {
         self.hands.aborts[resource] = Arc::clone(&abort);
         let place = Place {
             index: resource,
-            log: self.home.step_log(resource),
+            log: self.home.step_log(resource, step),
             way: self.order.way.clone(),
             environment: self.environment(resource),
             mark: self.mark_of(resource),

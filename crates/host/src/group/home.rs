@@ -7,11 +7,14 @@
 //! | `past.json` | warden | what must not be forgotten, durable |
 //! | `standing`, `lock` | warden | the guard's record |
 //! | `beats` | agent, to warden | a socket for the beats of other hosts |
-//! | `log`, `step-N.log` | warden | what it did; what the programs of resource N said |
+//! | `process` | warden | its process |
+//! | `log` | warden | what it did |
+//! | `step-N.log`, `.check.log`, `.stop.log` | programs | what those of resource N said last |
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ::guard::group::Step;
 use api::agent::AgentGroup;
 use env::whole;
 use model::group::Report;
@@ -27,6 +30,9 @@ use crate::guard::Portal;
 const GUARD_ISID: [u8; 6] = [0x80, 0x67, 0x75, 0x00, 0x00, 0x01];
 /// The port that the group's programs log in by, where the kernel does not.
 pub(super) const WRITER_ISID: [u8; 6] = [0x80, 0x67, 0x75, 0x00, 0x00, 0x02];
+
+/// The generation of what happened under a group before this one: every permission is newer.
+pub(super) const EARLIER: u64 = 0;
 
 /// How this host reaches the volume.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,8 +108,14 @@ pub struct Past {
     pub failed: Option<u64>,
     /// Resources may run: since which generation of the group, in which boot of the machine.
     pub owned: Option<(u64, String)>,
+    /// How the volume was reached when they were started: they are stopped by it.
+    pub way: Option<Way>,
     /// How many wardens there have been: their beats are told apart by it.
     pub lives: u64,
+    /// Resources failed under this generation, and the policy is to keep the group here, stopped.
+    pub kept: Option<u64>,
+    /// Whether the target tells how old the owner's last command is; `None`: not asked yet.
+    pub tells_ages: Option<bool>,
 }
 
 /// See the module's table.
@@ -122,8 +134,37 @@ impl Home {
     pub(super) fn beats(&self) -> PathBuf {
         self.0.join("beats")
     }
-    pub(super) fn step_log(&self, resource: usize) -> PathBuf {
-        self.0.join(format!("step-{resource}.log"))
+    /// What stands in the log of the start is not replaced by a check: a service that the start
+    /// has left running writes on there.
+    pub(super) fn step_log(&self, resource: usize, step: Step) -> PathBuf {
+        self.0.join(match step {
+            Step::Start => format!("step-{resource}.log"),
+            Step::Check => format!("step-{resource}.check.log"),
+            Step::Stop | Step::Kill => format!("step-{resource}.stop.log"),
+        })
+    }
+    /// The warden that runs here says which process it is.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn settle_in(&self) -> io::Result<()> {
+        whole::show(&self.0.join("process"), &std::process::id().to_string())
+    }
+    /// The process that last was the group's warden. Whether it still is, the lock tells.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn process(&self) -> io::Result<Option<i32>> {
+        let text = whole::read(&self.0.join("process"))?;
+        Ok(text.and_then(|text| text.trim().parse().ok()))
+    }
+
+    /// A host that lost the volume before it had this group.
+    ///
+    /// # Errors
+    /// It cannot be made durable.
+    pub fn begin_fenced(&self) -> io::Result<()> {
+        self.remember(&Past { fenced: Some(EARLIER), ..Past::default() })
     }
 
     /// # Errors
@@ -144,10 +185,14 @@ impl Home {
     pub(super) fn give_report(&self, report: &Report) -> io::Result<()> {
         whole::show(&self.0.join("report.json"), &text_of(report)?)
     }
-    pub(super) fn past(&self) -> io::Result<Past> {
+    /// # Errors
+    /// It cannot be read, or is no past of this version.
+    pub fn past(&self) -> io::Result<Past> {
         read(&self.0.join("past.json")).map(Option::unwrap_or_default)
     }
-    pub(super) fn remember(&self, past: &Past) -> io::Result<()> {
+    /// # Errors
+    /// It cannot be made durable.
+    pub fn remember(&self, past: &Past) -> io::Result<()> {
         whole::replace(&self.0.join("past.json"), &text_of(past)?)
     }
 }

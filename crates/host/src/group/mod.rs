@@ -9,6 +9,7 @@
 //! so durably.
 
 mod address;
+mod aside;
 mod beats;
 mod exec;
 mod hands;

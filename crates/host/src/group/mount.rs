@@ -1,12 +1,13 @@
 //! The volume's file system, mounted.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::guard::group::Step;
 use env::{Files, RealFiles, mounts};
 use model::group::Fsck;
 
+use super::aside::aside;
 use super::home::Way;
 use super::steps::Place;
 
@@ -25,17 +26,15 @@ pub(super) struct Mount<'a> {
 
 impl Mount<'_> {
     pub(super) async fn perform(&self, place: &Place, step: Step) -> Result<(), String> {
-        let device = device(&place.way)?;
         match step {
-            Step::Start => self.start(place, device).await,
-            Step::Check => self.check(device),
+            Step::Start => self.start(place, device(&place.way)?).await,
+            Step::Check => self.check(device(&place.way)?).await,
             Step::Stop => {
-                if self.mounted()?.is_none() {
-                    return Ok(());
-                }
-                place.call(&["umount", &self.text()]).await
+                let Some(mounted) = self.mounted().await? else { return Ok(()) };
+                place.call(&["umount", &self.text()]).await?;
+                let_go(place, mounted.source.into()).await
             }
-            Step::Kill => self.kill(place, device).await,
+            Step::Kill => self.kill(place).await,
         }
     }
 
@@ -43,13 +42,21 @@ impl Mount<'_> {
         self.path.display().to_string()
     }
 
-    fn mounted(&self) -> Result<Option<mounts::Mounted>, String> {
-        mounts::at(self.path).map_err(|why| format!("the list of mounts cannot be read: {why}"))
+    async fn mounted(&self) -> Result<Option<mounts::Mounted>, String> {
+        let path = self.path.to_path_buf();
+        let mounted = aside(move || mounts::at(&path)).await?;
+        mounted.map_err(|why| format!("the list of mounts cannot be read: {why}"))
     }
 
     async fn start(&self, place: &Place, device: &Path) -> Result<(), String> {
-        if self.mounted()?.is_some() {
+        if self.mounted().await?.is_some() {
             return Err(format!("something is mounted at {} already", self.path.display()));
+        }
+        if is_in_use(device.to_path_buf()).await? {
+            return Err(format!(
+                "{} is in use on this host already: is its file system mounted elsewhere?",
+                device.display()
+            ));
         }
         RealFiles
             .create_dir(self.path)
@@ -77,9 +84,10 @@ impl Mount<'_> {
         place.call(&line).await
     }
 
-    fn check(&self, device: &Path) -> Result<(), String> {
+    async fn check(&self, device: &Path) -> Result<(), String> {
         let path = self.path.display();
-        let mounted = self.mounted()?.ok_or_else(|| format!("nothing is mounted at {path}"))?;
+        let mounted =
+            self.mounted().await?.ok_or_else(|| format!("nothing is mounted at {path}"))?;
         if !is_same(Path::new(&mounted.source), device) {
             return Err(format!("{} is mounted at {path}, which is another", mounted.source));
         }
@@ -90,21 +98,37 @@ impl Mount<'_> {
         Ok(())
     }
 
-    /// What was not written yet fails at the target, which knows that this host is out.
-    async fn kill(&self, place: &Place, device: &Path) -> Result<(), String> {
-        mounts::detach(self.path).map_err(|why| format!("{}: {why}", self.path.display()))?;
-        loop {
-            // A device that is gone has no file system in use.
-            if !mounts::is_in_use(device).unwrap_or(false) {
-                return Ok(());
-            }
-            tokio::select! {
-                () = tokio::time::sleep(GOING) => {}
-                () = place.abort.notified() => {
-                    return Err(format!("something still uses {}", device.display()));
-                }
-            }
+    /// What was not written yet fails at the target, which knows that this host is out. Nothing
+    /// here needs a way to the volume.
+    async fn kill(&self, place: &Place) -> Result<(), String> {
+        let mounted = self.mounted().await?.map(|mounted| PathBuf::from(mounted.source));
+        let known = device(&place.way).ok().map(Path::to_path_buf);
+        let path = self.path.to_path_buf();
+        let detached = aside(move || mounts::detach(&path)).await?;
+        detached.map_err(|why| format!("{}: {why}", self.path.display()))?;
+        match mounted.or(known) {
+            Some(device) => let_go(place, device).await,
+            None => Ok(()),
         }
+    }
+}
+
+/// A device that is gone has no file system in use.
+async fn is_in_use(device: PathBuf) -> Result<bool, String> {
+    aside(move || mounts::is_in_use(&device).unwrap_or(false)).await
+}
+
+/// A file system goes on in the kernel as long as a program, or another list of mounts, has it.
+async fn let_go(place: &Place, device: PathBuf) -> Result<(), String> {
+    let gone = async {
+        while is_in_use(device.clone()).await? {
+            tokio::time::sleep(GOING).await;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        gone = gone => gone,
+        () = place.abort.notified() => Err(format!("something still uses {}", device.display())),
     }
 }
 
@@ -125,7 +149,6 @@ fn is_same(left: &Path, right: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::path::PathBuf;
     use std::process::Command;
     use std::sync::Arc;
 
@@ -194,7 +217,13 @@ mod tests {
         let open = File::open(path.join("file")).unwrap();
         let busy = mount.perform(&place, Step::Stop).await.unwrap_err();
         assert!(busy.contains("umount ended with exit code 32"), "{busy}");
-        // By force, and by the time that is over something still has it.
+        // By force, and by the time that is over something still has it; a way is not needed.
+        let why = "the portal is gone".to_owned();
+        let lost = Place { way: Way::Nowhere { why }, ..disk.place() };
+        lost.abort.notify_one();
+        let held = mount.perform(&lost, Step::Kill).await.unwrap_err();
+        assert!(held.contains("still uses"), "{held}");
+        assert!(mount.perform(&place, Step::Start).await.unwrap_err().contains("in use"));
         place.abort.notify_one();
         let stuck = mount.perform(&place, Step::Kill).await.unwrap_err();
         assert!(stuck.contains("still uses"), "{stuck}");

@@ -45,10 +45,9 @@ impl Neighbours {
 
     pub(super) fn tick(&mut self, now_ms: u64, order: &Order, course: Course) {
         let answered_age_ms = self.answered_ms.map(|at_ms| now_ms.saturating_sub(at_ms));
-        let reaches = answered_age_ms.is_some_and(|age_ms| age_ms < REACHED_MS);
         let role = match course {
             Course::Owning { .. } | Course::Leaving => Role::Owner,
-            Course::Contending if reaches => Role::Ready,
+            Course::Contending if self.reaches(now_ms) => Role::Ready,
             Course::Contending | Course::Idle(_) => Role::Out,
         };
         if now_ms >= self.beat_ms {
@@ -58,6 +57,16 @@ impl Neighbours {
         if let Some(witness) = order.group.policy.witness.filter(|_| role == Role::Ready) {
             self.witness.ask(now_ms, witness);
         }
+    }
+
+    /// Whether the volume has answered a moment ago.
+    pub(super) fn reaches(&self, now_ms: u64) -> bool {
+        self.answered_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < REACHED_MS)
+    }
+
+    /// Why this host could take nothing over, though it reaches the volume.
+    pub(super) fn trouble(&self, order: &Order) -> Option<String> {
+        order.group.policy.witness.and_then(|_| self.witness.trouble())
     }
 
     /// A claim waits for hosts that come first, for an owner that says that it is well, and for a

@@ -1,8 +1,13 @@
 //! Resources that a service of the host itself runs: exports of its NFS server, units of systemd.
 
+use std::time::Duration;
+
 use ::guard::group::Step;
 
 use super::steps::Place;
+
+/// For systemd to pass a signal on.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn export(
     place: &Place,
@@ -47,11 +52,15 @@ pub(super) async fn unit(place: &Place, name: &str, step: Step) -> Result<(), St
     }
 }
 
-/// SIGSTOP or SIGCONT to all of a unit. It does not wait: the volume may be gone.
-pub(super) fn signal_unit(name: &str, signal: &str) {
+/// SIGSTOP or SIGCONT to all of a unit.
+pub(super) async fn signal_unit(name: &str, signal: &str) {
     let line = ["kill", "--signal", signal, name];
-    let started = tokio::process::Command::new("systemctl").args(line).kill_on_drop(false).spawn();
-    if let Err(error) = started {
-        tracing::warn!(%error, unit = name, "the unit cannot be signalled");
+    let mut program = tokio::process::Command::new("systemctl");
+    let ended = tokio::time::timeout(PATIENCE, program.args(line).kill_on_drop(true).status());
+    match ended.await {
+        Ok(Ok(status)) if status.success() => {}
+        Ok(Ok(status)) => tracing::debug!(%status, unit = name, "a unit that does not run"),
+        Ok(Err(error)) => tracing::warn!(%error, unit = name, "the unit cannot be signalled"),
+        Err(_) => tracing::warn!(unit = name, "systemd does not answer"),
     }
 }

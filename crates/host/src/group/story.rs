@@ -42,6 +42,10 @@ impl Story {
         self.error = None;
     }
 
+    pub(super) fn standing(&self) -> Standing {
+        self.standing
+    }
+
     /// Whether it changed.
     pub(super) fn turn(&mut self, now_ms: u64, standing: Standing) -> bool {
         if self.standing == standing {

@@ -17,8 +17,9 @@ use scsi::nexus::InitiatorPort;
 use scsi::reservations::ReservationType;
 use tokio::sync::{Notify, mpsc};
 
+use super::aside::aside;
 use super::hands::Hands;
-use super::home::{Home, Order, Past, WRITER_ISID, Way};
+use super::home::{EARLIER, Home, Order, Past, WRITER_ISID, Way};
 use super::neighbours::Neighbours;
 use super::steps;
 use super::story::{Story, standing_of};
@@ -92,6 +93,7 @@ impl Warden {
         let mut past = home.past()?;
         past.lives += 1;
         home.remember(&past)?;
+        home.settle_in()?;
         let neighbours = Neighbours::open(&home, &order, past.lives)?;
         let kept = ::guard::group::Past { fenced: past.fenced, failed: past.failed };
         let (stops, _) = mpsc::channel(1);
@@ -121,17 +123,17 @@ impl Warden {
         Ok((warden, record))
     }
 
-    /// Until it is asked to end.
+    /// Until it is asked to end; how it was asked. The directory is free for the next one then.
     ///
     /// # Errors
     /// [`WardenError`]; nothing of the group runs then, unless it says so in its report.
-    pub async fn run(mut self, mut record: Record) -> Result<(), WardenError> {
+    pub async fn run(mut self, mut record: Record) -> Result<Ends, WardenError> {
         let mut adopts = self.inherit(&mut record).await?;
         loop {
             while !adopts && !self.begins {
                 self.permit(&mut record)?;
                 if self.handing || self.closing && self.hands.stage() == Stage::Down {
-                    return self.close();
+                    return Ok(self.close());
                 }
                 self.live().await;
             }
@@ -140,7 +142,7 @@ impl Warden {
             let handed = Arc::clone(&self.handed);
             let end = tokio::select! {
                 end = self.contend(&mut record, adopts) => end,
-                () = handed.notified() => return self.close(),
+                () = handed.notified() => return Ok(self.close()),
             };
             adopts = false;
             if self.hands.stage() != Stage::Down {
@@ -160,10 +162,16 @@ impl Warden {
         let standing = record.load()?;
         let boot = processes::boot_id()?;
         let Some((began, _)) = self.past.owned.clone().filter(|(_, then)| *then == boot) else {
-            self.past.owned = None;
+            (self.past.owned, self.past.kept, self.past.way) = (None, None, None);
             self.home.remember(&self.past)?;
+            if self.past.fenced == Some(EARLIER) {
+                self.story.because("this host lost the volume under a group that is deleted");
+            }
             return Ok(false);
         };
+        if let (Way::Nowhere { .. }, Some(way)) = (&self.order.way, &self.past.way) {
+            self.order.way = way.clone();
+        }
         let key = standing.keys.last().filter(|_| standing.state == State::Running);
         if let Some(key) = key {
             tracing::info!(%key, "what an earlier warden has started is adopted");
@@ -174,8 +182,11 @@ impl Warden {
             self.conduct = Conduct::new(past, Some(began));
             // Until the volume has shown that it is still this host's.
             self.still(true);
-            self.resources(Event::Suspend);
-            self.resources(Event::Adopt);
+            self.hands.kept = self.past.kept;
+            if self.hands.kept.is_none() {
+                self.resources(Event::Suspend);
+                self.resources(Event::Adopt);
+            }
             return Ok(true);
         }
         self.story.because("what an earlier agent had left was ended");
@@ -193,16 +204,17 @@ impl Warden {
             return Ok(());
         }
         let standing = record.load()?;
-        let clean = Standing { state: State::Clean, keys: Vec::new(), ..standing };
+        // The keys stay: the volume may still show one of them as the holder.
+        let clean = Standing { state: State::Clean, ..standing };
         record.save(&clean)?;
         self.story.because("a person permitted this host to try again");
         Ok(())
     }
 
     /// The last report says where it stands.
-    fn close(&mut self) -> Result<(), WardenError> {
+    fn close(&mut self) -> Ends {
         self.publish(true);
-        Ok(())
+        if self.handing { Ends::HandOver } else { Ends::Stop }
     }
 
     pub(super) fn key_text(&self) -> String {
@@ -223,17 +235,19 @@ impl Warden {
             self.hands.failed = true;
             return Ok(End::Done { code: 1 });
         }
-        let mut volume = match self.volume() {
+        let mut volume = match self.volume().await {
             Ok(volume) => volume,
             Err(why) => return Ok(self.unreachable(why)),
         };
         // An owner that is adopted must not wait for a volume that does not answer: it has to
         // freeze, and what is known about the target has not changed.
-        let known = self.liveness.or(adopts.then_some(Liveness::Ages));
+        let tells_ages = self.past.tells_ages.unwrap_or(true);
+        let told = if tells_ages { Liveness::Ages } else { Liveness::Generation };
+        let known = self.liveness.or(adopts.then_some(told));
         let liveness = match known {
             Some(liveness) => liveness,
             None => match tokio::time::timeout(PROBE, volume.probe()).await {
-                Ok(Ok(liveness)) => liveness,
+                Ok(Ok(liveness)) => self.learn(liveness),
                 Ok(Err(error)) => return Ok(self.unreachable(error.to_string())),
                 Err(_) => return Ok(self.unreachable("it does not answer".to_owned())),
             },
@@ -270,6 +284,23 @@ impl Warden {
         }
     }
 
+    /// Kept for the next warden: one that adopts cannot ask.
+    fn learn(&mut self, liveness: Liveness) -> Liveness {
+        let tells_ages = Some(liveness == Liveness::Ages);
+        if self.past.tells_ages != tells_ages {
+            self.past.tells_ages = tells_ages;
+            self.remember();
+        }
+        liveness
+    }
+
+    /// What a later life should know; this one does without.
+    pub(super) fn remember(&self) {
+        if let Err(error) = self.home.remember(&self.past) {
+            tracing::error!(%error, "what happened cannot be remembered");
+        }
+    }
+
     fn unreachable(&mut self, why: String) -> End {
         tracing::debug!(why, "the volume cannot be reached");
         self.story.because("the volume cannot be reached from here");
@@ -281,15 +312,20 @@ impl Warden {
         self.hands.spec().iter().find_map(|one| steps::unfit(&self.order.way, one))
     }
 
-    fn volume(&self) -> Result<Volume, String> {
+    async fn volume(&self) -> Result<Volume, String> {
         let kind = match self.order.group.policy.reservation {
             Reservation::WriteExclusive => ReservationType::WriteExclusiveRegistrantsOnly,
             Reservation::ExclusiveAccess => ReservationType::ExclusiveAccessRegistrantsOnly,
         };
         match &self.order.way {
-            Way::Device { path } => ScsiDevice::open(path)
-                .map(|device| Volume::device(device, kind))
-                .map_err(|why| format!("{}: {why}", path.display())),
+            Way::Device { path } => {
+                let (name, device) = (path.display(), path.clone());
+                let opened = tokio::time::timeout(PROBE, aside(move || ScsiDevice::open(&device)));
+                let opened = opened.await.map_err(|_| format!("{name} does not answer"))??;
+                opened
+                    .map(|device| Volume::device(device, kind))
+                    .map_err(|why| format!("{name}: {why}"))
+            }
             Way::Nowhere { why } => Err(why.clone()),
             Way::Portal { initiator, .. } => {
                 let portal = self.order.way.portal().ok_or("there is no portal")?;
@@ -362,11 +398,9 @@ impl Warden {
         for step in self.conduct.on(now_ms, &wish, happened) {
             match step {
                 Move::Remember(past) => {
+                    // The guard's own record says `fenced` as well.
                     (self.past.fenced, self.past.failed) = (past.fenced, past.failed);
-                    if let Err(error) = self.home.remember(&self.past) {
-                        // The guard's own record says `fenced` as well.
-                        tracing::error!(%error, "what happened cannot be remembered");
-                    }
+                    self.remember();
                 }
                 Move::Permit => self.permits = true,
                 Move::Begin => self.begins = true,
@@ -454,10 +488,14 @@ impl Warden {
     /// Read the order again. What cannot be read is not followed; what ran goes on.
     fn follow(&mut self) {
         let order = match self.home.order() {
-            Ok(Some(order)) if order != self.order => order,
-            Ok(_) => return,
+            Ok(Some(order)) => order,
+            Ok(None) => return,
             Err(error) => return tracing::warn!(%error, "the order cannot be read"),
         };
+        let order = self.with_a_way(order);
+        if order == self.order {
+            return;
+        }
         if order.way != self.order.way {
             self.liveness = None;
         }
@@ -470,15 +508,33 @@ impl Warden {
         self.resources(Event::Frozen(self.order.group.frozen));
         if self.hands.kept.is_some_and(|kept| self.order.group.generation > kept) {
             self.hands.kept = None;
+            (self.past.kept, self.past.owned, self.past.way) = (None, None, None);
+            self.remember();
             self.outcome = Some(Input::Ended { code: 1 });
         }
+    }
+
+    /// What runs keeps its way when the agent has none for a moment, as in its first seconds: the
+    /// resources must be stopped by the device that they were started by.
+    fn with_a_way(&self, order: Order) -> Order {
+        let lost = matches!(order.way, Way::Nowhere { .. });
+        if lost && (self.hands.stage() != Stage::Down || self.hands.kept.is_some()) {
+            return Order { way: self.order.way.clone(), ..order };
+        }
+        order
     }
 
     /// Write the report, if it says something new or `always`.
     fn publish(&mut self, always: bool) {
         let now_ms = self.now_ms();
         let kept = self.hands.kept.is_some();
-        let standing = standing_of(self.conduct.course(), self.hands.stage(), kept);
+        let mut standing = standing_of(self.conduct.course(), self.hands.stage(), kept);
+        let was_out_of_reach = self.story.standing() == group::Standing::Unreachable;
+        if standing == group::Standing::Standby && was_out_of_reach {
+            // It tries again, which is no news.
+            let reaches = self.neighbours.reaches(now_ms);
+            standing = if reaches { standing } else { group::Standing::Unreachable };
+        }
         if !self.story.turn(now_ms, standing) && !always {
             return;
         }
@@ -492,7 +548,8 @@ impl Warden {
         };
         let group = (self.order.group.id, self.order.group.generation, owner);
         let peers = self.neighbours.beats.reports(now_ms);
-        let report = self.story.report(now_ms, group, self.hands.machine(), peers);
+        let mut report = self.story.report(now_ms, group, self.hands.machine(), peers);
+        report.error = report.error.or_else(|| self.neighbours.trouble(&self.order));
         if let Err(error) = self.home.give_report(&report) {
             tracing::warn!(%error, "the report cannot be written");
         }
@@ -502,6 +559,7 @@ impl Warden {
 impl Work for Warden {
     fn start(&mut self) -> io::Result<()> {
         self.past.owned = Some((self.order.group.generation, processes::boot_id()?));
+        self.past.way = Some(self.order.way.clone());
         self.home.remember(&self.past)?;
         if let Some(key) = self.key {
             self.story.took(key);

@@ -1,8 +1,8 @@
 //! The tie-breaker: an address that a host must reach to replace a silent owner.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use env::{OsRandom, Random, echo};
@@ -20,11 +20,19 @@ pub(super) struct Witness {
     busy: Arc<AtomicBool>,
     /// When the last question was asked that was answered.
     answered_ms: Arc<AtomicU64>,
+    /// Why it cannot be asked at all: without CAP_NET_RAW, for one.
+    trouble: Arc<Mutex<Option<String>>>,
 }
 
 impl Witness {
     pub(super) fn new() -> Self {
-        Self { asked_ms: 0, busy: Arc::default(), answered_ms: Arc::new(AtomicU64::new(NEVER)) }
+        let answered_ms = Arc::new(AtomicU64::new(NEVER));
+        Self { asked_ms: 0, busy: Arc::default(), answered_ms, trouble: Arc::default() }
+    }
+
+    /// A sentence for whoever wonders why this host takes nothing over.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn is_near(&self, now_ms: u64) -> bool {
@@ -40,14 +48,22 @@ impl Witness {
         }
         self.asked_ms = now_ms;
         let (busy, answered_ms) = (Arc::clone(&self.busy), Arc::clone(&self.answered_ms));
+        let trouble = Arc::clone(&self.trouble);
         tokio::task::spawn_blocking(move || {
             let mut token = [0; 6];
             OsRandom.fill(&mut token);
-            match echo::answers(address, token, LIMIT) {
-                Ok(true) => answered_ms.store(now_ms, Ordering::Relaxed),
-                Ok(false) => {}
-                Err(error) => tracing::debug!(%error, %address, "the witness cannot be asked"),
+            let asked = echo::answers(address, token, LIMIT);
+            if let Ok(true) = asked {
+                answered_ms.store(now_ms, Ordering::Relaxed);
             }
+            let why = asked.err().map(|why| {
+                format!("the witness {address} cannot be asked (it takes CAP_NET_RAW): {why}")
+            });
+            let mut trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(why) = why.as_ref().filter(|_| *trouble != why) {
+                tracing::warn!("{why}");
+            }
+            *trouble = why;
             busy.store(false, Ordering::SeqCst);
         });
     }

@@ -71,7 +71,7 @@ pub struct Guard<'a, W> {
 type Asking = Pin<Box<dyn Future<Output = (Volume, Answer)>>>;
 
 /// What is under way.
-struct Hands {
+struct UnderWay {
     volume: Option<Volume>,
     asking: Option<Asking>,
 }
@@ -82,7 +82,7 @@ impl<W: Work> Guard<'_, W> {
     /// # Errors
     /// [`GuardError`]; the work has been killed then.
     pub async fn run(mut self) -> Result<End, GuardError> {
-        let mut hands = Hands { volume: Some(self.volume), asking: None };
+        let mut under = UnderWay { volume: Some(self.volume), asking: None };
         let (mut input, mut hurry) = (Input::Tick, false);
         loop {
             let now_ms = millis(self.clock);
@@ -90,7 +90,7 @@ impl<W: Work> Guard<'_, W> {
                 self.machine.advise(self.work.seen(now_ms, seen));
             }
             for action in self.machine.on(now_ms, input) {
-                if let Some(end) = hands.act(action, self.work, self.record)? {
+                if let Some(end) = under.act(action, self.work, self.record)? {
                     return Ok(end);
                 }
             }
@@ -99,10 +99,10 @@ impl<W: Work> Guard<'_, W> {
             );
             input = tokio::select! {
                 biased;
-                answer = answered(&mut hands.asking) => {
-                    hands.asking = None;
+                answer = answered(&mut under.asking) => {
+                    under.asking = None;
                     let (volume, answer) = answer;
-                    hands.volume = Some(volume);
+                    under.volume = Some(volume);
                     Input::Answer(answer)
                 }
                 ended = self.work.ended() => ended,
@@ -130,7 +130,7 @@ async fn answered(asking: &mut Option<Asking>) -> (Volume, Answer) {
     }
 }
 
-impl Hands {
+impl UnderWay {
     fn ask(&mut self, request: Request) {
         if let Some(mut volume) = self.volume.take() {
             self.asking = Some(Box::pin(async move {

@@ -180,7 +180,7 @@ impl World {
     /// adopts it.
     fn guard_dies(&mut self, at: usize) {
         let host = &mut self.hosts[at];
-        let runs = host.app.as_ref().is_some_and(|app| !app.ending);
+        let runs = host.app.as_ref().is_some_and(|app| app.ending.is_none());
         if !runs || host.guard_paused {
             return;
         }

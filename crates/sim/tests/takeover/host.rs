@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use guard::{Action, Input, Liveness, Machine, Settings, Standing, State, Task};
+use guard::{Action, Input, Liveness, Machine, Settings, Standing, State, Task, Why};
 
 use crate::checker::Content;
 use crate::scripts::{Scripts, Step};
@@ -67,7 +67,8 @@ pub(crate) struct App {
     /// Somebody else than the guard has stopped it.
     pub(crate) paused: bool,
     pub(crate) frozen: bool,
-    pub(crate) ending: bool,
+    pub(crate) ending: Option<Why>,
+    pub(crate) killed: bool,
 }
 
 /// A write of the command without an answer.
@@ -190,7 +191,13 @@ impl Host {
 
     /// The command runs, and is meant to.
     pub(crate) fn runs(&self) -> bool {
-        self.app.as_ref().is_some_and(|app| !app.frozen && !app.ending)
+        self.app.as_ref().is_some_and(|app| !app.frozen && app.ending.is_none())
+    }
+
+    /// The command runs, or takes its time to end in good order.
+    pub(crate) fn is_at_work(&self) -> bool {
+        let in_order = |why: Option<Why>| why.is_none_or(|why| why == Why::Asked);
+        self.app.as_ref().is_some_and(|app| !app.frozen && in_order(app.ending))
     }
 
     /// Who the command writes as.

@@ -476,10 +476,10 @@ impl World {
                 self.tell(format!("{at} thaws"));
                 self.hosts[at].app.iter_mut().for_each(|app| app.frozen = false);
             }
-            Action::Terminate(_) => {
+            Action::Terminate(why) => {
                 self.tell(format!("{at} stops its command"));
                 let Some(app) = &mut self.hosts[at].app else { return };
-                (app.frozen, app.ending) = (false, true);
+                (app.frozen, app.ending) = (false, Some(why));
                 // With SIGTERM comes SIGCONT.
                 self.wake_command(at);
                 // One in five ignores it.
@@ -488,7 +488,10 @@ impl World {
                     self.at(ends_us, Event::CommandEnds { host: at, life });
                 }
             }
-            Action::Kill => self.at(self.now_us + 1, Event::CommandEnds { host: at, life }),
+            Action::Kill => {
+                self.hosts[at].app.iter_mut().for_each(|app| app.killed = true);
+                self.at(self.now_us + 1, Event::CommandEnds { host: at, life });
+            }
             Action::Over(end) => {
                 self.tell(format!("{at} is over: {end:?}"));
                 assert!(self.hosts[at].app.is_none(), "over while its command runs");
@@ -505,13 +508,20 @@ impl World {
         self.hosts[at].starts += 1;
         let key = self.hosts[at].run_key();
         self.tell(format!("{at} starts as {key:#x}; holder {:?}", self.target.holder()));
-        self.hosts[at].app = Some(App { key, paused: false, frozen: false, ending: false });
+        let (ending, killed) = (None, false);
+        self.hosts[at].app = Some(App { key, paused: false, frozen: false, ending, killed });
         self.checker.begins(at, key);
         let life = self.hosts[at].life;
         self.at(self.now_us + 1, Event::Write { host: at, life });
     }
 
     fn command_ends(&mut self, at: usize) {
+        let stands = |app: &App| app.frozen && !app.killed;
+        if self.hosts[at].app.as_ref().is_some_and(stands) {
+            // It has no time to end in.
+            let (later_us, life) = (self.now_us + self.us(100), self.hosts[at].life);
+            return self.at(later_us, Event::CommandEnds { host: at, life });
+        }
         if self.hosts[at].app.take().is_some() {
             self.hosts[at].pending.clear();
             self.input(at, Input::Ended { code: 0 });
@@ -545,7 +555,7 @@ impl World {
     /// Two hosts that are awake, and have been for a while, must not both run.
     fn patrol(&mut self) {
         let runs = |host: &&Host| {
-            host.runs()
+            host.is_at_work()
                 && host.is_awake()
                 && (host.awake_us == 0 || self.now_us > host.awake_us + NOTICE_US)
         };

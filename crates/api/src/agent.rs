@@ -16,12 +16,14 @@ use crate::host::Host;
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateAgent {
-    /// Name or id of the host. One of that name is made where there is none.
+    /// Name or id of the host, inside the project. One of that name is made where there is none.
     pub host: String,
-    /// The iSCSI names that it logs in with; new ones are added to the host's.
+    /// The iSCSI names that it logs in with. A host that has names must have one of them; the
+    /// others are added to it then, while nothing is attached to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub initiators: Vec<String>,
-    /// IP addresses at which its peers reach it; those that it has when none are given.
+    /// IP addresses at which its peers reach it; those that it has when none are given. A host that
+    /// is there keeps the addresses that it has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
     /// Version of the agent.

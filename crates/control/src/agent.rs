@@ -1,12 +1,12 @@
 //! Agents: the daemons that speak for hosts. Each has a token that opens nothing but its beats.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use model::agent::Agent;
 use model::attachment::{Attachment, AttachmentState};
-use model::event::EventResult;
-use model::group::Group;
+use model::event::{EventResult, ResourceKind};
+use model::group::{Group, Wanted};
 use model::host::Host;
 use model::id::{HostId, VolumeId};
 use model::order::Chap;
@@ -16,14 +16,17 @@ use model::text;
 use model::user::Role;
 use model::volume::Volume;
 use subtle::ConstantTimeEq;
+use uuid::Uuid;
 
 use crate::caller::Caller;
-use crate::catalog::{self, AgentRecord, AttachmentRecord, Connection, Query, Transaction};
+use crate::catalog::{
+    self, AgentRecord, AttachmentRecord, Connection, GroupRecord, Query, Transaction,
+};
 use crate::error::{ControlError, Result};
-use crate::facade::{Control, Inner, invalid, project_for, resolve};
+use crate::facade::{Control, Inner, invalid, not_found, project_for, resolve};
 use crate::group::{self, Said};
 use crate::host::{
-    claim_initiators, has_no_attachment, new_host, valid_addresses, valid_initiators,
+    are_not_taken, claim_initiators, has_no_attachment, new_host, valid_addresses, valid_initiators,
 };
 use crate::user::hash;
 use crate::volume::expected;
@@ -47,10 +50,11 @@ pub struct AgentCaller {
 /// A host and its agent, to be known or known anew.
 #[derive(Clone, Debug, Default)]
 pub struct AgentCreate {
-    /// Name or id; one is made where there is none of that name.
+    /// Name or id inside the project; one is made where there is none of that name.
     pub host: String,
+    /// One of them must be known of a host that has any.
     pub initiators: Vec<String>,
-    /// IP addresses; those that the host has when empty.
+    /// IP addresses at which its peers reach it; those that the host has when empty.
     pub addresses: Vec<String>,
     pub version: String,
     pub project: Option<String>,
@@ -144,9 +148,14 @@ impl Heard {
         let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         groups.get(&(group, host)).cloned()
     }
-    pub(crate) fn forget(&self, group: model::id::GroupId) {
+    pub(crate) fn forget_group(&self, group: model::id::GroupId) {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         groups.retain(|(of, _), _| *of != group);
+    }
+    pub(crate) fn forget_host(&self, host: HostId) {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).remove(&host);
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.retain(|(_, by), _| *by != host);
     }
 }
 
@@ -179,8 +188,8 @@ impl Control {
     /// Make a host and its agent known; the agent's earlier token is void from then on.
     ///
     /// # Errors
-    /// A reader; a bad value; an initiator name is another host's, or is new while volumes are
-    /// attached to the host.
+    /// A reader; a bad value; an initiator name is another host's; the host has initiator names
+    /// and none of these, or one of these is new while volumes are attached to it.
     pub async fn agent_create(&self, caller: &Caller, new: AgentCreate) -> Result<AgentCreated> {
         caller.must_be(Role::Member, "enroll hosts")?;
         let initiators = valid_initiators(&new.initiators)?;
@@ -188,21 +197,21 @@ impl Control {
         let version = valid_version(&new.version)?;
         let mut tx = self.inner.catalog.begin().await?;
         let project = project_for(&mut tx, caller, new.project.as_deref()).await?;
-        let host = match resolve::<Host>(&mut tx, caller, &new.host).await {
-            Ok(host) => self.inner.widen(&mut tx, caller, host, initiators, &addresses).await?,
-            Err(ControlError::NotFound { .. }) => {
+        let host = match inside(&mut tx, &project, &new.host).await? {
+            Some(host) => self.inner.widen(&mut tx, caller, host, initiators).await?,
+            None => {
+                let (name, addresses) = (&new.host, addresses.clone());
                 self.inner
-                    .first_seen(&mut tx, caller, &project, &new.host, initiators, addresses)
+                    .first_seen(&mut tx, caller, &project, name, initiators, addresses)
                     .await?
             }
-            Err(error) => return Err(error),
         };
         let secret = format!("{AGENT_PREFIX}{}", self.inner.random_text(SECRET_CHARS));
         let now_ms = self.inner.now_ms();
         let agent = Agent {
             host: host.id,
             version,
-            addresses: host.addresses.clone(),
+            addresses: if addresses.is_empty() { host.addresses.clone() } else { addresses },
             port: 0,
             enrolled_ms: now_ms,
             seen_ms: now_ms,
@@ -227,9 +236,14 @@ impl Control {
         caller.must_be(Role::Member, "dismiss agents")?;
         let mut tx = self.inner.catalog.begin().await?;
         let host: Host = resolve(&mut tx, caller, host).await?;
+        if catalog::get::<AgentRecord>(&mut tx, host.id.0).await?.is_none() {
+            return Ok(());
+        }
         catalog::delete::<AgentRecord>(&mut tx, host.id.0).await?;
         self.inner.done(&mut tx, caller, &host, "host.dismiss").await?;
-        self.inner.commit(tx).await
+        self.inner.commit(tx).await?;
+        self.inner.heard.forget_host(host.id);
+        Ok(())
     }
 
     /// An agent lives, and says where its groups stand; it learns what its host is to have.
@@ -260,25 +274,24 @@ impl Control {
             self.inner.note_agent(agent).await?;
         }
         self.inner.hear(caller.as_caller(&host), &host, &of_host, beat.reports).await?;
+        let of_host = self.inner.tell(host.id, of_host).await?;
         let mut on = self.inner.catalog.read().await?;
         let attachments = assigned(&mut on, host.id).await?;
-        let mut groups = Vec::with_capacity(of_host.len());
-        for record in of_host {
-            let ids = record.group.hosts.iter().map(|id| id.0);
-            let names = catalog::names::<Host>(&mut on, ids.clone()).await?;
-            let mut agents = self.inner.agents(&mut on, ids.map(HostId)).await?;
-            let peers =
-                record.group.hosts.iter().map(|id| {
-                    (*id, names.get(&id.0).cloned().unwrap_or_default(), agents.remove(id))
-                });
-            groups.push(AgentGroup {
-                peers: peers.collect(),
-                heartbeat_key: record.heartbeat_key,
-                group: record.group,
-            });
-        }
+        let groups = self.inner.with_peers(&mut on, of_host).await?;
         Ok(Assignments { host, attachments, groups })
     }
+}
+
+/// The project's host of this name or id. A host of another project is none, whoever asks: an
+/// agent must not come to speak for it because it has the same name.
+async fn inside(on: &mut Connection, project: &Project, text: &str) -> Result<Option<Host>> {
+    let text = text.trim();
+    let of_project = Query::<Host>::all().eq("project", project.id);
+    if let Ok(id) = Uuid::parse_str(text) {
+        let host = catalog::select(on, of_project.eq("id", id)).await?.pop();
+        return host.map(Some).ok_or_else(|| not_found(ResourceKind::Host, text));
+    }
+    Ok(catalog::select(on, of_project.eq("name", text)).await?.pop())
 }
 
 impl AgentCaller {
@@ -333,35 +346,78 @@ impl Inner {
         Ok(host)
     }
 
-    /// A host that is known: what the agent says of it is added.
+    /// A host that is known: initiator names of its own that the agent knows besides are added.
+    /// Its addresses are the operator's, who lets it in to exports by them; the agent's are kept
+    /// with the agent.
     async fn widen(
         &self,
         tx: &mut Transaction,
         caller: &Caller,
         mut host: Host,
         initiators: Vec<String>,
-        addresses: &[std::net::IpAddr],
     ) -> Result<Host> {
-        let before = host.clone();
-        for name in initiators {
-            if !host.initiators.contains(&name) {
-                host.initiators.push(name);
-            }
+        are_not_taken(tx, &host, &initiators).await?;
+        let (known, new): (Vec<_>, Vec<_>) =
+            initiators.into_iter().partition(|name| host.initiators.contains(name));
+        let Some(first) = new.first() else { return Ok(host) };
+        if known.is_empty() && !host.initiators.is_empty() {
+            // It may be another machine that was given the same name.
+            let (iqn, known) = (first.clone(), host.initiators);
+            return Err(ControlError::InitiatorNew { host: host.name, iqn, known });
         }
-        if host.initiators != before.initiators {
-            // The node has let it in under the names of before.
-            has_no_attachment(tx, &host).await?;
-            claim_initiators(tx, &host).await?;
-        }
-        if !addresses.is_empty() {
-            host.addresses = addresses.to_vec();
-        }
-        if host != before {
-            catalog::update(tx, &host).await?;
-            self.record(tx, caller, &host, "host.update", EventResult::Done, "by its agent")
-                .await?;
-        }
+        // The node has let it in under the names of before.
+        has_no_attachment(tx, &host).await?;
+        host.initiators.extend(new);
+        claim_initiators(tx, &host).await?;
+        catalog::update(tx, &host).await?;
+        self.record(tx, caller, &host, "host.update", EventResult::Done, "by its agent").await?;
         Ok(host)
+    }
+
+    /// Before a host hears that it is to have a group run, it is written down that it was told:
+    /// until it says that it follows a later order, it may run it.
+    async fn tell(&self, host: HostId, groups: Vec<GroupRecord>) -> Result<Vec<GroupRecord>> {
+        let is_new = |record: &GroupRecord| {
+            let group = &record.group;
+            group.wanted == Wanted::Started && record.told.get(&host) != Some(&group.generation)
+        };
+        if !groups.iter().any(is_new) {
+            return Ok(groups);
+        }
+        let mut tx = self.catalog.begin().await?;
+        // Something else may be wanted by now: what is answered is what is written down.
+        let mut groups = group::of_host(&mut tx, host).await?;
+        for record in groups.iter_mut().filter(|record| is_new(record)) {
+            record.told.insert(host, record.group.generation);
+            catalog::update(&mut tx, &*record).await?;
+        }
+        tx.commit().await?;
+        Ok(groups)
+    }
+
+    /// The groups as one of their hosts is told them. The catalog is asked once for the hosts of
+    /// all of them.
+    async fn with_peers(
+        &self,
+        on: &mut Connection,
+        groups: Vec<GroupRecord>,
+    ) -> Result<Vec<AgentGroup>> {
+        let hosts = groups.iter().flat_map(|record| &record.group.hosts).copied();
+        let hosts: BTreeSet<HostId> = hosts.collect();
+        if hosts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names = catalog::names::<Host>(on, hosts.iter().map(|id| id.0)).await?;
+        let agents = self.agents(on, hosts).await?;
+        let peer = |id: &HostId| {
+            (*id, names.get(&id.0).cloned().unwrap_or_default(), agents.get(id).cloned())
+        };
+        let with_peers = groups.into_iter().map(|record| AgentGroup {
+            peers: record.group.hosts.iter().map(peer).collect(),
+            heartbeat_key: record.heartbeat_key,
+            group: record.group,
+        });
+        Ok(with_peers.collect())
     }
 
     async fn note_agent(&self, agent: Agent) -> Result<()> {

@@ -19,6 +19,7 @@ use crate::caller::Caller;
 use crate::catalog::{self, AttachmentRecord, Transaction};
 use crate::error::{ControlError, Result};
 use crate::facade::{Control, resolve};
+use crate::group;
 use crate::params::{AttachmentUpdate, AttachmentView};
 use crate::volume::{busy, expected};
 use crate::work::Outcome;
@@ -39,7 +40,8 @@ impl Control {
     /// read-only no write of the host lands any more. The host's sessions end and begin anew.
     ///
     /// # Errors
-    /// A reader; no such attachment; it is not attached; to read-write: as for a new attachment.
+    /// A reader; no such attachment; it is not attached; to read-only: a group of the volume may
+    /// run on the host; to read-write: as for a new attachment.
     /// The node did not say that it is done: the attachment is `changing` then, and the order is
     /// sent again until the node says so.
     pub async fn attachment_update(
@@ -110,7 +112,9 @@ impl Control {
             mode_word(there.mode),
             mode_word(mode)
         );
-        if mode == Mode::ReadWrite {
+        if mode == Mode::ReadOnly {
+            group::needs_no_attachment(tx, &record.attachment).await?;
+        } else {
             if !volume.status.takes_attachments() {
                 return Err(busy(&volume, "let a host write to"));
             }

@@ -68,8 +68,8 @@ pub enum ControlError {
     VolumeInUse { volume: String, hosts: Vec<String>, action: &'static str },
     #[error("no pool keeps the rules of affinity: {why}")]
     Unplaceable { why: String },
-    #[error("volume '{volume}' is a {is} volume, and one cannot {action} such a one")]
-    WrongKind { volume: String, is: &'static str, action: &'static str },
+    #[error("to {action} is for {needs} volumes, and volume '{volume}' is a {is} volume")]
+    WrongKind { volume: String, is: &'static str, needs: &'static str, action: &'static str },
     #[error("volume '{volume}' is used by {}, so it cannot be {action} now", each(.references))]
     VolumeReferenced { volume: String, references: Vec<String>, action: &'static str },
     #[error("{} has volume '{volume}' mounted, so it cannot be {action} now", list(.clients))]
@@ -119,18 +119,22 @@ pub enum ControlError {
     TypeInUse { name: String, volumes: u64 },
     #[error("the initiator name '{iqn}' belongs to another host already")]
     InitiatorTaken { iqn: String },
+    #[error("host '{host}' does not have the initiator name '{iqn}'; it has {}", list(.known))]
+    InitiatorNew { host: String, iqn: String, known: Vec<String> },
     #[error("{} '{name}' is still used by {by}", .kind.spoken())]
     InUse { kind: ResourceKind, name: String, by: String },
-    #[error("host '{host}' is none of group '{group}', which has {}", list(.hosts))]
-    NotGroupHost { group: String, host: String, hosts: Vec<String> },
+    #[error("host '{host}' is none of group '{group}', whose hosts are {}", list(.hosts))]
+    GroupHostUnknown { group: String, host: String, hosts: Vec<String> },
     #[error("group '{group}' is frozen")]
     GroupFrozen { group: String },
     #[error("group '{group}' may run: {why}")]
     GroupRuns { group: String, why: String },
     #[error("host '{host}' was fenced from group '{group}'")]
     GroupHostFenced { group: String, host: String },
-    #[error("no other host of group '{group}' is up and not fenced")]
-    NowhereToMove { group: String },
+    #[error("host '{host}' cannot take group '{group}': {why}")]
+    GroupHostAway { group: String, host: String, why: String },
+    #[error("no other host of group '{group}' could take it")]
+    GroupNowhereToMove { group: String },
     #[error("the token is that of a host's agent, and opens nothing but its beats")]
     TokenOfAgent,
     #[error("this is the last admin, and without one nobody could make another")]
@@ -194,12 +198,14 @@ impl ControlError {
             Self::RetypeWhileShared { .. } => "retype_while_shared",
             Self::TypeInUse { .. } => "type_in_use",
             Self::InitiatorTaken { .. } => "initiator_taken",
+            Self::InitiatorNew { .. } => "initiator_new",
             Self::InUse { .. } => "in_use",
-            Self::NotGroupHost { .. } => "not_group_host",
+            Self::GroupHostUnknown { .. } => "group_host_unknown",
             Self::GroupFrozen { .. } => "group_frozen",
             Self::GroupRuns { .. } => "group_runs",
             Self::GroupHostFenced { .. } => "group_host_fenced",
-            Self::NowhereToMove { .. } => "nowhere_to_move",
+            Self::GroupHostAway { .. } => "group_host_away",
+            Self::GroupNowhereToMove { .. } => "group_nowhere_to_move",
             Self::TokenOfAgent => "token_of_agent",
             Self::LastAdmin => "last_admin",
             Self::ImagePathForbidden { .. } => "image_path_forbidden",
@@ -299,6 +305,10 @@ impl ControlError {
             Self::InitiatorTaken { .. } => {
                 "Give every host its own initiator name (/etc/iscsi/initiatorname.iscsi)."
             }
+            Self::InitiatorNew { .. } => {
+                "If it is that host, add the name to those that it has (`host update --initiator`); \
+                 if it is another one, enrol it under a name of its own (`host run --host`)."
+            }
             Self::InUse { .. } => "Remove what uses it first.",
             Self::LastAdmin => "Make another admin first.",
             Self::ImagePathForbidden { .. } => {
@@ -316,15 +326,23 @@ impl ControlError {
     /// What to do next: about groups, file volumes, and where something of ours failed.
     const fn hint_of_groups_and_files(&self) -> &'static str {
         match self {
-            Self::NotGroupHost { .. } => "Name one of these.",
+            Self::GroupHostUnknown { .. } => "Name one of these.",
             Self::GroupFrozen { .. } => "Let its hosts act again first: `group unfreeze`.",
             Self::GroupRuns { .. } => {
-                "Stop it first: `group stop`; --force forgets it all the same, and what runs goes on."
+                "Stop it first, and wait until its hosts have: `group stop --wait`; --force forgets \
+                 it all the same, and what runs goes on."
             }
             Self::GroupHostFenced { .. } => {
                 "See that nothing of its old life is left there, then `group permit`."
             }
-            Self::NowhereToMove { .. } => "`group show` says where its hosts stand.",
+            Self::GroupHostAway { .. } => {
+                "Start its agent and mend its way to the volume, or name another host; `group show` \
+                 says where each one stands."
+            }
+            Self::GroupNowhereToMove { .. } => {
+                "Start the agents of its hosts, and permit those that are fenced; `group show` says \
+                 where each one stands."
+            }
             Self::TokenOfAgent => "Use the token of a user.",
             Self::Unplaceable { .. } => {
                 "Leave a rule out, or make it a wish with ==~ or !=~; or have the operator add a pool."

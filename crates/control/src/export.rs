@@ -37,8 +37,8 @@ pub(crate) fn must_be(volume: &Volume, kind: VolumeKind, action: &'static str) -
     if volume.kind() == kind {
         return Ok(());
     }
-    let is = volume.kind().word();
-    Err(ControlError::WrongKind { volume: volume.name.clone(), is, action })
+    let (is, needs) = (volume.kind().word(), kind.word());
+    Err(ControlError::WrongKind { volume: volume.name.clone(), is, needs, action })
 }
 
 /// How a new volume is handed out: `None` for a block volume, of which nothing of this may be
@@ -255,7 +255,8 @@ async fn view(on: &mut Connection, volume: Volume) -> Result<ExportView> {
     let names = Names::of(on, std::slice::from_ref(&volume)).await?;
     let file = names.file(&volume);
     let Some((export, file)) = volume.export.zip(file) else {
-        return Err(ControlError::WrongKind { volume: volume.name, is: "block", action: "mount" });
+        let (volume, is, needs) = (volume.name, "block", "file");
+        return Err(ControlError::WrongKind { volume, is, needs, action: "mount" });
     };
     Ok(ExportView {
         volume: volume.id,

@@ -3,12 +3,11 @@
 //! Nothing here decides who owns a group: the agents and the volume do. So a group goes on while
 //! the control plane is away, and what is shown as the owner is what hosts have said, with its age.
 
+mod hosts;
 mod report;
 
 use model::event::{EventResult, ResourceKind};
-use model::group::{
-    self as rules, Group, GroupError, GroupState, HOSTS_MAX, Policy, Resource, Standing, Wanted,
-};
+use model::group::{self as rules, Group, GroupState, HOSTS_MAX, Policy, Resource, Wanted};
 use model::host::Host;
 use model::id::{GroupId, HostId, VolumeId};
 use model::order::Mode;
@@ -26,6 +25,7 @@ use crate::page::{Page, Paging};
 use crate::params::AttachmentCreate;
 use crate::volume::expected;
 
+pub use hosts::GroupHostView;
 pub use report::Said;
 
 const KEY_BYTES: usize = 32;
@@ -64,30 +64,6 @@ pub struct GroupView {
     pub hosts: Vec<GroupHostView>,
     /// When this was true: milliseconds since the Unix epoch.
     pub now_ms: u64,
-}
-
-/// One host of a group.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct GroupHostView {
-    pub id: HostId,
-    pub name: String,
-    pub is_up: bool,
-    pub said: Option<Said>,
-}
-
-impl GroupView {
-    /// The host of this id.
-    #[must_use]
-    pub fn host(&self, id: HostId) -> Option<&GroupHostView> {
-        self.hosts.iter().find(|host| host.id == id)
-    }
-
-    /// May a host own the group, by what it said last?
-    fn may_run(&self) -> Option<&GroupHostView> {
-        self.hosts
-            .iter()
-            .find(|host| host.said.as_ref().is_some_and(|said| said.report.standing.owns()))
-    }
 }
 
 /// The groups that name this host.
@@ -129,7 +105,8 @@ pub(crate) async fn holds_no_volume(on: &mut Connection, volume: &Volume) -> Res
     }
 }
 
-/// Refuse to detach the volume of a group from one of the group's hosts. To fence is never refused.
+/// Refuse to detach the volume of a group from one of the group's hosts, or to have it read-only
+/// there. To fence is never refused.
 pub(crate) async fn needs_no_attachment(
     on: &mut Connection,
     attachment: &model::attachment::Attachment,
@@ -139,28 +116,6 @@ pub(crate) async fn needs_no_attachment(
             Err(used_by(ResourceKind::Attachment, attachment.id.to_string(), &group))
         }
         _ => Ok(()),
-    }
-}
-
-/// The hosts of these names, in this order, each given once.
-async fn hosts_of(
-    on: &mut Connection,
-    caller: &Caller,
-    volume: &Volume,
-    names: &[String],
-) -> Result<Vec<Host>> {
-    if !(2..=HOSTS_MAX).contains(&names.len()) {
-        return Err(invalid("hosts")(GroupError::Hosts(names.len())));
-    }
-    let hosts = crate::attachment::hosts_of(on, caller, volume, names).await?;
-    match hosts.len() == names.len() {
-        true => Ok(hosts),
-        false => {
-            let mut seen = std::collections::BTreeSet::new();
-            let twice = names.iter().find(|name| !seen.insert(name.as_str()));
-            let twice = twice.or(names.last()).cloned().unwrap_or_default();
-            Err(invalid("hosts")(GroupError::HostTwice(twice)))
-        }
     }
 }
 
@@ -182,11 +137,11 @@ impl Control {
         loop {
             let mut tx = self.inner.catalog.begin().await?;
             let volume: Volume = resolve(&mut tx, caller, &new.volume).await?;
-            must_be(&volume, VolumeKind::Block, "run a group on")?;
+            must_be(&volume, VolumeKind::Block, "run a group")?;
             holds_no_volume(&mut tx, &volume).await?;
             let among = Query::<GroupRecord>::all().eq("project", volume.project);
             name_is_free(&mut tx, among, &name, None).await?;
-            let hosts = hosts_of(&mut tx, caller, &volume, &new.hosts).await?;
+            let hosts = hosts::of_names(&mut tx, caller, &volume, &new.hosts).await?;
             let ids: Vec<HostId> = hosts.iter().map(|host| host.id).collect();
             let missing = self.attach(&mut tx, caller, &volume, &ids, probe.as_ref()).await?;
             if let Some(volume) = missing {
@@ -255,6 +210,7 @@ impl Control {
             group,
             heartbeat_key: key.iter().map(|byte| format!("{byte:02x}")).collect(),
             said: std::collections::BTreeMap::new(),
+            told: std::collections::BTreeMap::new(),
         };
         catalog::insert(tx, &record).await?;
         for host in hosts {
@@ -337,8 +293,8 @@ impl Control {
     /// Another host is to own it: the one named, or the next in the list that is up.
     ///
     /// # Errors
-    /// A reader; no such group; it is frozen; the host is none of its own, is fenced, or there is
-    /// none to go to.
+    /// A reader; no such group; it is frozen; the host is none of its own, is fenced, is not heard
+    /// or does not reach the volume; there is none to go to.
     pub async fn group_move(
         &self,
         caller: &Caller,
@@ -348,14 +304,10 @@ impl Control {
         self.group_change(caller, group, "group.move", &|group, seen| {
             thawed(group)?;
             let to = match to {
-                Some(name) => one_of(seen, name)?,
-                None => next_host(seen)?,
+                Some(name) => seen.one_of(name)?,
+                None => seen.next_host()?,
             };
-            let standing = to.said.as_ref().map(|said| said.report.standing);
-            if standing == Some(Standing::Fenced) {
-                let (group, host) = (group.name.clone(), to.name.clone());
-                return Err(ControlError::GroupHostFenced { group, host });
-            }
+            to.may_take(&group.name)?;
             group.owner = Some(to.id);
             group.moved = group.generation;
             Ok(format!("to host '{}'", to.name))
@@ -404,7 +356,7 @@ impl Control {
             let record: GroupRecord = resolve(&mut tx, caller, group).await?;
             let volume: Volume = expected(&mut tx, record.group.volume.0).await?;
             let seen = self.inner.group_view(&mut tx, record.clone()).await?;
-            let host = one_of(&seen, host)?;
+            let host = seen.one_of(host)?;
             let missing = self.attach(&mut tx, caller, &volume, &[host.id], probe.as_ref()).await?;
             if let Some(volume) = missing {
                 drop(tx);
@@ -424,18 +376,17 @@ impl Control {
     /// Forget a group. Its volume stays attached.
     ///
     /// # Errors
-    /// A reader; no such group; it is started, or a host said last that it runs it, and `force`
-    /// was not given.
+    /// A reader; no such group; it is started, or a host may run it (by what it said last, or
+    /// because it has not said that it heard of the stop), and `force` was not given.
     pub async fn group_delete(&self, caller: &Caller, group: &str, force: bool) -> Result<()> {
         caller.must_be(Role::Member, "delete groups")?;
         let mut tx = self.inner.catalog.begin().await?;
         let record: GroupRecord = resolve(&mut tx, caller, group).await?;
         let seen = self.inner.group_view(&mut tx, record.clone()).await?;
         let group = &record.group;
-        let why = match (seen.may_run(), group.wanted) {
-            (Some(host), _) => Some(format!("host '{}' said last that it runs it", host.name)),
-            (None, Wanted::Started) => Some("it is wanted started".to_owned()),
-            (None, Wanted::Stopped) => None,
+        let why = match group.wanted {
+            Wanted::Started => Some("it is wanted started".to_owned()),
+            Wanted::Stopped => seen.may_run(),
         };
         if let Some(why) = why
             && !force
@@ -448,7 +399,7 @@ impl Control {
         self.inner.record(&mut tx, caller, &record, action, result, detail).await?;
         let id = group.id;
         self.inner.commit(tx).await?;
-        self.inner.heard.forget(id);
+        self.inner.heard.forget_group(id);
         Ok(())
     }
 
@@ -491,30 +442,4 @@ fn thawed(group: &Group) -> Result<()> {
         true => Err(ControlError::GroupFrozen { group: group.name.clone() }),
         false => Ok(()),
     }
-}
-
-/// The group's host of this name or id.
-fn one_of<'a>(seen: &'a GroupView, name: &str) -> Result<&'a GroupHostView> {
-    let name = name.trim();
-    let is_meant = |host: &&GroupHostView| host.name == name || host.id.to_string() == name;
-    seen.hosts.iter().find(is_meant).ok_or_else(|| ControlError::NotGroupHost {
-        group: seen.group.name.clone(),
-        host: name.to_owned(),
-        hosts: seen.hosts.iter().map(|host| host.name.clone()).collect(),
-    })
-}
-
-/// The first host after the owner, around the list, that is up and not fenced.
-fn next_host(seen: &GroupView) -> Result<&GroupHostView> {
-    let count = seen.hosts.len();
-    let owner = seen.owner.and_then(|id| seen.hosts.iter().position(|host| host.id == id));
-    let from = owner.map_or(0, |at| at + 1);
-    let others = (0..count).map(|step| (from + step) % count).filter(|at| Some(*at) != owner);
-    let stands = |host: &GroupHostView, standing| {
-        host.said.as_ref().is_some_and(|said| said.report.standing == standing)
-    };
-    let mut hosts = others.map(|at| &seen.hosts[at]);
-    hosts
-        .find(|host| host.is_up && !stands(host, Standing::Fenced))
-        .ok_or_else(|| ControlError::NowhereToMove { group: seen.group.name.clone() })
 }

@@ -61,13 +61,26 @@ pub(crate) fn valid_addresses(addresses: &[String]) -> Result<Vec<IpAddr>> {
 pub(crate) async fn claim_initiators(tx: &mut Transaction, host: &Host) -> Result<()> {
     let release = sqlx::query("DELETE FROM initiators WHERE host = $1");
     tx.execute(release.bind(host.id.to_string())).await?;
+    are_not_taken(tx, host, &host.initiators).await?;
     for name in &host.initiators {
-        let owner = sqlx::query("SELECT host FROM initiators WHERE name = $1").bind(name.as_str());
-        if tx.fetch_optional(owner).await?.is_some() {
-            return Err(ControlError::InitiatorTaken { iqn: name.clone() });
-        }
         let claim = sqlx::query("INSERT INTO initiators (name, host) VALUES ($1, $2)");
         tx.execute(claim.bind(name.as_str()).bind(host.id.to_string())).await?;
+    }
+    Ok(())
+}
+
+/// Refuse names that are another host's.
+pub(crate) async fn are_not_taken(
+    on: &mut Connection,
+    host: &Host,
+    names: &[String],
+) -> Result<()> {
+    for name in names {
+        let others = sqlx::query("SELECT host FROM initiators WHERE name = $1 AND host != $2");
+        let others = others.bind(name.as_str()).bind(host.id.to_string());
+        if on.fetch_optional(others).await?.is_some() {
+            return Err(ControlError::InitiatorTaken { iqn: name.clone() });
+        }
     }
     Ok(())
 }
@@ -199,6 +212,7 @@ impl Control {
         self.inner.done(&mut tx, caller, &host, "host.delete").await?;
         let touched = naming_host(&mut tx, &host).await?;
         self.inner.commit(tx).await?;
+        self.inner.heard.forget_host(host.id);
         self.renew(touched).await
     }
 }

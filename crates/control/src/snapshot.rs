@@ -214,7 +214,7 @@ impl Control {
         let mut snapshot: Snapshot = resolve(&mut tx, caller, snapshot).await?;
         if let Some(name) = &change.name {
             let volume: Volume = expected(&mut tx, snapshot.volume.0).await?;
-            must_be(&volume, VolumeKind::Block, "rename a snapshot of")?;
+            must_be(&volume, VolumeKind::Block, "rename a snapshot")?;
             snapshot.name = valid_name(name)?;
         }
         if let Some(description) = &change.description {

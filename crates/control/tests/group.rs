@@ -3,97 +3,15 @@
 mod world;
 
 use control::{
-    AgentCaller, AgentCreate, Assignments, Beat, Caller, EventFilter, GroupCreate, GroupFilter,
-    GroupView, VolumeCreate, VolumeDelete,
+    AgentCreate, AttachmentUpdate, Beat, EventFilter, GroupCreate, GroupFilter, VolumeCreate,
+    VolumeDelete,
 };
-use model::group::{
-    GroupState, PeerReport, Policy, Report, Resource, ResourceReport, ResourceState, Standing,
-    Wanted,
-};
-use model::id::{GroupId, HostId};
+use model::group::{GroupState, Policy, Report, Resource, Standing, Wanted};
 use model::order::Mode;
 use model::user::Role;
 use model::volume::VolumeKind;
-use world::{World, attach, code, eventually, world};
-
-fn group(name: &str, volume: &str, hosts: &[&str]) -> GroupCreate {
-    let resources = ["mount:/srv/db,fs=ext4", "unit:db.service"];
-    GroupCreate {
-        name: name.to_owned(),
-        volume: volume.to_owned(),
-        hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
-        resources: resources.iter().map(|text| text.parse().expect("a resource")).collect(),
-        policy: Policy::default(),
-        wanted: Wanted::Started,
-    }
-}
-
-/// Three hosts with agents, a shared volume, and a group on the first two.
-struct Cluster {
-    w: World,
-    agents: Vec<AgentCaller>,
-    ids: Vec<HostId>,
-    group: GroupId,
-}
-
-async fn enroll(w: &World, caller: &Caller, name: &str) -> (AgentCaller, HostId) {
-    let new = AgentCreate {
-        host: name.to_owned(),
-        initiators: vec![format!("iqn.2026-11.test:{name}")],
-        addresses: vec!["192.0.2.1".to_owned()],
-        version: "1.0".to_owned(),
-        project: None,
-    };
-    let made = w.control.agent_create(caller, new).await.expect("an agent");
-    let agent = w.control.agent_authenticate(&made.secret, "192.0.2.1").await.expect("its token");
-    (agent, made.host.host.id)
-}
-
-async fn cluster() -> Cluster {
-    let w = world().await;
-    w.grant_multiattach("default").await;
-    w.volume(&w.admin, "shared", "ssd-multiattach").await;
-    let (mut agents, mut ids) = (Vec::new(), Vec::new());
-    for name in ["alpha", "beta", "gamma"] {
-        let (agent, id) = enroll(&w, &w.admin, name).await;
-        agents.push(agent);
-        ids.push(id);
-    }
-    let made = w.control.group_create(&w.admin, group("db", "shared", &["alpha", "beta"])).await;
-    let group = made.expect("a group").group.id;
-    w.attached(&w.admin, "shared", 2).await;
-    Cluster { w, agents, ids, group }
-}
-
-impl Cluster {
-    fn report(&self, standing: Standing, epoch: u64) -> Report {
-        Report {
-            group: self.group,
-            standing,
-            epoch,
-            generation: 1,
-            owner: None,
-            for_ms: 10,
-            why: "the volume was free".to_owned(),
-            resources: vec![ResourceReport { state: ResourceState::Running, error: None }; 2],
-            error: None,
-            peers: vec![PeerReport { host: self.ids[1], heartbeat_age_ms: Some(40) }],
-        }
-    }
-    async fn beat(&self, agent: usize, reports: Vec<Report>) -> Assignments {
-        let beat = Beat { version: "1.0".into(), addresses: Vec::new(), port: 7801, reports };
-        self.w.control.beat(&self.agents[agent], beat).await.expect("an answer")
-    }
-    async fn seen(&self) -> GroupView {
-        self.w.control.group_get(&self.w.admin, "db").await.expect("the group")
-    }
-    async fn history(&self) -> Vec<String> {
-        let filter =
-            EventFilter { resource_id: Some(self.group.to_string()), ..EventFilter::default() };
-        let page = self.w.control.event_list(&self.w.admin, &filter).await.expect("events");
-        page.items.into_iter().map(|event| format!("{}: {}", event.action, event.detail)).collect()
-    }
-}
+use world::cluster::{cluster, group};
+use world::{attach, code, eventually, world};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_agent_learns_what_its_host_is_to_have_and_nothing_of_others() {
@@ -210,7 +128,7 @@ async fn a_newer_order_is_known_by_its_generation() {
     let moved = control.group_move(admin, "db", Some("beta")).await.unwrap().group;
     assert_eq!((moved.owner, moved.moved, moved.generation), (Some(c.ids[1]), 7, 7));
     let nowhere = control.group_move(admin, "db", Some("gamma")).await;
-    assert_eq!(code(nowhere), "not_group_host");
+    assert_eq!(code(nowhere), "group_host_unknown");
     let told = c.beat(0, Vec::new()).await;
     assert_eq!((told.groups[0].group.generation, told.groups[0].group.moved), (7, 7));
     let reader = c.w.member_of("default", Role::Reader).await;
@@ -226,7 +144,7 @@ async fn a_move_without_a_name_goes_to_the_next_host_that_is_up_and_not_fenced()
     c.beat(1, vec![c.report(Standing::Standby, 0)]).await;
     assert_eq!(control.group_move(admin, "db", None).await.unwrap().group.owner, Some(c.ids[1]));
     c.beat(1, vec![c.report(Standing::Fenced, 1)]).await;
-    assert_eq!(code(control.group_move(admin, "db", None).await), "nowhere_to_move");
+    assert_eq!(code(control.group_move(admin, "db", None).await), "group_nowhere_to_move");
     assert_eq!(code(control.group_move(admin, "db", Some("beta")).await), "group_host_fenced");
     let permitted = control.group_permit(admin, "db", "beta").await.unwrap().group;
     assert_eq!(permitted.permits.get(&c.ids[1]), Some(&permitted.generation));
@@ -275,7 +193,7 @@ async fn what_a_group_needs_is_not_taken_away_and_the_refusal_names_it() {
     control.group_stop(admin, "db").await.unwrap();
     let error = control.group_delete(admin, "db", false).await.unwrap_err();
     assert!(error.to_string().contains("host 'alpha' said last"), "{error}");
-    c.beat(0, vec![c.report(Standing::Stopped, 1)]).await;
+    c.beat(0, vec![Report { generation: 2, ..c.report(Standing::Stopped, 1) }]).await;
     control.group_delete(admin, "db", false).await.unwrap();
     assert_eq!(code(control.group_get(admin, "db").await), "group_not_found");
     let told = c.beat(0, vec![c.report(Standing::Stopped, 1)]).await;
@@ -368,4 +286,103 @@ async fn what_was_said_and_wanted_outlives_a_restart_of_the_control_plane() {
     // The same words after the restart are no news.
     let filter = EventFilter { action: Some("group.host".into()), ..EventFilter::default() };
     assert_eq!(control.event_list(&c.w.admin, &filter).await.unwrap().items.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_group_was_forgotten_while_a_host_had_not_heard_that_it_was_stopped() {
+    let c = cluster().await;
+    let (control, admin) = (&c.w.control, &c.w.admin);
+    // Both are told to start it; what they do then, nobody has heard yet.
+    c.beat(0, vec![]).await;
+    c.beat(1, vec![]).await;
+    control.group_stop(admin, "db").await.unwrap();
+    let refused = async |part: &str| {
+        let error = control.group_delete(admin, "db", false).await.unwrap_err();
+        assert_eq!(error.code(), "group_runs");
+        assert!(error.to_string().contains(part), "{error}");
+    };
+    refused("host 'alpha' has not said that it heard of the stop").await;
+    // A word that was said before the stop, and one of a host that has it and is not at its end.
+    c.beat(0, vec![c.report(Standing::Stopped, 0)]).await;
+    refused("host 'alpha' has not said").await;
+    c.beat(0, vec![Report { generation: 2, ..c.report(Standing::Standby, 0) }]).await;
+    refused("host 'alpha' has not said").await;
+    c.beat(0, vec![Report { generation: 2, ..c.report(Standing::Stopped, 0) }]).await;
+    refused("host 'beta' has not said").await;
+    control.agent_delete(admin, "beta").await.unwrap();
+    refused("it has no agent").await;
+    // It is remembered through a restart.
+    c.w.control.close().await;
+    let (control, _) = world::open(c.w.dir.path(), &c.w.node).await;
+    assert_eq!(code(control.group_delete(admin, "db", false).await), "group_runs");
+    control.group_delete(admin, "db", true).await.expect("forced");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_group_that_no_host_was_told_to_start_is_forgotten_at_once() {
+    let c = cluster().await;
+    let (control, admin) = (&c.w.control, &c.w.admin);
+    control.group_stop(admin, "db").await.unwrap();
+    c.beat(0, vec![]).await;
+    control.group_delete(admin, "db", false).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_move_to_a_host_that_could_not_take_the_group_was_accepted() {
+    let c = cluster().await;
+    let (control, admin) = (&c.w.control, &c.w.admin);
+    c.beat(0, vec![c.report(Standing::Running, 1)]).await;
+    c.beat(1, vec![c.report(Standing::Unreachable, 0)]).await;
+    let to = async |host: Option<&str>| control.group_move(admin, "db", host).await.unwrap_err();
+    let error = to(Some("beta")).await;
+    assert_eq!(error.code(), "group_host_away");
+    assert!(error.to_string().contains("it cannot reach the volume"), "{error}");
+    assert_eq!(to(None).await.code(), "group_nowhere_to_move");
+    c.beat(1, vec![c.report(Standing::Fenced, 1)]).await;
+    assert_eq!(to(Some("beta")).await.code(), "group_host_fenced");
+    c.beat(1, vec![c.report(Standing::Standby, 1)]).await;
+    control.agent_delete(admin, "beta").await.unwrap();
+    let error = to(Some("beta")).await;
+    assert!(error.to_string().contains("cannot take group 'db': it has no agent"), "{error}");
+    assert!(error.hint().contains("Start its agent"), "{}", error.hint());
+    assert_eq!(c.seen().await.group.generation, 1, "nothing was ordered");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_attachment_that_a_group_needs_was_made_read_only() {
+    let c = cluster().await;
+    let (control, admin) = (&c.w.control, &c.w.admin);
+    let attachment = c.beat(0, vec![]).await.attachments[0].attachment.id.to_string();
+    let to = |mode| AttachmentUpdate { mode: Some(mode), accept_data_loss: false };
+    let error = control.attachment_update(admin, &attachment, to(Mode::ReadOnly)).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.code(), "in_use");
+    assert!(error.to_string().contains("group 'db'"), "{error}");
+    let same = control.attachment_update(admin, &attachment, to(Mode::ReadWrite)).await.unwrap();
+    assert_eq!(same.attachment.mode, Mode::ReadWrite);
+    control.group_delete(admin, "db", true).await.unwrap();
+    control.attachment_update(admin, &attachment, to(Mode::ReadOnly)).await.expect("it is free");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_host_that_tried_to_reach_the_volume_was_news_at_each_beat() {
+    let c = cluster().await;
+    c.beat(1, vec![c.report(Standing::Standby, 0)]).await;
+    let before = c.history().await.len();
+    for round in 0..4 {
+        let error = Some(format!("the volume cannot be reached: try {round}"));
+        let away = Report { error, ..c.report(Standing::Unreachable, 0) };
+        c.beat(1, vec![Report { for_ms: 900, ..away }]).await;
+        // The moment in which it tries again.
+        c.beat(1, vec![Report { for_ms: 300, ..c.report(Standing::Standby, 0) }]).await;
+        let said = c.seen().await.hosts[1].said.clone().unwrap();
+        assert_eq!(said.report.standing, Standing::Unreachable, "round {round}");
+        assert!(said.report.error.is_some());
+        assert_eq!(c.seen().await.state, GroupState::Failed);
+    }
+    assert_eq!(c.history().await.len(), before + 1, "{:?}", c.history().await);
+    // It is there again.
+    c.beat(1, vec![Report { for_ms: 5_000, ..c.report(Standing::Standby, 0) }]).await;
+    assert_eq!(c.seen().await.state, GroupState::Waiting);
+    assert!(c.history().await[0].contains("unreachable to standby"), "{:?}", c.history().await);
 }

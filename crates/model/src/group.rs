@@ -213,6 +213,11 @@ impl Standing {
     pub const fn owns(self) -> bool {
         matches!(self, Self::Starting | Self::Running | Self::Stopping)
     }
+    /// Does nothing of the group run there, and does the host not try to have it?
+    #[must_use]
+    pub const fn rests(self) -> bool {
+        matches!(self, Self::Stopped | Self::Fenced | Self::Failed | Self::Unreachable)
+    }
 }
 
 /// Where a resource is on the host that says so.
@@ -355,16 +360,20 @@ impl GroupState {
 /// Why a group cannot be as it is asked for.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum GroupError {
-    #[error("{0} hosts are given, and a group has 2 to {HOSTS_MAX}")]
+    #[error("it must be 2 to {HOSTS_MAX} hosts, and {0} are given")]
     Hosts(usize),
     #[error("host '{0}' is given twice")]
     HostTwice(String),
-    #[error("{0} resources are given, and a group has at most {RESOURCES_MAX}")]
+    #[error("it must be at most {RESOURCES_MAX} resources, and {0} are given")]
     Resources(usize),
     #[error("resource '{text}': {why}")]
     Resource { text: String, why: ResourceError },
     #[error("'{0}' is there twice")]
     ResourceTwice(String),
+    #[error(
+        "two mounts are at '{0}', where one would hide the other; it must be one for each path"
+    )]
+    MountTwice(String),
     #[error("export '{0}' needs a mount of that path, or of one above it, before it")]
     ExportBeforeMount(String),
     #[error(
@@ -403,7 +412,10 @@ pub fn check_resources(resources: &[Resource]) -> Result<(), GroupError> {
         resource.check().map_err(|why| GroupError::Resource { text: resource.to_string(), why })?;
         let before = &resources[..at];
         if before.iter().any(|other| other.is_same(resource)) {
-            return Err(GroupError::ResourceTwice(resource.to_string()));
+            return Err(match resource {
+                Resource::Mount { path, .. } => GroupError::MountTwice(path.clone()),
+                other => GroupError::ResourceTwice(other.to_string()),
+            });
         }
         if let Resource::Export { path, .. } = resource {
             let holds = |other: &Resource| match other {
@@ -480,9 +492,23 @@ mod tests {
         assert!(matches!(check_resources(&early), Err(GroupError::ExportBeforeMount(_))));
         let beside = of(&["mount:/srv/db,fs=ext4", "export:/srv/dbx"]);
         assert!(matches!(check_resources(&beside), Err(GroupError::ExportBeforeMount(_))));
-        let twice = of(&["mount:/srv/db,fs=ext4", "mount:/srv/db,fs=xfs"]);
+        let twice = of(&["unit:db.service", "unit:db.service"]);
         assert!(matches!(check_resources(&twice), Err(GroupError::ResourceTwice(_))));
         let many = vec![good[0].clone(); RESOURCES_MAX + 1];
         assert_eq!(check_resources(&many), Err(GroupError::Resources(RESOURCES_MAX + 1)));
+    }
+
+    #[test]
+    fn two_mounts_of_one_path_were_taken_when_it_was_spelled_in_two_ways() {
+        let of = |second: &str| -> Vec<Resource> {
+            ["mount:/srv/db,fs=ext4", second].map(|text| text.parse().unwrap()).to_vec()
+        };
+        for path in ["/srv/db", "/srv/db/", "/srv//db", "/srv/./db"] {
+            let twice = check_resources(&of(&format!("mount:{path},fs=xfs")));
+            assert_eq!(twice, Err(GroupError::MountTwice(path.to_owned())));
+        }
+        for inside in ["/srv/db/log", "/srv", "/srv/dbx"] {
+            assert_eq!(check_resources(&of(&format!("mount:{inside},fs=ext4"))), Ok(()));
+        }
     }
 }

@@ -161,6 +161,26 @@ fn details(error: &ControlError) -> Option<Value> {
             json!({ "volume": volume, "content": content, "place": place })
         }
         ControlError::RetypeNeedsMove { fits, .. } => json!({ "fits": fits }),
+        other => return of_groups(other),
+    })
+}
+
+/// The same of groups and agents.
+fn of_groups(error: &ControlError) -> Option<Value> {
+    Some(match error {
+        ControlError::InitiatorNew { host, iqn, known } => {
+            json!({ "host": host, "initiator": iqn, "initiators": known })
+        }
+        ControlError::GroupHostUnknown { group, host, hosts } => {
+            json!({ "group": group, "host": host, "hosts": hosts })
+        }
+        ControlError::GroupHostFenced { group, host }
+        | ControlError::GroupHostAway { group, host, .. } => {
+            json!({ "group": group, "host": host })
+        }
+        ControlError::GroupFrozen { group }
+        | ControlError::GroupRuns { group, .. }
+        | ControlError::GroupNowhereToMove { group } => json!({ "group": group }),
         _ => return None,
     })
 }

@@ -57,6 +57,10 @@ pub(crate) struct GroupRecord {
     /// 32 bytes, hexadecimal.
     pub(crate) heartbeat_key: String,
     pub(crate) said: BTreeMap<HostId, Said>,
+    /// The newest generation under which each host was told to have it run, written down before
+    /// the host hears of it.
+    #[serde(default)]
+    pub(crate) told: BTreeMap<HostId, u64>,
 }
 
 /// An attachment with what only the node may know, and what the promise of its type was.

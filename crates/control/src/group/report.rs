@@ -16,6 +16,9 @@ use crate::volume::expected;
 
 /// Most characters of a sentence in a report that are kept.
 const SENTENCE_CHARS_MAX: usize = 1000;
+/// A host that cannot reach the volume stands by for the moment of each new try, which is shorter
+/// than this.
+const TRY_MS: u64 = 5_000;
 
 /// Words of a host, and when they came.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -45,8 +48,28 @@ impl Said {
     fn is_news_after(&self, before: Option<&Self>) -> bool {
         let Some(before) = before else { return true };
         let (new, old) = (&self.report, &before.report);
-        let failed = new.error.is_some() && new.error != old.error;
+        // Each try to reach a volume may fail in another way; that it does not is said once.
+        let may_fail = new.standing != Standing::Unreachable;
+        let failed = may_fail && new.error.is_some() && new.error != old.error;
         new.standing != old.standing || new.epoch != old.epoch || failed
+    }
+    /// A host that tries again to reach the volume stays unreachable until it has stood by for
+    /// longer than a try takes.
+    fn settled(mut self, before: Option<&Self>) -> Self {
+        let Some(before) = before.filter(|said| said.report.standing == Standing::Unreachable)
+        else {
+            return self;
+        };
+        let tries = self.report.standing == Standing::Standby && self.report.for_ms < TRY_MS;
+        if tries {
+            self.report.standing = Standing::Unreachable;
+            self.report.why.clone_from(&before.report.why);
+            self.report.error.clone_from(&before.report.error);
+        }
+        if self.report.standing == Standing::Unreachable {
+            self.report.for_ms = self.at_ms.saturating_sub(before.since_ms());
+        }
+        self
     }
 }
 
@@ -89,9 +112,9 @@ impl Inner {
             let mut report = cut(report);
             report.resources.truncate(record.group.resources.len());
             report.peers.retain(|peer| record.group.hosts.contains(&peer.host));
-            let said = Said { report, at_ms: self.now_ms() };
             let before = self.heard.said(record.group.id, host.id);
             let before = before.as_ref().or_else(|| record.said.get(&host.id));
+            let said = Said { report, at_ms: self.now_ms() }.settled(before);
             if said.is_news_after(before) {
                 self.note(&caller, host, &said, before).await?;
             }
@@ -140,7 +163,7 @@ impl Inner {
         on: &mut Connection,
         record: GroupRecord,
     ) -> Result<GroupView> {
-        let GroupRecord { group, said, .. } = record;
+        let GroupRecord { group, said, told, .. } = record;
         let now_ms = self.now_ms();
         let volume: Volume = expected(on, group.volume.0).await?;
         let names = catalog::names::<Host>(on, group.hosts.iter().map(|id| id.0)).await?;
@@ -149,6 +172,8 @@ impl Inner {
             id: *id,
             name: names.get(&id.0).cloned().unwrap_or_default(),
             is_up: agents.get(id).is_some_and(|agent| agent.is_up(now_ms)),
+            silent_ms: agents.get(id).map(|agent| agent.age_ms(now_ms)),
+            told: told.get(id).copied(),
             said: self.heard.said(group.id, *id).or_else(|| said.get(id).cloned()),
         };
         let hosts: Vec<GroupHostView> = group.hosts.iter().map(host).collect();
@@ -194,7 +219,8 @@ mod tests {
         };
         let said = Some(Said { report, at_ms: NOW_MS - age_ms });
         let id = HostId(Uuid::from_u128(number));
-        GroupHostView { id, name: number.to_string(), is_up: true, said }
+        let name = number.to_string();
+        GroupHostView { id, name, is_up: true, silent_ms: Some(age_ms), told: None, said }
     }
 
     fn seen(mut by: GroupHostView, owner: u128) -> GroupHostView {

@@ -1,6 +1,7 @@
 //! A control plane on a catalog of its own, with a node that obeys, fails, stalls and forgets.
 #![allow(dead_code, reason = "every test file uses another part")]
 
+pub(crate) mod cluster;
 pub(crate) mod fake_node;
 
 use std::future::Future;

@@ -135,13 +135,15 @@ pub enum ResourceError {
     Setting(String),
     #[error("'{0}' is set twice")]
     Twice(String),
-    #[error("{what} must be an absolute path without '..', and '{text}' is not")]
+    #[error("{what} cannot be '{text}': it must be an absolute path without '..'")]
     Path { what: &'static str, text: String },
     #[error("{what} cannot be '{text}': {why}")]
     Text { what: &'static str, text: String, why: &'static str },
-    #[error("'{0}' is not an address with its prefix length, such as 10.0.0.9/24")]
+    #[error(
+        "'{0}' cannot be used: it must be an address with its prefix length, such as 10.0.0.9/24"
+    )]
     Cidr(String),
-    #[error("{what} is {ms} ms, and must be between 1 ms and a day")]
+    #[error("{what} cannot be {ms} ms: it must be between 1 ms and a day")]
     Time { what: &'static str, ms: u64 },
 }
 
@@ -161,15 +163,15 @@ impl Resource {
     /// Would both be the same thing on a host?
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Mount { path: a, .. }, Self::Mount { path: b, .. })
-            | (Self::Unit { name: a }, Self::Unit { name: b }) => a == b,
+            (Self::Mount { path: a, .. }, Self::Mount { path: b, .. }) => is_same_path(a, b),
+            (Self::Unit { name: a }, Self::Unit { name: b }) => a == b,
             (Self::Address { cidr: a, .. }, Self::Address { cidr: b, .. }) => {
                 address(a).map(|(ip, _)| ip) == address(b).map(|(ip, _)| ip)
             }
             (
                 Self::Export { path: a, client: to_a, .. },
                 Self::Export { path: b, client: to_b, .. },
-            ) => a == b && to_a == to_b,
+            ) => is_same_path(a, b) && to_a == to_b,
             _ => self == other,
         }
     }
@@ -183,7 +185,11 @@ impl Resource {
                 let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
                 plain("fs", file_system)?;
                 if !file_system.chars().all(is_word) {
-                    return Err(unusable("fs", file_system, "it is the name of a file system"));
+                    return Err(unusable(
+                        "fs",
+                        file_system,
+                        "it must be the name of a file system",
+                    ));
                 }
                 options.iter().try_for_each(|option| plain("options", option))
             }
@@ -192,7 +198,7 @@ impl Resource {
                 address(cidr).ok_or_else(|| ResourceError::Cidr(cidr.clone()))?;
                 plain("dev", interface)?;
                 if interface.chars().count() > INTERFACE_CHARS_MAX || interface.contains('/') {
-                    return Err(unusable("dev", interface, "it is the name of an interface"));
+                    return Err(unusable("dev", interface, "it must be the name of an interface"));
                 }
                 Ok(())
             }
@@ -209,7 +215,7 @@ impl Resource {
                 if name.chars().all(is_unit) && name.contains('.') {
                     return Ok(());
                 }
-                Err(unusable("the unit", name, "write it with its kind, such as name.service"))
+                Err(unusable("the unit", name, "it must have its kind, such as name.service"))
             }
         }
     }
@@ -263,17 +269,14 @@ fn unusable(what: &'static str, text: &str, why: &'static str) -> ResourceError 
 
 fn bounded(what: &'static str, text: &str) -> Result<(), ResourceError> {
     if text.chars().any(|c| c.is_control()) {
-        return Err(unusable(
-            what,
-            &text.escape_debug().to_string(),
-            "a control character is in it",
-        ));
+        let text = text.escape_debug().to_string();
+        return Err(unusable(what, &text, "it must hold no control character"));
     }
     if text.chars().count() > TEXT_CHARS_MAX {
         return Err(ResourceError::Text {
             what,
             text: text.chars().take(20).collect(),
-            why: "it is longer than 4096 characters",
+            why: "it must have at most 4096 characters",
         });
     }
     Ok(())
@@ -283,12 +286,17 @@ fn bounded(what: &'static str, text: &str) -> Result<(), ResourceError> {
 fn plain(what: &'static str, text: &str) -> Result<(), ResourceError> {
     bounded(what, text)?;
     if text.is_empty() || text.starts_with('-') {
-        return Err(unusable(what, text, "it is empty or begins with a hyphen"));
+        return Err(unusable(what, text, "it must not be empty or begin with a hyphen"));
     }
     if text.contains(char::is_whitespace) || text.contains(',') {
-        return Err(unusable(what, text, "white space or a comma is in it"));
+        return Err(unusable(what, text, "it must hold no white space and no comma"));
     }
     Ok(())
+}
+
+/// Is it one place, however it is spelled? `/srv//db/.` is `/srv/db/`.
+fn is_same_path(a: &str, b: &str) -> bool {
+    Path::new(a) == Path::new(b)
 }
 
 fn absolute(what: &'static str, text: &str) -> Result<(), ResourceError> {
@@ -331,7 +339,7 @@ impl<'a> Settings<'a> {
     }
     fn ms(&mut self, name: &'static str, usual: u64) -> Result<u64, ResourceError> {
         let Some(text) = self.take(name) else { return Ok(usual) };
-        text.parse().map_err(|_| unusable(name, text, "it is a number of milliseconds"))
+        text.parse().map_err(|_| unusable(name, text, "it must be a number of milliseconds"))
     }
     fn end(mut self) -> Result<(), ResourceError> {
         match self.0.pop() {
@@ -362,7 +370,9 @@ impl FromStr for Resource {
                     None => Fsck::default(),
                     Some(word) => {
                         let found = Fsck::ALL.into_iter().find(|fsck| fsck.word() == word);
-                        found.ok_or_else(|| unusable("fsck", word, "never, preen or force"))?
+                        found.ok_or_else(|| {
+                            unusable("fsck", word, "it must be never, preen or force")
+                        })?
                     }
                 },
             },

@@ -86,7 +86,7 @@ async fn groups_are_made_ordered_about_and_reported_on() {
     let moved = admin.group_move("db", &to).await.unwrap();
     assert_eq!((moved.wanted_owner.as_deref(), moved.generation), (Some("beta"), 4));
     let to = MoveGroup { host: Some("nobody".to_owned()) };
-    refused(admin.group_move("db", &to).await, 409, "not_group_host");
+    refused(admin.group_move("db", &to).await, 409, "group_host_unknown");
     let permit = PermitHost { host: "beta".to_owned() };
     let permitted = admin.group_permit("db", &permit).await.unwrap().generation;
     let told = beta.beat(&beat(7802, Vec::new())).await.unwrap();

@@ -6,6 +6,7 @@ mod service;
 use api::Client;
 use api::agent::{Beat, CreateAgent};
 use model::group::{Report, Standing};
+use serde_json::Value;
 use service::Service;
 
 const NODES: [&str; 2] = ["alpha", "beta"];
@@ -183,4 +184,44 @@ fn waiting_ends_when_the_hosts_have_done_it() {
     service.run(&["group", "delete", "db"]);
     let hosts = service.run(&["host", "list"]).stdout;
     assert!(String::from_utf8_lossy(&hosts).contains("up 0."), "their agents are up");
+}
+
+#[test]
+fn an_agent_is_shown_with_its_host_and_dismissed_by_a_verb() {
+    let service = ready();
+    let member = Client::new(&service.url, Some(service.token.clone().unwrap())).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let new = CreateAgent {
+        host: "alpha".to_owned(),
+        version: "7.8.9".to_owned(),
+        addresses: vec!["192.0.2.5".to_owned()],
+        ..CreateAgent::default()
+    };
+    let secret = runtime.block_on(member.agent_create(&new)).unwrap().secret;
+    let shown = service.json(&["host", "show", "alpha"]);
+    assert_eq!(
+        (&shown["agent"]["version"], &shown["agent"]["up"]),
+        (&"7.8.9".into(), &true.into())
+    );
+    assert!(shown["agent"]["enrolled_at"].is_string());
+    assert!(shown["agent"]["last_seen_age_ms"].is_u64());
+    for line in [["host", "list"], ["host", "show"]] {
+        let more: &[&str] = if line[1] == "show" { &["alpha"] } else { &[] };
+        let text = service.run(&[&line[..], more].concat()).stdout;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        for part in ["7.8.9", "up 0.", &shown["agent"]["enrolled_at"].as_str().unwrap()[..10]] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+    for _again in 0..2 {
+        let dismissed = service.json(&["host", "dismiss", "alpha"]);
+        assert_eq!((&dismissed["name"], &dismissed["agent"]), (&"alpha".into(), &Value::Null));
+    }
+    let agent = Client::new(&service.url, Some(secret)).unwrap();
+    let error = runtime.block_on(agent.beat(&Beat::default())).unwrap_err();
+    assert_eq!(error.status, Some(401));
+    let events = service.json(&["event", "list", "--action", "host.dismiss"]);
+    assert_eq!(events.as_array().unwrap().len(), 1, "once, and not for one that was gone");
+    let (code, error) = service.refused(&["host", "dismiss", "nobody"]);
+    assert!(code == 3 && error.contains("'nobody'"), "{error}");
 }

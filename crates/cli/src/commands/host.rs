@@ -1,13 +1,16 @@
 //! Hosts: consumer machines.
 
+use std::collections::BTreeMap;
+
 use api::agent::Agent;
 use api::host::{CreateHost, Host, HostQuery, UpdateHost};
 use clap::Subcommand;
+use serde::Serialize;
 
 use super::{Context, MetadataArguments};
 use crate::agent::AgentArguments;
 use crate::failure::Failure;
-use crate::output::{Column, Listed, age, moment, note, or_dash};
+use crate::output::{Column, Format, Listed, age, moment, note, or_dash};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum HostCommand {
@@ -45,6 +48,11 @@ pub(crate) enum HostCommand {
         #[command(flatten)]
         metadata: MetadataArguments,
     },
+    /// Make the token of the host's agent void; what the host has attached, and runs, stays
+    ///
+    /// An agent that was started with the token of a member makes itself known again: stop it
+    /// first, or revoke that token too.
+    Dismiss { host: String },
     /// Forget hosts to which nothing is attached
     Delete {
         #[arg(required = true)]
@@ -59,6 +67,8 @@ impl Listed for Host {
         ("initiators", |host| host.initiators.join(", ")),
         ("addresses", |host| host.addresses.join(", ")),
         ("agent", |host| or_dash(host.agent.as_ref().map(agent))),
+        ("version", |host| or_dash(host.agent.as_ref().map(|agent| &agent.version))),
+        ("enrolled", |host| or_dash(host.agent.as_ref().map(|agent| moment(&agent.enrolled_at)))),
         ("created", |host| moment(&host.created_at)),
         ("id", |host| host.id.to_string()),
     ];
@@ -70,6 +80,44 @@ fn agent(agent: &Agent) -> String {
     format!("{word} {}", age(agent.last_seen_age_ms))
 }
 
+/// A host in lines for people.
+#[derive(Serialize)]
+struct Summary<'a> {
+    id: String,
+    name: &'a str,
+    initiators: &'a [String],
+    addresses: &'a [String],
+    metadata: &'a BTreeMap<String, String>,
+    agent: Option<String>,
+    agent_version: Option<&'a str>,
+    agent_enrolled_at: Option<jiff::Timestamp>,
+    agent_addresses: Option<&'a [String]>,
+    agent_port: Option<u16>,
+    project_id: String,
+    created_at: jiff::Timestamp,
+}
+
+fn show(context: &Context, host: &Host) -> Result<(), Failure> {
+    if context.format == Format::Json {
+        return context.show(host);
+    }
+    let own = host.agent.as_ref();
+    context.show(&Summary {
+        id: host.id.to_string(),
+        name: &host.name,
+        initiators: &host.initiators,
+        addresses: &host.addresses,
+        metadata: &host.metadata,
+        agent: own.map(agent),
+        agent_version: own.map(|agent| agent.version.as_str()),
+        agent_enrolled_at: own.map(|agent| agent.enrolled_at),
+        agent_addresses: own.map(|agent| agent.addresses.as_slice()),
+        agent_port: own.map(|agent| agent.port),
+        project_id: host.project_id.to_string(),
+        created_at: host.created_at,
+    })
+}
+
 impl HostCommand {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = &context.client;
@@ -78,13 +126,18 @@ impl HostCommand {
             Self::Run(_) | Self::Warden { .. } => Ok(()),
             Self::Create { name, initiators, addresses, metadata } => {
                 let body = CreateHost { name, initiators, addresses, metadata: metadata.all() };
-                context.show(&client.host_create(&body).await?)
+                show(context, &client.host_create(&body).await?)
             }
             Self::List => context.list(&HostQuery::default()).await,
-            Self::Show { host } => context.show(&client.host_show(&host).await?),
+            Self::Show { host } => show(context, &client.host_show(&host).await?),
             Self::Update { host, name, initiators, addresses, metadata } => {
                 let body = UpdateHost { name, initiators, addresses, metadata: metadata.given() };
-                context.show(&client.host_update(&host, &body).await?)
+                show(context, &client.host_update(&host, &body).await?)
+            }
+            Self::Dismiss { host } => {
+                client.agent_delete(&host).await?;
+                note(&format!("The agent of {host} is dismissed; what the host runs goes on."));
+                show(context, &client.host_show(&host).await?)
             }
             Self::Delete { hosts } => {
                 for host in hosts {

@@ -247,6 +247,7 @@ fn attachments(desk: &mut Desk) {
     desk.json(&["host", "update", "c", "--name", "gamma", "--metadata", "rack=7"]);
     desk.shows(&["host", "show", "gamma"], &["gamma", &iqn("c"), "192.0.2.1"]);
     desk.shows(&["host", "list"], &["a", "b", "gamma"]);
+    desk.shows(&["host", "dismiss", "gamma"], &["gamma", &iqn("c")]);
 
     let made = desk.json(&["attachment", "create", "data", "--host", "a", "--host", "b"]);
     let id = |index: usize| word(&made["attachments"][index], "/attachment/id").to_owned();

@@ -32,16 +32,19 @@ pub(crate) enum Lab {
     Nfs,
     /// A file system that `commonhold guard` moves between machines: `tests/lab/failover`
     Failover,
+    /// A group that agents run by the kernel's initiator: `tests/lab/groups`
+    Groups,
 }
 
 impl Lab {
-    pub(crate) const ALL: [Self; 3] = [Self::Initiator, Self::Nfs, Self::Failover];
+    pub(crate) const ALL: [Self; 4] = [Self::Initiator, Self::Nfs, Self::Failover, Self::Groups];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Initiator => "lab initiator",
             Self::Nfs => "lab nfs",
             Self::Failover => "lab failover",
+            Self::Groups => "lab groups",
         }
     }
     fn script(self) -> &'static str {
@@ -49,6 +52,7 @@ impl Lab {
             Self::Initiator => "kernel-initiator",
             Self::Nfs => "kernel-nfs",
             Self::Failover => "failover",
+            Self::Groups => "groups",
         }
     }
 }

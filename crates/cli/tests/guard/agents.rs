@@ -11,6 +11,7 @@ use env::processes;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::network::Bridge;
 use crate::service::Service;
 use crate::stage::{iqn, wait_for};
 use crate::writer::{Diary, Orders, diary, now_us};
@@ -18,11 +19,13 @@ use crate::{is_gone, pause, serve_again};
 
 const HOSTS: usize = 2;
 
-struct Fleet {
-    service: Service,
+pub(crate) struct Fleet {
+    pub(crate) service: Service,
     /// What the agents run: a file of the test's own, which can be replaced.
     program: PathBuf,
     agents: Vec<Option<Child>>,
+    /// A process of each host's network, where the hosts have networks of their own.
+    networks: Vec<u32>,
 }
 
 /// Processes that have this in their command line.
@@ -46,14 +49,19 @@ fn kill(id: i32) {
 impl Fleet {
     /// Two hosts with agents, and a group that runs on the first.
     fn running() -> Self {
-        let service = Service::start();
+        Self::over(Service::start(), Vec::new(), serde_json::json!({}))
+    }
+
+    /// The same in these networks, under this policy.
+    pub(crate) fn over(service: Service, networks: Vec<u32>, policy: Value) -> Self {
         let grant = ["volume-type", "grant", "ssd-multiattach", "default"];
         service.json(&[&grant[..], &["--acknowledge-data-loss"]].concat());
         service.json(&["volume", "create", "v", "--size", "1m", "--type", "ssd-multiattach"]);
         std::fs::write(service.path("member"), service.token.as_ref().unwrap()).unwrap();
         let program = service.path("agent-program");
         std::fs::copy(env!("CARGO_BIN_EXE_commonhold"), &program).unwrap();
-        let mut fleet = Self { service, program, agents: (0..HOSTS).map(|_| None).collect() };
+        let agents = (0..HOSTS).map(|_| None).collect();
+        let mut fleet = Self { service, program, agents, networks };
         for host in 0..HOSTS {
             fleet.start(host);
         }
@@ -65,7 +73,9 @@ impl Fleet {
         // Who hears of a new group first has it first: the second host hears of it later.
         fleet.kill_agent(1);
         let file = fleet.service.path("group.json");
-        std::fs::write(&file, fleet.group().to_string()).unwrap();
+        let mut group = fleet.group();
+        group["policy"] = policy;
+        std::fs::write(&file, group.to_string()).unwrap();
         fleet.service.json(&["group", "create", "--file", file.to_str().unwrap()]);
         fleet.service.json(&["group", "start", "g"]);
         fleet.writes(0, 0);
@@ -101,10 +111,18 @@ impl Fleet {
         let orders = self.service.path(&format!("orders-of-h{host}"));
         std::fs::write(orders, path("writer").display().to_string()).unwrap();
         let log = std::fs::File::options().create(true).append(true).open(path("agent-log"));
-        let child = Command::new(&self.program)
+        let (mut command, address) = match self.networks.get(host) {
+            None => (Command::new(&self.program), "127.0.0.1".to_owned()),
+            Some(process) => {
+                let mut command = Command::new("nsenter");
+                command.args(["--target", &process.to_string(), "--net"]).arg(&self.program);
+                (command, Bridge::Switch.address(host))
+            }
+        };
+        let child = command
             .args(["host", "run", "--url", &self.service.url, "--host", &format!("h{host}")])
-            .args(["--initiator", &iqn(host), "--address", "127.0.0.1"])
-            .args(["--heartbeat", "127.0.0.1:0", "--attach-by", "own", "--token-file"])
+            .args(["--initiator", &iqn(host), "--address", &address])
+            .args(["--heartbeat", &format!("{address}:0"), "--attach-by", "own", "--token-file"])
             .arg(self.service.path("member"))
             .arg("--state")
             .arg(path("agent"))
@@ -116,11 +134,11 @@ impl Fleet {
         self.agents[host] = Some(child);
     }
 
-    fn diary(&self, host: usize) -> Diary {
+    pub(crate) fn diary(&self, host: usize) -> Diary {
         diary(&self.service.path(&format!("writer-{host}")))
     }
 
-    fn writes(&self, host: usize, after_runs: usize) -> u64 {
+    pub(crate) fn writes(&self, host: usize, after_runs: usize) -> u64 {
         wait_for(&format!("host {host} writes"), || {
             let diary = self.diary(host);
             diary.acknowledged.first().filter(|_| diary.runs > after_runs).map(|(at, _)| *at)
@@ -128,7 +146,7 @@ impl Fleet {
     }
 
     /// It goes on writing, the same program where it was.
-    fn still_writes(&self, host: usize, process: i32) {
+    pub(crate) fn still_writes(&self, host: usize, process: i32) {
         let before = self.diary(host).acknowledged.len();
         wait_for("more writes", || {
             (self.diary(host).acknowledged.len() > before + 50).then_some(())
@@ -137,13 +155,27 @@ impl Fleet {
         assert!(!is_gone(process));
     }
 
-    fn shown(&self) -> Value {
+    pub(crate) fn shown(&self) -> Value {
         self.service.json(&["group", "show", "g"])
     }
 
-    fn standing(&self, host: usize) -> String {
+    pub(crate) fn standing(&self, host: usize) -> String {
         let shown = self.shown();
         shown["hosts"][host]["report"]["standing"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The whole host: the agent, its warden, and what that has started.
+    pub(crate) fn signal(&self, host: usize, signal: Signal) {
+        let agent = self.agents[host].iter().filter_map(|child| i32::try_from(child.id()).ok());
+        let warden = with_argument(&self.directory(host));
+        for id in agent.chain(warden).chain(self.marked(host)) {
+            let _ = kill_process(Pid::from_raw(id).unwrap(), signal);
+        }
+    }
+
+    /// Since when a host has not heard the other.
+    pub(crate) fn silence_ms(&self, host: usize) -> Option<u64> {
+        self.shown()["hosts"][host]["report"]["peers"][0]["heartbeat_age_ms"].as_u64()
     }
 
     fn kill_agent(&mut self, host: usize) {
@@ -170,7 +202,7 @@ impl Fleet {
     }
 
     /// What was started by the group's programs on this host.
-    fn marked(&self, host: usize) -> BTreeSet<i32> {
+    pub(crate) fn marked(&self, host: usize) -> BTreeSet<i32> {
         let file = self.service.path(&format!("process-of-h{host}"));
         let id = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
         id.into_iter().collect()

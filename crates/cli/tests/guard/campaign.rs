@@ -7,7 +7,8 @@ use rustix::process::Signal;
 
 use crate::dice::Dice;
 use crate::figures::{Figures, Took};
-use crate::network::{self, Network};
+use crate::network::{self, Bridge, Network};
+use crate::observer;
 use crate::service::Service;
 use crate::stage::{Guarded, HOSTS, Stage, wait_for};
 use crate::writer::{Stamp, now_us};
@@ -104,7 +105,7 @@ impl Campaign {
             Fault::CommandPaused => self.stage.signal_command(host, Signal::STOP),
             Fault::GuardKilled => guard.signal(Signal::KILL),
             Fault::HostKilled => self.stage.signal(host, guard, Signal::KILL),
-            Fault::CablePulled => self.network.as_ref().unwrap().link(host, false),
+            Fault::CablePulled => self.network.as_ref().unwrap().link(Bridge::Hub, host, false),
         }
     }
 
@@ -114,7 +115,7 @@ impl Campaign {
             Fault::GuardPaused => guard.signal(Signal::CONT),
             Fault::CommandPaused => self.stage.signal_command(host, Signal::CONT),
             Fault::GuardKilled | Fault::HostKilled => {}
-            Fault::CablePulled => self.network.as_ref().unwrap().link(host, true),
+            Fault::CablePulled => self.network.as_ref().unwrap().link(Bridge::Hub, host, true),
         }
     }
 
@@ -173,7 +174,7 @@ impl Campaign {
             let is_new = new.is_some_and(|stamp| stamp.key == diary.key);
             assert!(old == new || is_new, "block {lba} is stale: {old:?}, then {new:?}");
         }
-        self.stage.all_there(&diary, &now);
+        observer::all_there(&diary, &now);
         self.figures.pictures += 1;
         self.picture = now;
     }

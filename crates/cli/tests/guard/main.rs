@@ -10,6 +10,8 @@ mod drain;
 mod figures;
 mod group;
 mod network;
+mod observer;
+mod partition;
 #[path = "../service/mod.rs"]
 mod service;
 mod stage;

@@ -10,10 +10,53 @@ pub(crate) const PORTAL: &str = "10.79.0.1:3260";
 const INSIDE: &str = "COMMONHOLD_TEST_NETWORK";
 const PROGRAMS: [&str; 3] = ["unshare", "nsenter", "ip"];
 
-/// A network for each host, joined by a bridge in this process's own.
+/// A network for each host, joined by bridges in this process's own.
 pub(crate) struct Network {
     hosts: Vec<Child>,
 }
+
+/// A bridge that every host has a cable to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Bridge {
+    /// To the storage, and to the service.
+    Hub,
+    /// Between the hosts alone; its own address is the witness.
+    Switch,
+}
+
+impl Bridge {
+    /// Its name, the first bytes of its addresses, what a host calls its cable.
+    const fn names(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Hub => ("hub", "10.79.0", "eth0"),
+            Self::Switch => ("switch", "10.80.0", "eth1"),
+        }
+    }
+
+    fn build(self) {
+        let (name, net, _) = self.names();
+        run(&format!("ip link add {name} type bridge"));
+        run(&format!("ip addr add {net}.1/24 dev {name}"));
+        run(&format!("ip link set {name} up"));
+    }
+
+    /// From the host with this number, whose network this process is in.
+    fn join(self, number: usize, process: &str) {
+        let (name, net, cable) = self.names();
+        let inside = format!("nsenter --target {process} --net ip");
+        run(&format!("ip link add {name}{number} type veth peer name {cable} netns {process}"));
+        run(&format!("ip link set {name}{number} master {name} up"));
+        run(&format!("{inside} addr add {net}.{}/24 dev {cable}", 10 + number));
+        run(&format!("{inside} link set {cable} up"));
+    }
+
+    pub(crate) fn address(self, host: usize) -> String {
+        format!("{}.{}", self.names().1, 10 + host)
+    }
+}
+
+/// The address of the switch.
+pub(crate) const WITNESS: &str = "10.80.0.1";
 
 pub(crate) fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
@@ -48,9 +91,8 @@ fn network_of(process: &str) -> std::path::PathBuf {
 impl Network {
     pub(crate) fn new(count: usize) -> Self {
         run("ip link set lo up");
-        run("ip link add hub type bridge");
-        run("ip addr add 10.79.0.1/24 dev hub");
-        run("ip link set hub up");
+        Bridge::Hub.build();
+        Bridge::Switch.build();
         Self { hosts: (0..count).map(host).collect() }
     }
 
@@ -60,8 +102,9 @@ impl Network {
     }
 
     /// Pull the host's cable, or put it back.
-    pub(crate) fn link(&self, host: usize, up: bool) {
-        run(&format!("ip link set host{host} {}", if up { "up" } else { "down" }));
+    pub(crate) fn link(&self, bridge: Bridge, host: usize, up: bool) {
+        let (name, ..) = bridge.names();
+        run(&format!("ip link set {name}{host} {}", if up { "up" } else { "down" }));
     }
 }
 
@@ -71,12 +114,9 @@ fn host(number: usize) -> Child {
     let id = child.id().to_string();
     let own = network_of("self");
     wait_for("a network", || (![own.clone(), "".into()].contains(&network_of(&id))).then_some(()));
-    let inside = format!("nsenter --target {id} --net ip");
-    run(&format!("ip link add host{number} type veth peer name eth0 netns {id}"));
-    run(&format!("ip link set host{number} master hub up"));
-    run(&format!("{inside} link set lo up"));
-    run(&format!("{inside} addr add 10.79.0.{}/24 dev eth0", 10 + number));
-    run(&format!("{inside} link set eth0 up"));
+    run(&format!("nsenter --target {id} --net ip link set lo up"));
+    Bridge::Hub.join(number, &id);
+    Bridge::Switch.join(number, &id);
     child
 }
 

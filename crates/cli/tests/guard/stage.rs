@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use host::{Credentials, Initiator, LogicalUnit, Options};
+use host::LogicalUnit;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
+use crate::observer::Observer;
 use crate::service::Service;
-use crate::writer::{BLOCK, BLOCKS, Diary, Orders, Stamp, diary};
+use crate::writer::{Diary, Orders, Stamp, diary};
 
 pub(crate) const HOSTS: usize = 3;
 /// The one that only looks.
@@ -183,44 +184,32 @@ impl Stage {
         (output.status.code().unwrap(), said)
     }
 
+    /// A host, when it only looks.
+    pub(crate) fn observer(&self, host: usize) -> Observer {
+        Observer {
+            portal: self.service.portal.clone(),
+            target: self.target.clone(),
+            initiator: iqn(host),
+            credentials: self.credentials[host].clone(),
+        }
+    }
+
     /// The volume, through a session of a host's own.
     pub(crate) async fn unit(&self, host: usize) -> LogicalUnit {
-        let mut options = Options::new(iqn(host), Some(self.target.clone()));
-        let (user, secret) = self.credentials[host].clone();
-        options.chap = Some(Credentials { user, secret });
-        let session = Initiator::connect(&self.service.portal, options).await.unwrap();
-        LogicalUnit::open(&session, 0).await.unwrap()
+        self.observer(host).unit().await
     }
 
     /// Every block, read by a host that holds nothing.
     pub(crate) fn picture(&self) -> Vec<Option<Stamp>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let data = runtime.block_on(async {
-            let unit = self.unit(OBSERVER).await;
-            unit.read(0, BLOCKS.try_into().unwrap()).await.unwrap()
-        });
-        data.chunks(BLOCK).map(Stamp::read).collect()
+        self.observer(OBSERVER).picture()
     }
 
-    /// Since the picture was taken nothing of another run than `key` has landed, and what this run
-    /// had acknowledged before is there.
+    /// Since the picture was taken nothing of another run than the host's last has landed, and
+    /// what this run had acknowledged before is there.
     pub(crate) fn check(&self, before: &[Option<Stamp>], host: usize) {
+        // The diary first: what is acknowledged after it may not be in the picture.
         let diary = self.diary(host);
-        let now = self.picture();
-        for (lba, (old, new)) in before.iter().zip(&now).enumerate() {
-            let is_ours = new.is_some_and(|stamp| stamp.key == diary.key);
-            assert!(old == new || is_ours, "block {lba} is stale: {old:?}, then {new:?}");
-        }
-        self.all_there(&diary, &now);
-    }
-
-    /// What a run had acknowledged before the picture was taken is there.
-    pub(crate) fn all_there(&self, diary: &Diary, picture: &[Option<Stamp>]) {
-        for (_, sequence) in &diary.acknowledged {
-            let stamp = picture[usize::try_from(crate::writer::lba_of(*sequence)).unwrap()];
-            let kept = stamp.is_some_and(|s| s.key == diary.key && s.sequence >= *sequence);
-            assert!(kept, "write {sequence} was acknowledged; its block says {stamp:?}");
-        }
+        self.observer(OBSERVER).check(before, &diary);
     }
 }
 

@@ -32,22 +32,25 @@ impl Service {
             true => &[],
             false => &["--nfs-portals", "none"],
         };
-        Self::spawn(home, LOOPBACK, &[more, without].concat())
+        Self::spawn(home, LOOPBACK, LOOPBACK, &[more, without].concat())
     }
 
-    /// With a portal of iSCSI that other hosts reach, and no file volumes.
+    /// With doors that other hosts reach, and no file volumes.
     pub fn start_at(portal: &str) -> Self {
-        Self::spawn(tempfile::tempdir().unwrap(), portal, &["--nfs-portals", "none"])
+        let (address, _) = portal.rsplit_once(':').unwrap();
+        let listen = format!("{address}:0");
+        let home = tempfile::tempdir().unwrap();
+        Self::spawn(home, &listen, portal, &["--nfs-portals", "none"])
     }
 
     /// With no word about file volumes: what there is then depends on the machine.
     pub fn with_defaults(home: tempfile::TempDir) -> Self {
-        Self::spawn(home, LOOPBACK, &[])
+        Self::spawn(home, LOOPBACK, LOOPBACK, &[])
     }
 
-    fn spawn(home: tempfile::TempDir, portal: &str, more: &[&str]) -> Self {
+    fn spawn(home: tempfile::TempDir, listen: &str, portal: &str, more: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_commonhold"))
-            .args(["serve", "--listen", LOOPBACK, "--portals", portal, "--data"])
+            .args(["serve", "--listen", listen, "--portals", portal, "--data"])
             .arg(home.path().join("data"))
             .args(more)
             .env("XDG_CONFIG_HOME", home.path())
@@ -74,7 +77,8 @@ impl Service {
         let [url, portal, token] = said;
         let service =
             Self { process, home, url, portal, token: (!token.is_empty()).then_some(token) };
-        assert!(service.url.starts_with("http://127.0.0.1:"), "{}", service.log());
+        let (address, _) = listen.rsplit_once(':').unwrap();
+        assert!(service.url.starts_with(&format!("http://{address}:")), "{}", service.log());
         service
     }
 

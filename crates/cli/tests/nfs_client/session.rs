@@ -9,21 +9,17 @@
 //!      '-------------- NFS4ERR_BADSESSION: the server has restarted ------'
 //! ```
 
-use std::io::{Error, Result as IoResult};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use host::files::{Compound, LockRange, LockType, Opening, Owner, Results, Stable, StateidOf};
+use host::files::{
+    Compound, FileClient, FilesError, Identity, LockRange, LockType, Opening, Results, Stable,
+    Stateid, StateidOf, Wire,
+};
 use nfs::v4::Status;
-use nfs::v4::state::Channel;
-use nfs::v4::types::{ClientId, SessionId, Stateid, Verifier};
-use nfs::xdr::{Reader, Writer, Xdr};
-
-use super::wire::Wire;
 
 /// Requests of one client that are under way at once.
 pub const SLOTS: usize = 4;
-const COMPOUND: (u32, u32, u32) = (100_003, 4, 1);
 /// A client that has got nowhere for so long has found a fault.
 const PATIENCE: Duration = Duration::from_secs(100);
 
@@ -46,7 +42,7 @@ impl Reply {
 /// A range of bytes and the stateid of its lock.
 #[derive(Clone, Debug)]
 pub struct Locked {
-    pub owner: Bytes,
+    pub owner: String,
     pub range: (u64, u64),
     pub stateid: Stateid,
 }
@@ -102,7 +98,7 @@ pub enum Request {
     },
     Lock {
         file: usize,
-        owner: Bytes,
+        owner: String,
         range: (u64, u64),
     },
     /// From a handle on, or from the server's root.
@@ -119,24 +115,35 @@ pub enum Request {
 /// Why requests have no answer yet.
 #[derive(Debug)]
 enum Fault {
-    Broken(Error),
+    Broken,
     Session,
 }
 
-impl From<Error> for Fault {
-    fn from(error: Error) -> Self {
-        Self::Broken(error)
+impl Fault {
+    /// Of a request in a session.
+    fn of(error: FilesError) -> Self {
+        match error {
+            FilesError::Lost(_) | FilesError::Unreachable { .. } => Self::Broken,
+            error if error.status() == Some(Status::BadSession) => Self::Session,
+            error => panic!("{error}"),
+        }
+    }
+    /// Of a request for a session.
+    fn of_beginning(error: FilesError) -> Self {
+        match error {
+            FilesError::Refused(_) => Self::Broken,
+            FilesError::Status { status: Status::Delay | Status::StaleClientid, .. } => {
+                Self::Session
+            }
+            error => Self::of(error),
+        }
     }
 }
 
 pub struct Client {
-    pub wire: Wire,
-    name: Bytes,
-    verifier: Verifier,
-    id: ClientId,
-    session: Option<SessionId>,
-    /// Of each slot: the number of the last request that was answered.
-    answered: [u32; SLOTS],
+    client: FileClient,
+    name: String,
+    has_session: bool,
     pub opened: Vec<Opened>,
     /// Sessions that it has had.
     pub sessions: u32,
@@ -148,14 +155,11 @@ pub struct Client {
 
 impl Client {
     pub fn new(wire: Wire, name: &str) -> Self {
-        let name = Bytes::copy_from_slice(name.as_bytes());
+        let slots = SLOTS.try_into().unwrap();
         Self {
-            wire,
-            name,
-            verifier: *b"verifier",
-            id: ClientId(0),
-            session: None,
-            answered: [0; SLOTS],
+            client: FileClient::new(wire, Identity::named(name), slots),
+            name: name.to_owned(),
+            has_session: false,
             opened: Vec::new(),
             sessions: 0,
             dawdles: Duration::ZERO,
@@ -189,35 +193,18 @@ impl Client {
             assert!(Instant::now() < end, "no answer to {requests:?}");
             match self.try_all(requests, &mut replies, &mut sent_in, &mut hangs_up) {
                 Ok(()) => {}
-                Err(Fault::Broken(_)) => {
-                    self.wire.hang_up();
+                Err(Fault::Broken) => {
+                    self.client.hang_up();
                     std::thread::sleep(Duration::from_millis(3));
                 }
                 Err(Fault::Session) => {
                     // What else was asked in it is answered alike: nobody waits for that.
-                    self.wire.hang_up();
-                    self.session = None;
+                    self.client.hang_up();
+                    self.has_session = false;
                 }
             }
         }
         replies.into_iter().flatten().collect()
-    }
-
-    fn send(&mut self, slot: usize, request: &Request) -> Result<u32, Fault> {
-        Ok(self.send_compound(slot, self.operations(request))?)
-    }
-
-    fn send_compound(&mut self, slot: usize, compound: Compound) -> IoResult<u32> {
-        let (count, operations) = compound.into_parts();
-        let mut writer = head(1 + count);
-        writer.u32(53);
-        writer.put(&self.session.ok_or_else(|| Error::other("no session"))?);
-        writer.u32(self.answered[slot] + 1);
-        writer.u32(u32::try_from(slot).unwrap());
-        writer.u32(u32::try_from(SLOTS - 1).unwrap());
-        writer.put(&false);
-        writer.append(operations);
-        self.wire.send(COMPOUND, writer.into_bytes())
     }
 
     fn try_all(
@@ -228,18 +215,20 @@ impl Client {
         hangs_up: &mut bool,
     ) -> Result<(), Fault> {
         self.settle()?;
-        let mut waits = Vec::new();
+        let mut waiting = 0;
         for slot in (0..requests.len()).filter(|slot| replies[*slot].is_none()) {
-            waits.push((self.send(slot, &requests[slot])?, slot));
+            let compound = self.operations(&requests[slot]);
+            self.client.send(slot, compound).map_err(Fault::of)?;
             sent_in[slot].get_or_insert(self.sessions);
+            waiting += 1;
         }
         if std::mem::take(hangs_up) {
-            self.wire.hang_up();
+            self.client.flush().map_err(Fault::of)?;
+            self.client.hang_up();
             return Ok(());
         }
-        for _ in 0..waits.len() {
-            let (xid, slot, reply) = self.receive(&waits)?;
-            waits.retain(|(other, _)| *other != xid);
+        for _ in 0..waiting {
+            let (slot, reply) = self.receive()?;
             if let Some(mut reply) = reply {
                 reply.again = sent_in[slot] != Some(self.sessions);
                 replies[slot] = Some(reply);
@@ -249,47 +238,20 @@ impl Client {
     }
 
     /// The next reply and its slot; none when the same is to be asked again.
-    fn receive(&mut self, waits: &[(u32, usize)]) -> Result<(u32, usize, Option<Reply>), Fault> {
-        let (xid, results) = self.wire.receive()?;
-        let known = waits.iter().find(|(other, _)| *other == xid);
-        let (_, slot) = *known.expect("a reply to nothing that was asked");
-        let mut reader = results.unwrap_or_else(|body| panic!("a call is answered {body:?}"));
-        let status = Status::read(&mut reader).unwrap();
-        Bytes::read(&mut reader).unwrap();
-        let count = reader.u32().unwrap();
-        let of_sequence = if count == 0 {
-            status
-        } else {
-            assert_eq!(reader.u32().unwrap(), 53);
-            Status::read(&mut reader).unwrap()
-        };
-        match of_sequence {
-            Status::Ok => {}
-            // The first of two that are the same has not ended; or its reply was not kept.
-            Status::Delay => {
-                std::thread::sleep(Duration::from_millis(2));
-                return Ok((xid, slot, None));
-            }
-            Status::RetryUncachedRep => {
-                self.answered[slot] += 1;
-                return Ok((xid, slot, None));
-            }
-            Status::BadSession => return Err(Fault::Session),
-            other => panic!("SEQUENCE on slot {slot}: {other:?}"),
+    fn receive(&mut self) -> Result<(usize, Option<Reply>), Fault> {
+        let (slot, results) = self.client.receive_or_again().map_err(Fault::of)?;
+        if results.is_none() {
+            std::thread::sleep(Duration::from_millis(2));
         }
-        SessionId::read(&mut reader).unwrap();
-        let sequence = reader.u32().unwrap();
-        assert_eq!(sequence, self.answered[slot] + 1, "a reply of another request");
-        (0..4).for_each(|_| assert!(reader.u32().is_ok()));
-        self.answered[slot] += 1;
-        Ok((xid, slot, Some(Reply { status, results: Results::new(reader), again: false })))
+        let reply = |results: Results| Reply { status: results.status(), results, again: false };
+        Ok((slot, results.map(reply)))
     }
 
     /// One request of the recovery itself.
     fn step(&mut self, compound: impl Fn() -> Compound) -> Result<Reply, Fault> {
         loop {
-            let xid = self.send_compound(0, compound())?;
-            if let (_, _, Some(reply)) = self.receive(&[(xid, 0)])? {
+            self.client.send(0, compound()).map_err(Fault::of)?;
+            if let (_, Some(reply)) = self.receive()? {
                 return Ok(reply);
             }
         }
@@ -297,80 +259,30 @@ impl Client {
 
     /// Has a session, with all that was open and locked.
     fn settle(&mut self) -> Result<(), Fault> {
-        if self.session.is_some() {
+        if self.has_session {
             return Ok(());
         }
-        let (id, sequence) = self.exchange()?;
-        self.id = id;
-        let session = self.create_session(sequence)?;
-        self.session = Some(session);
-        self.answered = [0; SLOTS];
+        self.client.begin_session().map_err(Fault::of_beginning)?;
+        assert_eq!(self.client.slots(), SLOTS);
         self.sessions += 1;
-        let done = self.reclaim();
-        if done.is_err() {
-            // Begun again as a whole: a reclaim that was answered is answered alike again.
-            self.session = None;
-        }
-        done
-    }
-
-    fn alone(&mut self, code: u32, arguments: impl FnOnce(&mut Writer)) -> Result<Reader, Fault> {
-        let mut writer = head(1);
-        writer.u32(code);
-        arguments(&mut writer);
-        let mut reader = self.wire.call(COMPOUND, writer.into_bytes())?;
-        let status = Status::read(&mut reader).unwrap();
-        if status == Status::Delay || status == Status::StaleClientid {
-            return Err(Fault::Session);
-        }
-        assert_eq!(status, Status::Ok, "operation {code}");
-        Bytes::read(&mut reader).unwrap();
-        (0..3).for_each(|_| assert!(reader.u32().is_ok()));
-        Ok(reader)
-    }
-
-    fn exchange(&mut self) -> Result<(ClientId, u32), Fault> {
-        let (verifier, name) = (self.verifier, self.name.clone());
-        let mut reader = self.alone(42, |writer| {
-            writer.put(&verifier);
-            writer.opaque(&name);
-            // No flags, no state protection, no implementation.
-            (0..3).for_each(|_| writer.u32(0));
-        })?;
-        Ok((Xdr::read(&mut reader).unwrap(), reader.u32().unwrap()))
-    }
-
-    fn create_session(&mut self, sequence: u32) -> Result<SessionId, Fault> {
-        let channel = Channel {
-            header_pad_bytes: 0,
-            request_bytes_max: 1 << 20,
-            reply_bytes_max: 1 << 20,
-            cached_bytes_max: 4096,
-            operations_max: 16,
-            requests_max: u32::try_from(SLOTS).unwrap(),
-            rdma_ird: Vec::new(),
-        };
-        let id = self.id;
-        let mut reader = self.alone(43, |writer| {
-            writer.put(&id);
-            writer.u32(sequence);
-            writer.u32(0);
-            writer.put(&channel);
-            writer.put(&channel);
-            (0..2).for_each(|_| writer.u32(0));
-        })?;
-        Ok(Xdr::read(&mut reader).unwrap())
+        // Begun again as a whole when it breaks off: a reclaim that was answered is answered alike
+        // again.
+        self.reclaim()?;
+        self.has_session = true;
+        Ok(())
     }
 
     /// Everything that was held, and then that this was all.
     fn reclaim(&mut self) -> Result<(), Fault> {
         for number in 0..self.opened.len() {
-            let (handle, opener) = (self.opened[number].handle.clone(), self.opener());
+            let handle = self.opened[number].handle.clone();
+            let opener = self.client.owner(&self.name);
             let mut reply = self.step(|| Compound::new().file(&handle).reclaim_open(&opener))?;
             self.opened[number].stateid = reply.behind(1).open().unwrap();
             for lock in 0..self.opened[number].locks.len() {
                 let Locked { owner, range, .. } = self.opened[number].locks[lock].clone();
-                let (open, owner) = (self.opened[number].stateid.clone(), self.owner(&owner));
+                let open = self.opened[number].stateid.clone();
+                let owner = self.client.owner(&owner);
                 let (file, range) = (|| Compound::new().file(&handle), lock_range(range, true));
                 let mut reply = self.step(|| file().lock(&range, &open, &owner))?;
                 let stateid = reply.behind(1).stateid(StateidOf::Lock).unwrap();
@@ -385,18 +297,11 @@ impl Client {
         Ok(())
     }
 
-    fn owner(&self, name: &Bytes) -> Owner {
-        Owner { client: self.id, name: name.clone() }
-    }
-
-    /// Whose all opens are.
-    fn opener(&self) -> Owner {
-        self.owner(&self.name)
-    }
-
     fn operations(&self, request: &Request) -> Compound {
         let file = |number: &usize| Compound::new().file(&self.opened[*number].handle);
         let stateid = |number: &usize| &self.opened[*number].stateid;
+        // Whose all opens are.
+        let opener = self.client.owner(&self.name);
         match request {
             Request::Write { file: number, offset, stable, data } => {
                 file(number).write(stateid(number), *offset, *stable, data)
@@ -407,7 +312,7 @@ impl Client {
             Request::Commit { file: number } => file(number).commit(0, 0),
             Request::Create { directory, name } => Compound::new()
                 .file(directory)
-                .open(&self.opener(), name, Opening::New(0o666))
+                .open(&opener, name, Opening::New(0o666))
                 .close(&Stateid::CURRENT),
             Request::Remove { directory, name } => Compound::new().file(directory).remove(name),
             Request::Rename { directory, from, to } => {
@@ -418,11 +323,11 @@ impl Client {
             }
             Request::Open { directory, name } => Compound::new()
                 .file(directory)
-                .open(&self.opener(), name, Opening::OrCreate(0o666))
+                .open(&opener, name, Opening::OrCreate(0o666))
                 .handle(),
             Request::Lock { file: number, owner, range } => {
                 let range = lock_range(*range, false);
-                file(number).lock(&range, stateid(number), &self.owner(owner))
+                file(number).lock(&range, stateid(number), &self.client.owner(owner))
             }
             Request::Lookup { from, path } => {
                 let compound = Compound::new();
@@ -485,7 +390,7 @@ impl Client {
 
     /// Tries for an exclusive lock; what came of it.
     pub fn lock(&mut self, file: usize, owner: &str, range: (u64, u64)) -> Status {
-        let owner = Bytes::copy_from_slice(owner.as_bytes());
+        let owner = owner.to_owned();
         let request = Request::Lock { file, owner: owner.clone(), range };
         let mut reply = self.ask_once(&[request], false).remove(0);
         if reply.status == Status::Ok {
@@ -499,13 +404,4 @@ impl Client {
 /// Offset and bytes of an exclusive lock.
 fn lock_range((offset, bytes): (u64, u64), reclaim: bool) -> LockRange {
     LockRange { kind: LockType::Write, reclaim, offset, bytes }
-}
-
-/// COMPOUND's arguments up to the first operation.
-fn head(count: u32) -> Writer {
-    let mut writer = Writer::default();
-    writer.opaque(b"");
-    writer.u32(1);
-    writer.u32(count);
-    writer
 }

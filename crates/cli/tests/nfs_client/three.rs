@@ -3,18 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use host::files::{FilesError, Wire};
 use nfs::v3::messages::{StableHow, WriteArgs};
 use nfs::v3::types::HandleBytes;
 use nfs::xdr::{Reader, Writer, Xdr, to_bytes};
-
-use super::wire::Wire;
 
 const NFS: u32 = 100_003;
 const MOUNT: u32 = 100_005;
 pub const OK: u32 = 0;
 
 pub struct Three {
-    pub wire: Wire,
+    wire: Wire,
     /// How often the connection had ended.
     pub broken: u32,
 }
@@ -34,8 +33,11 @@ impl Three {
 
     fn ask(&mut self, what: (u32, u32, u32), arguments: &Bytes) -> (u32, Reader) {
         for _ in 0..6000 {
-            match self.wire.call(what, arguments.clone()) {
+            let mut writer = Writer::default();
+            writer.encoded(arguments);
+            match self.wire.call(what, writer) {
                 Ok(mut reader) => return (reader.u32().unwrap(), reader),
+                Err(FilesError::Stray) => panic!("a reply to another call than {what:?}"),
                 Err(_) => {
                     self.broken += 1;
                     self.wire.hang_up();

@@ -17,12 +17,13 @@ mod traveller;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use host::files::Wire;
 use nfs::v4::Status;
+use nfs::xdr::Writer;
 
 use nfs_client::place;
 use nfs_client::session::Client;
 use nfs_client::three::{self, Three};
-use nfs_client::wire::Wire;
 use service::Service;
 use traveller::Traveller;
 
@@ -58,7 +59,7 @@ impl World {
         Some(Self { service, portal })
     }
     fn wire(&self) -> Wire {
-        Wire::new(self.portal, UID)
+        nfs_client::wire(self.portal, UID)
     }
     fn three(&self) -> Three {
         Three::new(self.wire())
@@ -106,7 +107,7 @@ fn whom_no_rule_knows_is_told_so_and_nothing_else() {
         assert_eq!(three.mount("/default/mine"), Err(ACCES));
         assert_eq!(three.mount("/default/none"), Err(ACCES));
         for call in [(100_005, 3, 5), (100_003, 3, 1), (100_003, 4, 1)] {
-            let denied = wire(&world).call(call, Bytes::new()).unwrap_err().to_string();
+            let denied = wire(&world).call(call, Writer::default()).unwrap_err().to_string();
             assert!(denied.contains("BadCred"), "{call:?}: {denied}");
         }
     };
@@ -114,14 +115,14 @@ fn whom_no_rule_knows_is_told_so_and_nothing_else() {
     outside(World::stranger);
     // In the rules of a volume, but no more in its network, from the change on.
     let mut neighbour = world.neighbour();
-    assert!(neighbour.call(null, Bytes::new()).is_ok());
+    assert!(neighbour.call(null, Writer::default()).is_ok());
     let root = Three::new(world.neighbour()).mount("/default/other").unwrap();
     world.service.json(&["network", "update", "default", "--client", "127.0.0.1"]);
     outside(World::neighbour);
     // Nor is it served on the connection that it has.
     let (status, _) = Three::new(neighbour).call(3, &three::named(&root, b"file"));
     assert_eq!(status, ACCES);
-    assert!(world.wire().call(null, Bytes::new()).is_ok());
+    assert!(world.wire().call(null, Writer::default()).is_ok());
 }
 
 #[test]

@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::dice::Dice;
 use crate::lane::{Lane, OldLane};
-use crate::nfs_client::place;
 use crate::nfs_client::session::Client;
 use crate::nfs_client::three::Three;
-use crate::nfs_client::wire::Wire;
+use crate::nfs_client::{place, wire};
 use crate::service::Service;
 use crate::thief::Thief;
 
@@ -116,7 +115,7 @@ impl World {
         let service = world.service();
         place::make_pool(service);
         service.json(&["volume", "create", "--kind", "file", "--size", "1g", "tree"]);
-        let wire = || Wire::new(portal, UID);
+        let wire = || wire(portal, UID);
         let mut old = Three::new(wire());
         let root = old.mount("/default/tree").unwrap();
         for lane in 0..LANES {

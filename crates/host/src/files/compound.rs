@@ -91,10 +91,13 @@ impl Compound {
     pub fn new() -> Self {
         Self::default()
     }
-    /// How many operations there are, and their bytes: for who has sessions of its own.
-    #[must_use]
-    pub fn into_parts(self) -> (u32, Writer) {
+    /// How many operations there are, and their bytes.
+    pub(super) fn into_parts(self) -> (u32, Writer) {
         (self.count, self.writer)
+    }
+    pub(super) fn append(&mut self, more: Self) {
+        self.writer.append(more.writer);
+        self.count += more.count;
     }
     pub(super) fn step(mut self, code: u32, arguments: impl FnOnce(&mut Writer)) -> Self {
         self.writer.u32(code);
@@ -330,14 +333,15 @@ fn mode_of(mode: u32) -> Fattr {
 /// The results of a COMPOUND, to be taken in the order of its operations.
 #[derive(Debug)]
 pub struct Results {
+    pub(super) status: Status,
     pub(super) reader: Reader,
 }
 
 impl Results {
-    /// Of what stands behind the result of SEQUENCE.
+    /// The status of the last operation, the one that failed if any did.
     #[must_use]
-    pub fn new(reader: Reader) -> Self {
-        Self { reader }
+    pub fn status(&self) -> Status {
+        self.status
     }
     /// Takes the status of an operation.
     ///

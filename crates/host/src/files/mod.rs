@@ -4,41 +4,34 @@
 //!
 //! Entry points: [`FileClient::connect`], [`FileClient::call`] for one [`Compound`] after another,
 //! [`FileClient::send`] and [`FileClient::receive`] for many at once; [`FileClient::mount`] and
-//! the calls behind it for what one does most.
+//! the calls behind it for what one does most. Who outlives its connections and the server's
+//! restarts begins with [`FileClient::new`] over a [`Wire`].
 //!
-//! Invariant: a slot's sequence number goes up with every request that was sent on it, and a slot
-//! has one request at a time.
+//! Invariant: a slot's sequence number goes up with every request that was answered on it, and a
+//! slot has one request at a time: one whose answer was lost is sent again under its number.
 
 mod calls;
 mod compound;
+mod wire;
 
-use std::io::{ErrorKind, IoSlice, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::SocketAddr;
 
-use bytes::{Bytes, BytesMut};
-use nfs::rpc::record::{Piece, Records, mark};
-use nfs::rpc::{Accepted, AuthSys, Call, Credential, Opaque, Reply, ReplyBody};
+use bytes::Bytes;
+use nfs::rpc::ReplyBody;
 use nfs::v4::Status;
 use nfs::v4::types::{ClientId, SessionId};
-use nfs::xdr::{Reader, Writer, Xdr, XdrError};
+use nfs::xdr::{Writer, Xdr, XdrError};
 
 pub use calls::OpenFile;
 use compound::code;
 pub use compound::{Compound, LockRange, Names, Opening, Owner, Results, Stable, StateidOf};
 pub use nfs::v4::types::{LockType, Stateid};
+pub use wire::{Procedure, Who, Wire};
 
-const NFS_PROGRAM: u32 = 100_003;
-const COMPOUND_PROCEDURE: u32 = 1;
+const COMPOUND: Procedure = (100_003, nfs::v4::VERSION, 1);
 const MINOR: u32 = 1;
 /// The largest READ or WRITE, and room for what is around it.
 const MESSAGE_BYTES_MAX: u32 = (1 << 20) + 4096;
-/// Requests that are gathered before they are sent.
-const BATCH_BYTES: usize = 256 << 10;
-/// Pieces that the kernel takes at once.
-const SLICES_MAX: usize = 512;
-/// A server that does not answer for so long is lost.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why something of the client failed.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +50,8 @@ pub enum FilesError {
     Short(#[from] XdrError),
     #[error("the answer belongs to no request that was sent")]
     Stray,
+    #[error("the server asks for the request again")]
+    Again,
 }
 
 impl FilesError {
@@ -68,14 +63,6 @@ impl FilesError {
             _ => None,
         }
     }
-}
-
-/// Who asks, as AUTH_SYS says it.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Who {
-    pub uid: u32,
-    pub gid: u32,
-    pub gids: Vec<u32>,
 }
 
 /// What a client is called: the same name with another verifier is the same machine after a
@@ -96,6 +83,7 @@ impl Identity {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
+    /// Of the last request that was answered.
     sequence: u32,
     /// Of the request that is under way.
     xid: Option<u32>,
@@ -104,15 +92,9 @@ struct Slot {
 /// One connection with one session.
 #[derive(Debug)]
 pub struct FileClient {
-    socket: TcpStream,
-    input: BytesMut,
-    piece: Piece,
-    records: Records,
-    /// Requests that are not sent yet, and their bytes.
-    output: Vec<Bytes>,
-    output_bytes: usize,
-    credential: Opaque,
-    xid: u32,
+    wire: Wire,
+    identity: Identity,
+    slots_wanted: u32,
     client: ClientId,
     session: SessionId,
     slots: Vec<Slot>,
@@ -131,30 +113,48 @@ impl FileClient {
         who: &Who,
         slots: u32,
     ) -> Result<Self, FilesError> {
-        let socket = TcpStream::connect_timeout(&portal, PATIENCE)
-            .map_err(|why| FilesError::Unreachable { portal, why })?;
-        socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.set_write_timeout(Some(PATIENCE))?;
-        let Who { uid, gid, gids } = who.clone();
-        let (stamp, machine) = (0, identity.name.slice(..identity.name.len().min(64)));
-        let credential = Credential::Sys(AuthSys { stamp, machine, uid, gid, gids }).to_opaque();
-        let mut client = Self {
-            socket,
-            input: BytesMut::new(),
-            piece: Piece::default(),
-            output: Vec::new(),
-            output_bytes: 0,
-            records: Records::new(2 * MESSAGE_BYTES_MAX as usize),
-            credential,
-            xid: 1,
+        let mut client = Self::new(Wire::new(portal, who), identity.clone(), slots);
+        client.begin_session()?;
+        Ok(client)
+    }
+
+    /// One that is not known to the server yet, and has no slots before
+    /// [`Self::begin_session`].
+    #[must_use]
+    pub fn new(wire: Wire, identity: Identity, slots: u32) -> Self {
+        Self {
+            wire,
+            identity,
+            slots_wanted: slots,
             client: ClientId(0),
             session: SessionId([0; 16]),
             slots: Vec::new(),
-        };
-        let sequence = client.exchange_id(identity)?;
-        client.create_session(sequence, slots)?;
-        Ok(client)
+        }
+    }
+
+    /// Makes itself known and takes a session, the first one or another in place of one that the
+    /// server does not know any more.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or refuses.
+    pub fn begin_session(&mut self) -> Result<(), FilesError> {
+        let sequence = self.exchange_id()?;
+        self.create_session(sequence)
+    }
+
+    /// Sends what was gathered (see [`Wire::send`]), for who waits for no answer.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub fn flush(&mut self) -> Result<(), FilesError> {
+        self.wire.flush()
+    }
+
+    /// Ends the connection; the next request makes another, with the same session. What was under
+    /// way is to be sent again: each request on the slot that it had, before any other.
+    pub fn hang_up(&mut self) {
+        self.wire.hang_up();
+        self.slots.iter_mut().for_each(|slot| slot.xid = None);
     }
 
     /// The client that the server knows this one as.
@@ -173,10 +173,11 @@ impl FileClient {
         Owner { client: self.client, name: Bytes::copy_from_slice(name.as_bytes()) }
     }
 
-    fn exchange_id(&mut self, identity: &Identity) -> Result<u32, FilesError> {
+    fn exchange_id(&mut self) -> Result<u32, FilesError> {
+        let Identity { name, verifier } = &self.identity;
         let compound = Compound::new().step(code::EXCHANGE_ID, |to| {
-            to.fixed(&identity.verifier);
-            to.opaque(&identity.name);
+            to.fixed(verifier);
+            to.opaque(name);
             // No flags, SP4_NONE, no implementation.
             for number in [0, 0, 0] {
                 to.u32(number);
@@ -187,8 +188,8 @@ impl FileClient {
         Ok(results.reader.u32()?)
     }
 
-    fn create_session(&mut self, sequence: u32, slots: u32) -> Result<(), FilesError> {
-        let client = self.client;
+    fn create_session(&mut self, sequence: u32) -> Result<(), FilesError> {
+        let (client, slots) = (self.client, self.slots_wanted);
         let channel = |to: &mut Writer, requests: u32| {
             // Padding; request, reply and kept reply; operations; requests; no RDMA.
             let bytes = MESSAGE_BYTES_MAX;
@@ -250,9 +251,7 @@ impl FileClient {
         self.receive().map(|(_, results)| results)
     }
 
-    /// Sends a request on a slot that has none. It goes out together with those that are sent next,
-    /// when an answer is waited for: as the kernel's client does, which keeps its connection corked
-    /// while more requests are ready.
+    /// Sends a request on a slot that has none; see [`Wire::send`] for when it goes out.
     ///
     /// # Errors
     /// The connection is lost.
@@ -264,127 +263,86 @@ impl FileClient {
         let sequence = self.slots[slot].sequence.wrapping_add(1);
         let highest = self.slots.len() - 1;
         let (session, number) = (self.session, |at: usize| u32::try_from(at).unwrap_or(0));
-        let (count, operations) = compound.into_parts();
-        let mut writer = Writer::default();
-        writer.u32(code::SEQUENCE);
-        writer.put(&session);
-        for number in [sequence, number(slot), number(highest)] {
-            writer.u32(number);
-        }
-        writer.put(&false);
-        writer.append(operations);
-        let xid = self.write(count + 1, writer)?;
-        self.slots[slot] = Slot { sequence, xid: Some(xid) };
+        let mut whole = Compound::new().step(code::SEQUENCE, |to| {
+            to.put(&session);
+            for number in [sequence, number(slot), number(highest)] {
+                to.u32(number);
+            }
+            to.put(&false);
+        });
+        whole.append(compound);
+        self.slots[slot].xid = Some(self.wire.send(COMPOUND, arguments(whole))?);
         Ok(())
     }
 
     /// The next request that is answered: its slot, which is free again, and its results.
     ///
     /// # Errors
-    /// The connection is lost, or the server refuses the request.
+    /// The connection is lost, or the server refuses the request. [`FilesError::Again`] when it was
+    /// not run, or its answer not kept; which it was says [`Self::receive_or_again`].
     pub fn receive(&mut self) -> Result<(usize, Results), FilesError> {
-        let (xid, mut results) = self.read()?;
-        let slot = self.slots.iter().position(|slot| slot.xid == Some(xid));
-        let slot = slot.ok_or(FilesError::Stray)?;
-        self.slots[slot].xid = None;
-        results.expect(code::SEQUENCE)?;
-        // Session, and five numbers.
-        SessionId::read(&mut results.reader)?;
-        for _ in 0..5 {
+        let (slot, results) = self.receive_or_again()?;
+        Ok((slot, results.ok_or(FilesError::Again)?))
+    }
+
+    /// As [`Self::receive`], for who sends requests again: nothing when that is due on this slot.
+    ///
+    /// # Errors
+    /// The connection is lost, or the server refuses the request.
+    pub fn receive_or_again(&mut self) -> Result<(usize, Option<Results>), FilesError> {
+        let (xid, mut results) = self.receive_results()?;
+        let at = self.slots.iter().position(|slot| slot.xid == Some(xid));
+        let at = at.ok_or(FilesError::Stray)?;
+        let slot = &mut self.slots[at];
+        slot.xid = None;
+        match results.expect(code::SEQUENCE) {
+            // The first of two that are the same still runs.
+            Err(FilesError::Status { status: Status::Delay, .. }) => return Ok((at, None)),
+            Err(FilesError::Status { status: Status::RetryUncachedRep, .. }) => {
+                slot.sequence = slot.sequence.wrapping_add(1);
+                return Ok((at, None));
+            }
+            answered => answered?,
+        }
+        let (session, sequence): (SessionId, u32) = Xdr::read(&mut results.reader)?;
+        if session != self.session || sequence != slot.sequence.wrapping_add(1) {
+            return Err(FilesError::Stray);
+        }
+        slot.sequence = sequence;
+        // Slot, two highest slots, flags.
+        for _ in 0..4 {
             results.reader.u32()?;
         }
-        Ok((slot, results))
+        Ok((at, Some(results)))
     }
 
     /// A request without a session.
     fn alone(&mut self, compound: Compound) -> Result<Results, FilesError> {
-        let (count, operations) = compound.into_parts();
-        let sent = self.write(count, operations)?;
-        let (xid, results) = self.read()?;
+        let sent = self.wire.send(COMPOUND, arguments(compound))?;
+        let (xid, results) = self.receive_results()?;
         if xid == sent { Ok(results) } else { Err(FilesError::Stray) }
     }
 
-    /// Sends a COMPOUND: its xid.
-    fn write(&mut self, count: u32, operations: Writer) -> Result<u32, FilesError> {
-        self.xid = self.xid.wrapping_add(1);
-        let mut arguments = Writer::default();
-        arguments.opaque(b"");
-        arguments.u32(MINOR);
-        arguments.u32(count);
-        arguments.append(operations);
-        let call = Call {
-            xid: self.xid,
-            program: NFS_PROGRAM,
-            version: nfs::v4::VERSION,
-            procedure: COMPOUND_PROCEDURE,
-            credential: self.credential.clone(),
-            verifier: Opaque::none(),
-            arguments: Bytes::new(),
-        };
-        let mut pieces = vec![Bytes::new(), call.encode()];
-        pieces.extend(arguments.finish());
-        let too_long = |_| FilesError::Lost(ErrorKind::InvalidInput.into());
-        pieces[0] = Bytes::copy_from_slice(&mark(&pieces).map_err(too_long)?);
-        self.output_bytes += pieces.iter().map(Bytes::len).sum::<usize>();
-        self.output.extend(pieces);
-        if self.output_bytes >= BATCH_BYTES {
-            self.flush()?;
-        }
-        Ok(self.xid)
-    }
-
-    /// Gives the kernel what is to be sent.
-    fn flush(&mut self) -> Result<(), FilesError> {
-        let pieces = std::mem::take(&mut self.output);
-        self.output_bytes = 0;
-        for pieces in pieces.chunks(SLICES_MAX) {
-            let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-            let mut left = &mut slices[..];
-            while !left.is_empty() {
-                match self.socket.write_vectored(left) {
-                    Ok(0) => return Err(FilesError::Lost(ErrorKind::WriteZero.into())),
-                    Ok(sent) => IoSlice::advance_slices(&mut left, sent),
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The next reply: its xid, and the results when the call was let in.
-    fn read(&mut self) -> Result<(u32, Results), FilesError> {
-        let record = loop {
-            let too_long = |_| FilesError::Lost(ErrorKind::InvalidData.into());
-            if let Some(record) = self.records.take(&mut self.input).map_err(too_long)? {
-                break record;
-            }
-            self.flush()?;
-            let had = self.input.len();
-            let wanted = self.records.missing(&self.input).max(self.piece.bytes());
-            self.input.resize(had + wanted, 0);
-            let count = self.socket.read(&mut self.input[had..]);
-            let came = *count.as_ref().unwrap_or(&0);
-            self.piece.learn(wanted, came);
-            self.input.truncate(had + came);
-            match count {
-                Ok(0) => return Err(FilesError::Lost(ErrorKind::UnexpectedEof.into())),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-        };
-        let mut reader = Reader::new(record);
-        let reply = Reply::read(&mut reader)?;
-        if reply.body != ReplyBody::Accepted(Accepted::Success) {
-            return Err(FilesError::Refused(reply.body));
-        }
+    /// The next reply: its xid, and the results.
+    fn receive_results(&mut self) -> Result<(u32, Results), FilesError> {
+        let (xid, mut reader) = self.wire.receive()?;
         // Status, which the last result says again; tag; number of results.
         let status = Status::read(&mut reader)?;
         Bytes::read(&mut reader)?;
         if reader.u32()? == 0 {
             return Err(FilesError::Status { operation: 0, status });
         }
-        Ok((reply.xid, Results { reader }))
+        Ok((xid, Results { status, reader }))
     }
+}
+
+/// The arguments of COMPOUND.
+fn arguments(compound: Compound) -> Writer {
+    let (count, operations) = compound.into_parts();
+    let mut arguments = Writer::default();
+    arguments.opaque(b"");
+    arguments.u32(MINOR);
+    arguments.u32(count);
+    arguments.append(operations);
+    arguments
 }

@@ -137,3 +137,12 @@ impl ListQuery for NodeVolumeQuery {
         self.limit.get_or_insert(crate::page::MAX_LIMIT);
     }
 }
+
+/// Start a node's file service anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RestartNode {
+    /// Although references to its file volumes exist.
+    #[serde(default)]
+    pub force: bool,
+}

@@ -1,6 +1,7 @@
 //! Operations: long work with progress and a final state.
 
-use model::id::{OperationId, ProjectId, SnapshotId, VolumeId};
+use model::id::{NodeId, OperationId, ProjectId, SnapshotId, VolumeId};
+use model::operation::Subject;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -30,9 +31,11 @@ pub struct Progress {
 pub struct Operation {
     #[schema(value_type = Uuid)]
     pub id: OperationId,
-    #[schema(value_type = Uuid)]
-    pub project_id: ProjectId,
-    /// `import_image`, `export_image`, `merge_snapshot`.
+    /// Absent for the work of nodes, which only admins see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Uuid>)]
+    pub project_id: Option<ProjectId>,
+    /// `import_image`, `export_image`, `merge_snapshot`, `restart_node`, `upgrade_node`.
     pub kind: String,
     /// The image file, of an import or export.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,10 +44,23 @@ pub struct Operation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Uuid>)]
     pub snapshot_id: Option<SnapshotId>,
-    #[schema(value_type = Uuid)]
-    pub volume_id: VolumeId,
+    /// The volume that it works on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Uuid>)]
+    pub volume_id: Option<VolumeId>,
     /// The volume's name when the work began: it may be gone by now.
-    pub volume_name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_name: Option<String>,
+    /// Or the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Uuid>)]
+    pub node_id: Option<NodeId>,
+    /// The node's name when the work began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+    /// The version that an upgrade leads to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     #[schema(value_type = OperationState)]
     pub state: String,
     /// Will nothing more happen?
@@ -67,7 +83,9 @@ pub struct Operation {
 
 impl From<model::operation::Operation> for Operation {
     fn from(operation: model::operation::Operation) -> Self {
-        use model::operation::OperationKind::{ExportImage, ImportImage, MergeSnapshot};
+        use model::operation::OperationKind::{
+            ExportImage, ImportImage, MergeSnapshot, RestartNode, UpgradeNode,
+        };
         let kind = operation.kind.word().to_owned();
         let hint = match operation.kind {
             _ if operation.fault.is_none() => None,
@@ -80,12 +98,28 @@ impl From<model::operation::Operation> for Operation {
                  again; the volume is unchanged.",
             ),
             MergeSnapshot { .. } => Some("Nothing is lost: the merge is tried again by itself."),
+            RestartNode { .. } => Some(
+                "File volumes may not be served: look at the daemon's log, then restart the node \
+                 or the daemon again.",
+            ),
+            UpgradeNode { .. } => Some(
+                "`node show` says which version runs, and the daemon's log why it does; mend the \
+                 binary and upgrade again.",
+            ),
         };
-        let (image, snapshot_id) = match operation.kind {
+        let (mut image, mut snapshot_id, mut version) = (None, None, None);
+        match operation.kind {
             ImportImage { path, format } | ExportImage { path, format } => {
-                (Some(ImageFile { path, format: format.into() }), None)
+                image = Some(ImageFile { path, format: format.into() });
             }
-            MergeSnapshot { snapshot } => (None, Some(snapshot)),
+            MergeSnapshot { snapshot } => snapshot_id = Some(snapshot),
+            UpgradeNode { to, .. } => version = Some(to),
+            RestartNode { .. } => {}
+        }
+        let (volume_id, node_id) = (operation.subject.volume(), operation.subject.node());
+        let (volume_name, node_name) = match operation.subject {
+            Subject::Volume { volume_name, .. } => (Some(volume_name), None),
+            Subject::Node { node_name, .. } => (None, Some(node_name)),
         };
         Self {
             id: operation.id,
@@ -93,8 +127,11 @@ impl From<model::operation::Operation> for Operation {
             kind,
             image,
             snapshot_id,
-            volume_id: operation.volume,
-            volume_name: operation.volume_name,
+            volume_id,
+            volume_name,
+            node_id,
+            node_name,
+            version,
             state: operation.state.word().to_owned(),
             finished: operation.state.is_final(),
             progress: operation.progress.map(|progress| Progress {

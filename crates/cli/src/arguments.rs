@@ -176,7 +176,7 @@ mod tests {
             ("host", "create list show update delete run"),
             ("group", "create list show start stop move freeze unfreeze permit history delete"),
             ("volume-type", "create list show update delete grant revoke grants"),
-            ("node", "list show volumes"),
+            ("node", "list show volumes restart"),
             ("pool", "create list show update delete"),
             ("project", "create list show update delete"),
             ("user", "create list show update delete"),

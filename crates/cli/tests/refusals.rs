@@ -150,7 +150,8 @@ fn the_command_line_refuses_and_nothing_changes() {
     for line in [
         "pool list",
         "node list",
-        "node volumes",
+        "node volumes n",
+        "node restart n --force",
         "project create mine",
         "volume-type grant hdd-multiattach other",
     ] {

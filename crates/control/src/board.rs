@@ -33,6 +33,7 @@ pub(crate) enum Step {
     Fence(AttachmentId),
     CancelWork(OperationId),
     WatchMerge(OperationId),
+    RestartNode(OperationId),
 }
 
 impl Step {
@@ -47,7 +48,7 @@ impl Step {
             | Self::Export(id) => id.0,
             Self::CreateSnapshot(id) | Self::DeleteSnapshot(id) => id.0,
             Self::Attach(id) | Self::Detach(id) | Self::Fence(id) => id.0,
-            Self::CancelWork(id) | Self::WatchMerge(id) => id.0,
+            Self::CancelWork(id) | Self::WatchMerge(id) | Self::RestartNode(id) => id.0,
         }
     }
 

@@ -33,6 +33,15 @@ pub struct Candidate {
     pub project: Option<ProjectId>,
 }
 
+/// A use of one of a node's file volumes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeReference {
+    pub project: String,
+    pub volume: String,
+    pub kind: &'static str,
+    pub name: String,
+}
+
 /// Everything a use case can refuse with. Details that name resources are names, for people.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -72,6 +81,19 @@ pub enum ControlError {
     WrongKind { volume: String, is: &'static str, needs: &'static str, action: &'static str },
     #[error("volume '{volume}' is used by {}, so it cannot be {action} now", each(.references))]
     VolumeReferenced { volume: String, references: Vec<String>, action: &'static str },
+    #[error(
+        "the file service of node '{node}' cannot be {action} now, because file volumes of it are \
+         used: {}; {clients} clients are connected",
+        uses(.references)
+    )]
+    NodeReferenced {
+        node: String,
+        references: Vec<NodeReference>,
+        clients: u64,
+        action: &'static str,
+    },
+    #[error("node '{node}' has no file service: {why}")]
+    NoFileService { node: String, why: String },
     #[error("{} has volume '{volume}' mounted, so it cannot be {action} now", list(.clients))]
     ClientsConnected { volume: String, clients: Vec<String>, action: &'static str },
     #[error("type '{kind}' has no size {size}; it has {}", sizes(.available))]
@@ -181,6 +203,8 @@ impl ControlError {
             Self::Unplaceable { .. } => "unplaceable",
             Self::WrongKind { .. } => "wrong_kind",
             Self::VolumeReferenced { .. } => "volume_referenced",
+            Self::NodeReferenced { .. } => "node_referenced",
+            Self::NoFileService { .. } => "no_file_service",
             Self::ClientsConnected { .. } => "clients_connected",
             Self::SizeNotAvailable { .. } => "size_not_available",
             Self::BelowUsed { .. } => "below_used",
@@ -355,6 +379,13 @@ impl ControlError {
                 "Have them let go of it; `reference list --volume` shows them, and `reference \
                  delete` removes one whose holder is gone."
             }
+            Self::NodeReferenced { .. } => {
+                "Have them let go of the volumes (`reference list` shows all), or accept that \
+                 their clients wait for a while: --force."
+            }
+            Self::NoFileService { .. } => {
+                "Start its daemon with --nfs-portals; block volumes are served without."
+            }
             Self::ClientsConnected { .. } => {
                 "Unmount it there, or cut the clients off with --force."
             }
@@ -400,6 +431,19 @@ fn ids(candidates: &[Candidate]) -> String {
 /// `mount 'a' and container 'b'`: each of them, because each must be found.
 fn each(references: &[String]) -> String {
     references.join(", ")
+}
+
+/// `'default/www' by mount '/srv'`, the first of many.
+fn uses(references: &[NodeReference]) -> String {
+    const SHOWN: usize = 8;
+    let use_of = |one: &NodeReference| {
+        format!("'{}/{}' by {} '{}'", one.project, one.volume, one.kind, one.name)
+    };
+    let shown: Vec<String> = references.iter().take(SHOWN).map(use_of).collect();
+    match references.len().checked_sub(SHOWN) {
+        Some(more @ 1..) => format!("{} and {more} more", shown.join(", ")),
+        _ => shown.join(", "),
+    }
 }
 
 fn sizes(available: &[ByteSize]) -> String {

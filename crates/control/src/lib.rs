@@ -28,6 +28,7 @@
 //! attachment_list/get/delete attachment_update(&str, AttachmentUpdate)   -> AttachmentView
 //! attachment_fence(&str)                                                 -> Fenced
 //! node_list/get node_volumes(&str, NodeVolumeFilter)                     -> NodeView, NodeVolumeView
+//! node_restart(&str, bool)                                               -> Operation
 //! operation_list/get/cancel                event_list/get
 //! ```
 //!
@@ -74,7 +75,7 @@ pub use agent::{
     HostView,
 };
 pub use caller::Caller;
-pub use error::{Candidate, ControlError, ErrorKind, Result};
+pub use error::{Candidate, ControlError, ErrorKind, NodeReference, Result};
 pub use facade::{Control, EVENT_DAYS_DEFAULT, Settings};
 pub use group::{GroupCreate, GroupFilter, GroupHostView, GroupView, Said};
 pub use node::{NodeView, NodeVolumeFilter, NodeVolumeView};

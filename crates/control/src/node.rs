@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use model::event::EventResult;
 use model::id::{NodeId, PoolId, VolumeId};
 use model::node::{Node, NodeReport};
+use model::operation::{Operation, OperationKind, Subject};
 use model::pool::Pool;
 use model::project::Project;
 use model::reference::Reference;
@@ -11,8 +13,8 @@ use model::user::Role;
 use model::volume::{Volume, VolumeKind};
 
 use crate::caller::Caller;
-use crate::catalog::{self, AttachmentRecord, Connection, Query};
-use crate::error::Result;
+use crate::catalog::{self, AttachmentRecord, Connection, Query, Transaction};
+use crate::error::{ControlError, NodeReference, Result};
 use crate::export::Names;
 use crate::facade::{Control, Inner, resolve};
 use crate::page::{Page, Paging};
@@ -101,6 +103,100 @@ impl Control {
     }
 }
 
+impl Control {
+    /// Start the node's file service anew. One that is to be already is not asked twice.
+    ///
+    /// # Errors
+    /// Not an admin; no such node, or none with a file service; its volumes are used, and it is not
+    /// forced; the node cannot be reached.
+    pub async fn node_restart(
+        &self,
+        caller: &Caller,
+        node: &str,
+        force: bool,
+    ) -> Result<Operation> {
+        caller.must_be(Role::Admin, "restart nodes")?;
+        let inner = &self.inner;
+        let node: Node = {
+            let mut on = inner.catalog.read().await?;
+            resolve(&mut on, caller, node).await?
+        };
+        let report = inner.node.node().await?;
+        let files = report
+            .files
+            .map_err(|why| ControlError::NoFileService { node: node.name.clone(), why })?;
+        let kind = OperationKind::RestartNode { after: files.boot };
+        let mut tx = inner.catalog.begin().await?;
+        let uses = uses_of(&mut tx, &node, files.clients).await?;
+        if let Some(running) = under_way(&mut tx, &node, &kind).await? {
+            return Ok(running);
+        }
+        let detail = uses.allow("restarted", force)?;
+        let operation = inner.node_operation(&mut tx, caller, &node, kind).await?;
+        let (action, result) = ("node.restart", EventResult::Accepted);
+        inner.record(&mut tx, caller, &node, action, result, detail).await?;
+        inner.commit(tx).await?;
+        Ok(operation)
+    }
+}
+
+/// What keeps a node's file service from being interrupted.
+struct Uses {
+    node: String,
+    references: Vec<NodeReference>,
+    clients: u64,
+}
+
+impl Uses {
+    /// What the event says of it, when it may be done.
+    fn allow(self, action: &'static str, force: bool) -> Result<String> {
+        let Self { node, references, clients } = self;
+        if references.is_empty() {
+            return Ok(format!("{clients} clients are connected"));
+        }
+        let count = references.len();
+        if force {
+            return Ok(format!("forced, past {count} references; {clients} clients are connected"));
+        }
+        Err(ControlError::NodeReferenced { node, references, clients, action })
+    }
+}
+
+async fn uses_of(on: &mut Connection, node: &Node, clients: u64) -> Result<Uses> {
+    let query = on_node(on, node.id).await?.eq("kind", VolumeKind::File.word());
+    let volumes = catalog::select(on, query).await?;
+    let mut references = Vec::new();
+    for volume in volumes {
+        let of_volume = Query::<Reference>::all().eq("volume", volume.id);
+        let of_volume = catalog::select(on, of_volume).await?;
+        if of_volume.is_empty() {
+            continue;
+        }
+        let project = catalog::get::<Project>(on, volume.project.0).await?;
+        let project = project.map(|project| project.name).unwrap_or_default();
+        references.extend(of_volume.into_iter().map(|one| NodeReference {
+            project: project.clone(),
+            volume: volume.name.clone(),
+            kind: one.kind.word(),
+            name: one.name,
+        }));
+    }
+    Ok(Uses { node: node.name.clone(), references, clients })
+}
+
+/// Work of this kind that the node has been asked for and has not ended.
+async fn under_way(
+    on: &mut Connection,
+    node: &Node,
+    kind: &OperationKind,
+) -> Result<Option<Operation>> {
+    let open = Query::<Operation>::all().one_of("state", ["pending", "running"]);
+    let open = catalog::select(on, open).await?;
+    let is_same =
+        |one: &Operation| one.subject.node() == Some(node.id) && one.kind.word() == kind.word();
+    Ok(open.into_iter().find(is_same))
+}
+
 /// The pools of a node. There are few.
 async fn pools_of(on: &mut Connection, node: NodeId) -> Result<Vec<Pool>> {
     let mut pools = catalog::select(on, Query::<Pool>::all()).await?;
@@ -115,6 +211,22 @@ pub(crate) async fn on_node(on: &mut Connection, node: NodeId) -> Result<Query<V
 }
 
 impl Inner {
+    async fn node_operation(
+        &self,
+        tx: &mut Transaction,
+        caller: &Caller,
+        node: &Node,
+        kind: OperationKind,
+    ) -> Result<Operation> {
+        let subject = Subject::Node { node: node.id, node_name: node.name.clone() };
+        let detail = format!("{} of node '{}'", kind.word(), node.name);
+        let operation = self.pending(None, kind, subject);
+        catalog::insert(tx, &operation).await?;
+        let (action, result) = ("operation.create", EventResult::Accepted);
+        self.record(tx, caller, &operation, action, result, detail).await?;
+        Ok(operation)
+    }
+
     /// Make the node in this process known, or its new start.
     pub(crate) async fn register_node(&self) -> Result<()> {
         let report = match self.node.node().await {

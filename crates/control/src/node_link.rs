@@ -39,6 +39,13 @@ pub trait NodeLink: Send + Sync {
     /// The node cannot be reached.
     async fn client_counts(&self) -> Result<HashMap<VolumeId, u64>, OrderError>;
 
+    /// Start the file service anew, unless that has been done since the start of that number; gives
+    /// the number of the start that serves then. Asked again, it converges as an order does.
+    ///
+    /// # Errors
+    /// The node cannot be reached, has no such service, or cannot begin it.
+    async fn restart_files(&self, after: u32) -> Result<u32, OrderError>;
+
     /// All open pools.
     ///
     /// # Errors

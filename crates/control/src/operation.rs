@@ -2,16 +2,16 @@
 
 use std::path::{Component, Path};
 
-use model::event::EventResult;
-use model::id::OperationId;
-use model::operation::{Operation, OperationKind, OperationState, Progress};
+use model::event::{EventResult, ResourceKind};
+use model::id::{OperationId, ProjectId};
+use model::operation::{Operation, OperationKind, OperationState, Progress, Subject};
 use model::user::Role;
 use model::volume::Volume;
 
 use crate::caller::Caller;
-use crate::catalog::{self, Query, Transaction};
+use crate::catalog::{self, Connection, Query, Transaction};
 use crate::error::{ControlError, Result};
-use crate::facade::{Control, Inner, listed_project, resolve};
+use crate::facade::{Control, Inner, listed_project, not_found, resolve};
 use crate::page::Page;
 use crate::params::OperationFilter;
 
@@ -47,9 +47,9 @@ impl Control {
     /// # Errors
     /// No such operation.
     pub async fn operation_get(&self, caller: &Caller, id: &str) -> Result<Operation> {
-        let mut operation: Operation = {
+        let mut operation = {
             let mut on = self.inner.catalog.read().await?;
-            resolve(&mut on, caller, id).await?
+            find(&mut on, caller, id).await?
         };
         self.inner.note_progress(&mut operation).await;
         Ok(operation)
@@ -63,7 +63,7 @@ impl Control {
     pub async fn operation_cancel(&self, caller: &Caller, id: &str) -> Result<Operation> {
         caller.must_be(Role::Member, "cancel operations")?;
         let mut tx = self.inner.catalog.begin().await?;
-        let mut operation: Operation = resolve(&mut tx, caller, id).await?;
+        let mut operation = find(&mut tx, caller, id).await?;
         let state = operation.state;
         if state == OperationState::Cancelled {
             return Ok(operation);
@@ -85,6 +85,15 @@ impl Control {
     }
 }
 
+/// The operation of this id. Those of nodes, which belong to no project, are the operator's.
+async fn find(on: &mut Connection, caller: &Caller, id: &str) -> Result<Operation> {
+    let operation: Operation = resolve(on, caller, id).await?;
+    if operation.project.is_none() && !caller.is_admin() {
+        return Err(not_found(ResourceKind::Operation, id));
+    }
+    Ok(operation)
+}
+
 impl Inner {
     pub(crate) async fn new_operation(
         &self,
@@ -93,32 +102,43 @@ impl Inner {
         volume: &Volume,
         kind: OperationKind,
     ) -> Result<Operation> {
-        let operation = Operation {
+        let subject = Subject::Volume { volume: volume.id, volume_name: volume.name.clone() };
+        let detail = format!("{} of volume '{}'", kind.word(), volume.name);
+        let operation = self.pending(Some(volume.project), kind, subject);
+        catalog::insert(tx, &operation).await?;
+        let (action, result) = ("operation.create", EventResult::Accepted);
+        self.record(tx, caller, &operation, action, result, detail).await?;
+        Ok(operation)
+    }
+
+    /// Work that has not begun.
+    pub(crate) fn pending(
+        &self,
+        project: Option<ProjectId>,
+        kind: OperationKind,
+        subject: Subject,
+    ) -> Operation {
+        Operation {
             id: OperationId(self.new_id()),
-            project: volume.project,
+            project,
             kind,
-            volume: volume.id,
-            volume_name: volume.name.clone(),
+            subject,
             state: OperationState::Pending,
             progress: None,
             cancel_requested: false,
             fault: None,
             created_ms: self.now_ms(),
             finished_ms: None,
-        };
-        catalog::insert(tx, &operation).await?;
-        let detail = format!("{} of volume '{}'", operation.kind.word(), volume.name);
-        let (action, result) = ("operation.create", EventResult::Accepted);
-        self.record(tx, caller, &operation, action, result, detail).await?;
-        Ok(operation)
+        }
     }
 
     /// Progress changes too often to be kept: whoever looks asks the node.
     async fn note_progress(&self, operation: &mut Operation) {
-        if operation.state != OperationState::Running {
+        let (OperationState::Running, Some(volume)) = (operation.state, operation.subject.volume())
+        else {
             return;
-        }
-        if let Ok(Some((done, total))) = self.node.progress(operation.volume).await {
+        };
+        if let Ok(Some((done, total))) = self.node.progress(volume).await {
             operation.progress = Some(Progress { done, total });
         }
     }

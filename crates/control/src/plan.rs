@@ -81,6 +81,9 @@ pub(crate) fn plan(desired: &Desired, is_confirmed: impl Fn(Uuid) -> bool) -> Ve
             | AttachmentState::Error => {}
         }
     }
+    let of_nodes = desired.operations.iter();
+    let restarts = |one: &&Operation| matches!(one.kind, OperationKind::RestartNode { .. });
+    steps.extend(of_nodes.filter(restarts).map(|one| Step::RestartNode(one.id)));
     for operation in desired.operations.iter().filter(|o| o.state == OperationState::Running) {
         if matches!(operation.kind, OperationKind::MergeSnapshot { .. }) {
             steps.push(Step::WatchMerge(operation.id));

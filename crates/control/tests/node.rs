@@ -2,12 +2,14 @@
 
 mod world;
 
-use control::{Caller, Control, NodeVolumeFilter, Paging, ReferenceCreate, VolumeCreate};
-use model::order::Mode;
+use control::{
+    Caller, Control, EventFilter, NodeVolumeFilter, Paging, ReferenceCreate, VolumeCreate,
+};
+use model::order::{Mode, OrderError};
 use model::reference::ReferenceKind;
 use model::user::Role;
 use model::volume::VolumeKind;
-use world::{World, attach, code, open, volume, world};
+use world::{World, attach, code, eventually, open, volume, world};
 
 /// The name of the only node.
 const NODE: &str = "n1";
@@ -102,4 +104,84 @@ async fn nodes_are_the_operators_alone() {
     assert_eq!(code(w.control.node_volumes(&member, NODE, &filter).await), "forbidden");
     assert_eq!(code(w.control.node_get(&w.admin, "nope").await), "node_not_found");
     assert_eq!(code(w.control.node_volumes(&w.admin, "nope", &filter).await), "node_not_found");
+}
+
+async fn ended(w: &World, id: &str) -> model::operation::Operation {
+    eventually("the operation ends", async || {
+        let now = w.control.operation_get(&w.admin, id).await.ok()?;
+        now.state.is_final().then_some(now)
+    })
+    .await
+}
+
+async fn events_of(w: &World, action: &str) -> Vec<(String, String)> {
+    let filter = EventFilter { action: Some(action.to_owned()), ..EventFilter::default() };
+    let page = w.control.event_list(&w.admin, &filter).await.expect("a list");
+    page.items.into_iter().map(|one| (one.result.word().to_owned(), one.detail)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_file_service_in_use_is_restarted_by_force_alone_and_the_refusal_names_every_use() {
+    let w = world().await;
+    let tree = file_volume(&w, &w.admin, "tree").await;
+    let other = w.member_of("other", Role::Member).await;
+    file_volume(&w, &other, "theirs").await;
+    refer(&w.control, &w.admin, "tree", "/srv").await;
+    refer(&w.control, &other, "theirs", "/their srv").await;
+    w.node.connect(tree.id, "10.0.0.1");
+    let error = w.control.node_restart(&w.admin, NODE, false).await.unwrap_err();
+    let says = error.to_string();
+    assert_eq!((error.code(), error.kind()), ("node_referenced", control::ErrorKind::Conflict));
+    assert!(says.contains("'default/tree' by mount '/srv'"), "{says}");
+    assert!(says.contains("'other/theirs' by mount '/their srv'"), "{says}");
+    assert!(says.contains("1 clients are connected") && says.contains("restarted"), "{says}");
+    assert_eq!(w.node.sent("RestartFiles"), 0);
+    let asked = w.control.node_restart(&w.admin, NODE, true).await.unwrap();
+    let done = ended(&w, &asked.id.to_string()).await;
+    assert_eq!(done.state.word(), "succeeded");
+    assert_eq!((done.subject.node().is_some(), done.project), (true, None));
+    let [done, accepted] = &events_of(&w, "node.restart").await[..] else { panic!("two events") };
+    assert_eq!((accepted.0.as_str(), done.0.as_str()), ("accepted", "done"));
+    assert!(accepted.1.contains("forced, past 2 references"), "{}", accepted.1);
+    // Work of nodes is not shown to others.
+    let id = asked.id.to_string();
+    assert_eq!(code(w.control.operation_get(&other, &id).await), "operation_not_found");
+    assert_eq!(code(w.control.operation_cancel(&w.admin, &id).await), "operation_finished");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_restart_that_is_asked_for_twice_or_whose_word_got_lost_is_one() {
+    let w = world().await;
+    w.node.stall("RestartFiles");
+    let first = w.control.node_restart(&w.admin, NODE, false).await.unwrap();
+    let second = w.control.node_restart(&w.admin, NODE, false).await.unwrap();
+    assert_eq!(first.id, second.id);
+    let id = first.id.to_string();
+    assert_eq!(code(w.control.operation_cancel(&w.admin, &id).await), "operation_not_cancellable");
+    w.node.release("RestartFiles");
+    assert_eq!(ended(&w, &id).await.state.word(), "succeeded");
+    let boot = |view: control::NodeView| view.report.unwrap().files.unwrap().boot;
+    assert_eq!(boot(w.control.node_get(&w.admin, NODE).await.unwrap()), 1);
+    let unreachable = OrderError::Unreachable { why: "the word got lost".to_owned() };
+    w.node.fail("RestartFiles", unreachable);
+    let third = w.control.node_restart(&w.admin, NODE, false).await.unwrap();
+    eventually("it was tried", async || (w.node.sent("RestartFiles") > 1).then_some(())).await;
+    w.node.heal("RestartFiles");
+    assert_eq!(ended(&w, &third.id.to_string()).await.state.word(), "succeeded");
+    assert_eq!(boot(w.control.node_get(&w.admin, NODE).await.unwrap()), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_restart_that_the_node_refuses_fails_and_says_why() {
+    let w = world().await;
+    w.node.fail("RestartFiles", OrderError::Refused { why: "not today".to_owned() });
+    let asked = w.control.node_restart(&w.admin, NODE, false).await.unwrap();
+    let failed = ended(&w, &asked.id.to_string()).await;
+    assert_eq!(failed.state.word(), "failed");
+    assert!(failed.fault.unwrap().contains("not today"));
+    let events = events_of(&w, "node.restart").await;
+    assert!(events[0].0 == "failed" && events[0].1.contains("not today"), "{events:?}");
+    let member = w.member_of("other", Role::Member).await;
+    assert_eq!(code(w.control.node_restart(&member, NODE, true).await), "forbidden");
+    assert_eq!(code(w.control.node_restart(&w.admin, "nope", true).await), "node_not_found");
 }

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{OperationId, ProjectId, SnapshotId, VolumeId};
+use crate::id::{NodeId, OperationId, ProjectId, SnapshotId, VolumeId};
 use crate::order::ImageFormat;
 
 /// What the work is.
@@ -21,6 +21,11 @@ pub enum OperationKind {
     ExportImage { path: String, format: ImageFormat },
     /// Give back the space of a deleted snapshot.
     MergeSnapshot { snapshot: SnapshotId },
+    /// Start a node's file service anew, behind the start of that number.
+    RestartNode { after: u32 },
+    /// Have a node go on with another binary, from one version to another; `boot` is the number of
+    /// the daemon's start that was asked.
+    UpgradeNode { binary: String, from: String, to: String, boot: u64 },
 }
 
 impl OperationKind {
@@ -31,12 +36,15 @@ impl OperationKind {
             Self::ImportImage { .. } => "import_image",
             Self::ExportImage { .. } => "export_image",
             Self::MergeSnapshot { .. } => "merge_snapshot",
+            Self::RestartNode { .. } => "restart_node",
+            Self::UpgradeNode { .. } => "upgrade_node",
         }
     }
-    /// A merge cannot be cancelled: half of it is worth nothing, and it does no harm.
+    /// A merge cannot be cancelled: half of it is worth nothing, and it does no harm. What a node
+    /// does with itself is not half done either.
     #[must_use]
     pub const fn can_be_cancelled(&self) -> bool {
-        !matches!(self, Self::MergeSnapshot { .. })
+        matches!(self, Self::ImportImage { .. } | Self::ExportImage { .. })
     }
 }
 
@@ -92,16 +100,41 @@ pub struct Progress {
     pub total: u64,
 }
 
+/// What the work is done to, with its name when the work began: it may be gone by now.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Subject {
+    Volume { volume: VolumeId, volume_name: String },
+    Node { node: NodeId, node_name: String },
+}
+
+impl Subject {
+    #[must_use]
+    pub const fn volume(&self) -> Option<VolumeId> {
+        match self {
+            Self::Volume { volume, .. } => Some(*volume),
+            Self::Node { .. } => None,
+        }
+    }
+    #[must_use]
+    pub const fn node(&self) -> Option<NodeId> {
+        match self {
+            Self::Volume { .. } => None,
+            Self::Node { node, .. } => Some(*node),
+        }
+    }
+}
+
 /// Long work.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Operation {
     pub id: OperationId,
-    pub project: ProjectId,
+    /// `None` for the work of nodes.
+    pub project: Option<ProjectId>,
     #[serde(flatten)]
     pub kind: OperationKind,
-    pub volume: VolumeId,
-    /// The volume's name when the work began: it may be gone by now.
-    pub volume_name: String,
+    #[serde(flatten)]
+    pub subject: Subject,
     pub state: OperationState,
     pub progress: Option<Progress>,
     /// Somebody asked for its end; it ends as soon as the node lets go.
@@ -111,4 +144,27 @@ pub struct Operation {
     pub created_ms: u64,
     /// Milliseconds since the Unix epoch.
     pub finished_ms: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_that_was_written_before_nodes_had_some_is_read() {
+        let id = uuid::Uuid::nil();
+        let text = format!(
+            r#"{{"id":"{id}","project":"{id}","kind":"merge_snapshot","snapshot":"{id}",
+            "volume":"{id}","volume_name":"v","state":"running","progress":null,
+            "cancel_requested":false,"fault":null,"created_ms":1,"finished_ms":null}}"#
+        );
+        let operation: Operation = serde_json::from_str(&text).unwrap();
+        assert_eq!(operation.subject.volume(), Some(VolumeId(id)));
+        assert_eq!(operation.project, Some(ProjectId(id)));
+        let kind = OperationKind::RestartNode { after: 7 };
+        let subject = Subject::Node { node: NodeId(id), node_name: "n".to_owned() };
+        let of_node = Operation { kind, subject, project: None, ..operation };
+        let text = serde_json::to_string(&of_node).unwrap();
+        assert_eq!(serde_json::from_str::<Operation>(&text).unwrap(), of_node);
+    }
 }

@@ -348,6 +348,15 @@ impl Node {
         self.orders.files_standing()
     }
 
+    /// Start the file service anew, unless that has been done since the start of that number; gives
+    /// the number of the start that serves then.
+    ///
+    /// # Errors
+    /// There is none, or it could not be begun; to be tried again.
+    pub async fn restart_files(&self, after: u32) -> Result<u32, OrderError> {
+        self.orders.restart_files(after).await
+    }
+
     /// How many clients have each file volume mounted.
     #[must_use]
     pub fn client_counts(&self) -> HashMap<VolumeId, u64> {

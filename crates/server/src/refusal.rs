@@ -6,7 +6,7 @@ use api::error::{ErrorBody, ErrorDetail};
 use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use control::{ControlError, ErrorKind};
+use control::{ControlError, ErrorKind, NodeReference};
 use serde_json::{Value, json};
 
 /// Seconds after which trying again makes sense.
@@ -131,6 +131,16 @@ fn details(error: &ControlError) -> Option<Value> {
         ControlError::WrongKind { volume, is, .. } => json!({ "volume": volume, "kind": is }),
         ControlError::VolumeReferenced { volume, references, .. } => {
             json!({ "volume": volume, "references": references })
+        }
+        ControlError::NodeReferenced { node, references, clients, .. } => {
+            let references: Vec<Value> = references
+                .iter()
+                .map(|one| {
+                    let NodeReference { project, volume, kind, name } = one;
+                    json!({ "project": project, "volume": volume, "kind": kind, "name": name })
+                })
+                .collect();
+            json!({ "node": node, "references": references, "clients": clients })
         }
         ControlError::ClientsConnected { volume, clients, .. } => {
             json!({ "volume": volume, "clients": clients })

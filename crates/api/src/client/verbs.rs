@@ -14,7 +14,7 @@ use crate::export::{Export, UpdateExport};
 use crate::group::{CreateGroup, DeleteGroup, Group, MoveGroup, PermitHost};
 use crate::host::{CreateHost, Host, UpdateHost};
 use crate::network::{CreateNetwork, Network, UpdateNetwork};
-use crate::node::{Health, Node};
+use crate::node::{Health, Node, RestartNode};
 use crate::operation::Operation;
 use crate::pool::{CreatePool, Pool, UpdatePool};
 use crate::project::{CreateProject, Project, UpdateProject};
@@ -122,6 +122,8 @@ verbs! {
         = delete ["v1", "volume-types", volume_type, "grants", project];
 
     node_show(node) => Node = get ["v1", "nodes", node];
+    /// Its file service alone. Block volumes notice nothing.
+    node_restart(node) <- RestartNode => Operation = post ["v1", "nodes", node, "restart"];
 
     pool_create() <- CreatePool => Pool = post ["v1", "pools"];
     pool_show(pool) => Pool = get ["v1", "pools", pool];

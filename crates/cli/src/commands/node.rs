@@ -1,12 +1,13 @@
 //! Nodes: the machines that serve volumes.
 
 use api::Client;
-use api::node::{Node, NodeQuery, NodeVolume, NodeVolumeQuery};
+use api::node::{Node, NodeQuery, NodeVolume, NodeVolumeQuery, RestartNode};
 use clap::Subcommand;
 
 use super::Context;
 use crate::failure::Failure;
 use crate::output::{Column, Listed, bytes, moment, or_dash};
+use crate::progress;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum NodeCommand {
@@ -17,6 +18,13 @@ pub(crate) enum NodeCommand {
     Show { node: Option<String> },
     /// The volumes that a node serves; those of one project with --project
     Volumes { node: Option<String> },
+    /// Start a node's file service anew; block volumes notice nothing
+    Restart {
+        node: Option<String>,
+        /// Although references to its file volumes exist: their clients wait, and go on
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// Whether it serves files, and to how many.
@@ -98,6 +106,14 @@ impl NodeCommand {
             Self::Volumes { node } => {
                 let node = named(client, node).await?;
                 context.list(&NodeVolumeQuery { node, project, ..NodeVolumeQuery::default() }).await
+            }
+            Self::Restart { node, force } => {
+                let node = named(client, node).await?;
+                let mut operation = client.node_restart(&node, &RestartNode { force }).await?;
+                if context.wait {
+                    operation = progress::operation(client, &operation.id.to_string()).await?;
+                }
+                context.show(&operation)
             }
         }
     }

@@ -38,7 +38,9 @@ impl Listed for Operation {
     const WORD: &'static str = "operations";
     const COLUMNS: &'static [Column<Self>] = &[
         ("kind", |operation| operation.kind.clone()),
-        ("volume", |operation| operation.volume_name.clone()),
+        ("of", |operation| {
+            or_dash(operation.volume_name.as_ref().or(operation.node_name.as_ref()))
+        }),
         ("state", |operation| operation.state.clone()),
         ("done", percent),
         ("created", |operation| moment(&operation.created_at)),

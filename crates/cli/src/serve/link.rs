@@ -70,6 +70,10 @@ impl NodeLink for Link {
         Ok(self.node()?.client_counts())
     }
 
+    async fn restart_files(&self, after: u32) -> Result<u32, OrderError> {
+        self.node()?.restart_files(after).await
+    }
+
     async fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {
         self.node()?.pool_usage().await
     }

@@ -39,13 +39,23 @@ fn rank(times: &[Duration], thousandths: usize) -> Duration {
 
 #[test]
 fn clients_go_on_when_the_server_was_killed() {
+    clients_go_on(1, World::round);
+}
+
+#[test]
+fn clients_go_on_when_the_file_service_was_restarted_in_its_process() {
+    clients_go_on(2, World::round_in_place);
+}
+
+#[allow(clippy::print_stdout, reason = "what a campaign measures")]
+fn clients_go_on(portal: u8, round_of: fn(&mut World, u64)) {
     if !nfs_client::place::is_root() {
         return;
     }
     let rounds = setting("COMMONHOLD_NFS_ROUNDS", 4);
-    let mut world = World::start(setting("COMMONHOLD_NFS_SEED", 1));
+    let mut world = World::start(portal, setting("COMMONHOLD_NFS_SEED", 1));
     for round in 0..rounds {
-        world.round(round);
+        round_of(&mut world, round);
     }
     let sums = world.end();
     let mut stalls = sums.stalls;

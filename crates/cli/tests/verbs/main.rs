@@ -320,6 +320,9 @@ fn nodes(desk: &mut Desk) {
     assert!(names(&volumes).contains(&"served"));
     desk.refused(&["node", "volumes", "--project", "nope"], 3, "'nope'");
     desk.refused(&["node", "show", "nope"], 3, "there is no node 'nope'");
+    // `tests/nodes` restarts one that serves files.
+    desk.count(&["node", "restart"]);
+    desk.refused(&["node", "restart"], 4, "has no file service");
     desk.table(&["volume", "delete", "served"]);
 }
 

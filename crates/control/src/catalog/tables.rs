@@ -211,9 +211,9 @@ record!(AttachmentRecord, Attachment, "attachments", |record| {
     }
 });
 record!(Operation, Operation, "operations", |operation| {
-    id: operation.id.0, name: operation.id.to_string(), project: Some(operation.project),
+    id: operation.id.0, name: operation.id.to_string(), project: operation.project,
     columns: {
-        "project": operation.project, "volume": operation.volume,
+        "project": operation.project, "volume": operation.subject.volume(),
         "state": operation.state.word(),
     }
 });

@@ -5,6 +5,7 @@
 
 mod attachment;
 mod export;
+mod node;
 mod operation;
 mod pool;
 mod snapshot;
@@ -70,6 +71,7 @@ impl Inner {
             Step::Fence(id) => self.cut_off(id, model::attachment::AttachmentState::Fencing).await,
             Step::CancelWork(id) => self.cancel_work(id).await,
             Step::WatchMerge(id) => self.watch_merge(id).await,
+            Step::RestartNode(id) => self.restart_node(id, claim).await,
         };
         outcome.unwrap_or_else(Outcome::Retry)
     }

@@ -56,19 +56,21 @@ impl Inner {
         let Some(operation) = self.read_one::<Operation>(id.0).await? else {
             return Ok(Outcome::Nothing);
         };
-        if operation.state.is_final() {
+        let Some(volume) = operation.subject.volume().filter(|_| !operation.state.is_final())
+        else {
             return Ok(Outcome::Nothing);
-        }
-        self.node.cancel(operation.volume).await?;
+        };
+        self.node.cancel(volume).await?;
         Ok(Outcome::Wait(LOOK_PAUSE))
     }
 
     /// A merge is over when the node has no more work on the volume.
     pub(super) async fn watch_merge(&self, id: OperationId) -> Result<Outcome> {
-        let Some(operation) = self.read_one::<Operation>(id.0).await? else {
+        let operation = self.read_one::<Operation>(id.0).await?;
+        let Some(volume) = operation.and_then(|operation| operation.subject.volume()) else {
             return Ok(Outcome::Nothing);
         };
-        match self.node.progress(operation.volume).await {
+        match self.node.progress(volume).await {
             Ok(Some(_)) => return Ok(Outcome::Wait(LOOK_PAUSE)),
             Ok(None) | Err(OrderError::Missing { .. }) => {}
             Err(error) => return Ok(Outcome::Retry(error.into())),

@@ -215,6 +215,10 @@ impl Inner {
             OperationKind::ExportImage { path, format } => {
                 Order::ExportImage { volume, pool, path, format }
             }
+            OperationKind::RestartNode { .. } | OperationKind::UpgradeNode { .. } => {
+                let why = "it is no work on a volume".to_owned();
+                return Ok(Err(OrderError::Refused { why }));
+            }
             OperationKind::MergeSnapshot { .. } => {
                 let why = "a merge runs by itself".to_owned();
                 return Ok(Err(OrderError::Refused { why }));

@@ -394,6 +394,22 @@ impl NodeLink for FakeNode {
         Ok(state.connected.iter().map(|(volume, all)| (*volume, all.len() as u64)).collect())
     }
 
+    async fn restart_files(&self, after: u32) -> Result<u32, OrderError> {
+        self.lock().sent.push("RestartFiles");
+        while self.lock().stalled.contains("RestartFiles") {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let mut state = self.lock();
+        if let Some(error) = state.failing.get("RestartFiles") {
+            return Err(error.clone());
+        }
+        if state.files_boot == after {
+            state.files_boot += 1;
+            state.connected.clear();
+        }
+        Ok(state.files_boot)
+    }
+
     async fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {
         let state = self.lock();
         let capacity = state.capacity.unwrap_or(ByteSize::gib(1 << 17));

@@ -29,6 +29,7 @@ mod output;
 mod pace;
 mod poll;
 mod records;
+mod restart;
 mod rpcbind;
 mod share;
 mod standing;
@@ -215,10 +216,27 @@ impl<F: FileStore + Clone + Send + Sync> FileService<F> {
         kept: Kept,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, crate::NodeError> {
-        let mut portals = Vec::new();
-        for &address in &settings.portals {
+        let listen = |&address: &SocketAddr| {
             let failed = |source| crate::NodeError::Portal { address, source };
-            let listener = crate::portal::listen(address).map_err(failed)?;
+            crate::portal::listen(address).map_err(failed)
+        };
+        let listeners = settings.portals.iter().map(listen).collect::<Result<_, _>>()?;
+        Self::start_on(listeners, settings, kept, clock)
+    }
+
+    /// The same on sockets that listen already, one for each portal.
+    ///
+    /// # Errors
+    /// What the kernel does not give.
+    pub fn start_on(
+        listeners: Vec<TcpListener>,
+        settings: FileSettings,
+        kept: Kept,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, crate::NodeError> {
+        let mut portals = Vec::new();
+        for (listener, &address) in listeners.into_iter().zip(&settings.portals) {
+            let failed = |source| crate::NodeError::Portal { address, source };
             let address = listener.local_addr().map_err(failed)?;
             let exports = Exports::new(Vec::new()).expect("none stands against another");
             portals.push(Portal { listener, address, exports: ArcSwap::from_pointee(exports) });

@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use env::BlockIo;
 use model::export::{ConnectedClient, Durability, FileUsage, Rule, Squash, Terms};
@@ -29,7 +30,7 @@ use crate::worker::Worker;
 pub(super) struct Files {
     pools: Mutex<HashMap<PoolId, Arc<FilePool>>>,
     /// None on a node without portals for it.
-    service: OnceLock<FileService<FileVolume>>,
+    service: ArcSwapOption<FileService<FileVolume>>,
     /// Something could not be opened.
     wait: tokio::sync::Notify,
     /// What is served; held while it changes.
@@ -62,8 +63,8 @@ impl Files {
     fn pools(&self) -> Vec<Arc<FilePool>> {
         self.pools.lock().expect("no panic while the lock is held").values().cloned().collect()
     }
-    fn service(&self) -> Result<&FileService<FileVolume>, OrderError> {
-        self.service.get().ok_or_else(|| OrderError::Refused {
+    fn service(&self) -> Result<Arc<FileService<FileVolume>>, OrderError> {
+        self.service.load_full().ok_or_else(|| OrderError::Refused {
             why: "the node has no NFS portal; start it with --nfs-portals".to_owned(),
         })
     }
@@ -117,6 +118,11 @@ fn sweep(pool: Arc<FilePool>) {
     });
 }
 
+/// The file service could not be started anew.
+fn not_begun(error: NodeError) -> OrderError {
+    OrderError::Failed { why: error.to_string() }
+}
+
 fn id_of(volume: VolumeId) -> FileSystemId {
     FileSystemId(*volume.0.as_bytes())
 }
@@ -149,11 +155,20 @@ fn export<F>(terms: &Terms, store: F) -> Served<F> {
 impl Orders {
     /// Prepares the file service; it serves nothing before [`Self::open_files`].
     pub(crate) async fn start_files(&self) -> Result<(), NodeError> {
-        let shared = Arc::clone(&self.state.shared);
-        let settings = shared.settings.files.clone();
+        let settings = self.state.shared.settings.files.clone();
         if settings.portals.is_empty() {
             return Ok(());
         }
+        let kept = self.begin_service().await?;
+        let clock = Arc::clone(&self.state.shared.world.clock);
+        let service = FileService::start(settings, kept, clock)?;
+        self.state.files.service.store(Some(Arc::new(service)));
+        Ok(())
+    }
+
+    /// Notes a start of the file service; what it needs of those before.
+    async fn begin_service(&self) -> Result<Kept, NodeError> {
+        let shared = &self.state.shared;
         let (journal, random) = (Arc::clone(&shared.journal), Arc::clone(&shared.world.random));
         let begin = move |worker: std::rc::Rc<Worker>| async move {
             let (secret, boot) = journal.begin_service(&*worker.io, &*random).await?;
@@ -162,20 +177,45 @@ impl Orders {
         let begun = self.worker.run(begin).await.ok_or(NodeError::Stopped)?;
         let (secret, boot, clients) = begun.map_err(NodeError::Journal)?;
         let records = Box::new(Records::new(Arc::clone(&shared.journal), self.worker.clone()));
-        let kept = Kept { secret, boot, clients, records };
-        let service = FileService::start(settings, kept, Arc::clone(&shared.world.clock))?;
-        // It is started once.
-        let _ = self.state.files.service.set(service);
-        Ok(())
+        Ok(Kept { secret, boot, clients, records })
+    }
+
+    /// Starts the file service anew, as a start of the daemon does, unless it has been since the
+    /// start of that number: connections end, what it knows of clients but their records is
+    /// forgotten, and they reclaim. Gives the number of the start that serves then. Block volumes
+    /// notice nothing.
+    pub(crate) async fn restart_files(&self, after: u32) -> Result<u32, OrderError> {
+        let files = &self.state.files;
+        // What is served does not change meanwhile.
+        let exports = files.exports.lock().await;
+        let old = files.service()?;
+        if old.boot() != after {
+            return Ok(old.boot());
+        }
+        let listeners = old.listeners().map_err(failed)?;
+        old.stop().await;
+        old.ended().await;
+        let kept = self.begin_service().await.map_err(not_begun)?;
+        let boot = kept.boot;
+        let (settings, clock) = {
+            let shared = &self.state.shared;
+            (shared.settings.files.clone(), Arc::clone(&shared.world.clock))
+        };
+        let fresh = FileService::start_on(listeners, settings, kept, clock).map_err(not_begun)?;
+        exports.ready.values().for_each(|(_, volume)| volume.forget_holders());
+        exports.serve(&fresh).await.map_err(|error| failed(std::io::Error::other(error)))?;
+        fresh.open().map_err(not_begun)?;
+        files.service.store(Some(Arc::new(fresh)));
+        Ok(boot)
     }
 
     /// Lets NFS clients in, after what they had is served again.
     pub(crate) fn open_files(&self) -> Result<(), NodeError> {
-        self.state.files.service.get().map_or(Ok(()), FileService::open)
+        self.state.files.service.load_full().map_or(Ok(()), |service| service.open())
     }
 
     pub(crate) async fn stop_files(&self) {
-        if let Some(service) = self.state.files.service.get() {
+        if let Some(service) = self.state.files.service.load_full() {
             service.stop().await;
         }
         let pools = self.state.files.pools();
@@ -187,21 +227,22 @@ impl Orders {
     }
 
     pub(crate) fn files_page(&self) -> String {
-        self.state.files.service.get().map_or_else(String::new, FileService::metrics_page)
+        let service = self.state.files.service.load_full();
+        service.map_or_else(String::new, |service| service.metrics_page())
     }
 
     pub(crate) fn file_portals(&self) -> Vec<SocketAddr> {
-        self.state.files.service.get().map_or_else(Vec::new, FileService::portals)
+        self.state.files.service.load_full().map_or_else(Vec::new, |service| service.portals())
     }
 
     /// How the file service is; `None` on a node without one.
     pub(crate) fn files_standing(&self) -> Option<FileServiceReport> {
-        self.state.files.service.get().map(FileService::standing)
+        self.state.files.service.load_full().map(|service| service.standing())
     }
 
     /// How many clients have each file volume mounted.
     pub(crate) fn client_counts(&self) -> HashMap<VolumeId, u64> {
-        let counts = self.state.files.service.get().map(FileService::client_counts);
+        let counts = self.state.files.service.load_full().map(|service| service.client_counts());
         let volume = |id: FileSystemId| VolumeId(uuid::Uuid::from_bytes(id.0));
         counts.unwrap_or_default().into_iter().map(|(id, count)| (volume(id), count)).collect()
     }
@@ -259,7 +300,7 @@ impl State {
         }
         let exports = self.files.exports.lock().await;
         if let (false, Ok(service)) = (exports.waiting.is_empty(), self.files.service())
-            && let Err(error) = exports.serve(service).await
+            && let Err(error) = exports.serve(&service).await
         {
             tracing::error!(%error, "clients of file volumes are not told to wait");
         }
@@ -492,7 +533,7 @@ impl State {
             if terms.portals.is_empty() { service.portals() } else { terms.portals.clone() };
         let waited = exports.waiting.remove(&id);
         let before = exports.ready.insert(id, (terms, volume));
-        if let Err(error) = exports.serve(service).await {
+        if let Err(error) = exports.serve(&service).await {
             match before {
                 Some(before) => exports.ready.insert(id, before),
                 None => exports.ready.remove(&id),
@@ -520,7 +561,7 @@ impl State {
             let ended = exports.ready.remove(&volume);
             exports.waiting.remove(&volume);
             // One less stands against no other.
-            exports.serve(service).await.map_err(|e| OrderError::Failed { why: e.to_string() })?;
+            exports.serve(&service).await.map_err(|e| OrderError::Failed { why: e.to_string() })?;
             service.evict(id_of(volume));
             if let Some((_, volume)) = ended {
                 blocking(move || {

@@ -1,23 +1,25 @@
 //! Nodes, for admins alone.
 
 use api::Page;
-use api::node::{FileService, Node, NodePool, NodeQuery, NodeVolume, NodeVolumeQuery};
+use api::node::{FileService, Node, NodePool, NodeQuery, NodeVolume, NodeVolumeQuery, RestartNode};
+use api::operation::Operation;
 use axum::extract::State;
 use control::{NodeView, NodeVolumeFilter, NodeVolumeView};
 use model::node::FileServiceReport;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Answer, Refusals, found, page, paging};
+use super::{Answer, Refusals, accepted, found, page, paging};
 use crate::Shared;
 use crate::auth::Signed;
-use crate::extract::{Path, Query};
+use crate::extract::{Json, Path, Query};
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(node_list))
         .routes(routes!(node_show))
         .routes(routes!(node_volumes))
+        .routes(routes!(node_restart))
 }
 
 /// The nodes. For admins.
@@ -61,6 +63,23 @@ async fn node_volumes(
     let filter =
         NodeVolumeFilter { project: query.project, paging: paging(query.limit, query.marker) };
     page(app.control.node_volumes(&signed.caller, &node, &filter).await?, volume)
+}
+
+/// Start a node's file service anew; block volumes notice nothing. For admins.
+///
+/// Clients wait, and reclaim what they hold. Refused while references to its file volumes exist,
+/// unless it is forced.
+#[utoipa::path(
+    post, path = "/v1/nodes/{node}/restart", tag = "node",
+    responses((status = 202, description = "Asked", body = Operation), Refusals)
+)]
+async fn node_restart(
+    State(app): State<Shared>,
+    signed: Signed,
+    Path(node): Path<String>,
+    Json(how): Json<RestartNode>,
+) -> Answer<Operation> {
+    accepted(app.control.node_restart(&signed.caller, &node, how.force).await?.into())
 }
 
 fn view(found: NodeView) -> Node {

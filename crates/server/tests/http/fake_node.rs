@@ -148,6 +148,11 @@ impl NodeLink for FakeNode {
         Ok(self.state().connected.iter().map(|volume| (*volume, 1)).collect())
     }
 
+    async fn restart_files(&self, after: u32) -> Result<u32, OrderError> {
+        self.reach()?;
+        Ok(after + 1)
+    }
+
     async fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {
         self.reach()?;
         let usage = |pool: &PoolId| PoolUsage {

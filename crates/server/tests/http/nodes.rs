@@ -1,11 +1,11 @@
 //! Nodes at the door.
 
-use api::node::{NodeQuery, NodeVolumeQuery};
+use api::node::{NodeQuery, NodeVolumeQuery, RestartNode};
 use api::reference::{CreateReference, ReferenceKind};
 use api::user::Role;
 
 use crate::files::file_volume;
-use crate::world::{World, refused, volume};
+use crate::world::{World, eventually, refused, volume};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_and_their_volumes_are_shown_to_admins() {
@@ -39,4 +39,29 @@ async fn nodes_and_their_volumes_are_shown_to_admins() {
     let member = world.user("default", Role::Member).await;
     refused(member.node_show("n1").await, 403, "forbidden");
     refused(member.every(&query).await, 403, "forbidden");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_is_an_operation_and_its_refusal_names_the_references() {
+    let world = World::start().await;
+    let admin = &world.admin;
+    file_volume(admin, "tree").await;
+    let new =
+        CreateReference { volume: "tree".into(), name: "/srv".into(), kind: ReferenceKind::Mount };
+    admin.reference_create(&new).await.unwrap();
+    let raw = world.raw("POST", "/v1/nodes/n1/restart", Some("{}")).await;
+    assert_eq!((raw.status, &raw.body["error"]["code"]), (409, &"node_referenced".into()));
+    let named = serde_json::json!([
+        { "project": "default", "volume": "tree", "kind": "mount", "name": "/srv" }
+    ]);
+    assert_eq!(raw.body["error"]["details"]["references"], named);
+    let asked = admin.node_restart("n1", &RestartNode { force: true }).await.unwrap();
+    assert_eq!((asked.kind.as_str(), asked.node_name.as_deref()), ("restart_node", Some("n1")));
+    let id = asked.id.to_string();
+    let ended = async || admin.operation_show(&id).await.ok().filter(|now| now.finished);
+    assert_eq!(eventually("it ends", ended).await.state, "succeeded");
+    refused(admin.node_restart("n2", &RestartNode::default()).await, 404, "node_not_found");
+    let member = world.user("default", Role::Member).await;
+    refused(member.node_restart("n1", &RestartNode { force: true }).await, 403, "forbidden");
+    refused(member.operation_show(&id).await, 404, "operation_not_found");
 }

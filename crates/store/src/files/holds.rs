@@ -219,6 +219,13 @@ impl Inner {
         over.into_iter().for_each(|file| self.end_nameless(file));
     }
 
+    /// Who holds what is forgotten, as by a start: all may come back, until they are awaited no more.
+    pub(super) fn forget_holders(&self) {
+        let mut held = locked(&self.holds.0);
+        held.counts.clear();
+        held.all = true;
+    }
+
     /// Nobody has a file of the volume open any more, whoever did.
     pub(super) fn end_holds(&self) {
         locked(&self.holds.0).counts.clear();

@@ -84,6 +84,12 @@ impl FileVolume {
         self.0.end_holds();
     }
 
+    /// The server begins anew: who held files may come back and hold them again, until
+    /// [`model::file::FileStore::await_holders`] says that nobody does any more.
+    pub fn forget_holders(&self) {
+        self.0.forget_holders();
+    }
+
     /// Counts what the volume uses, when only a bound of it is known, while it serves. Takes long
     /// where there are many files.
     ///

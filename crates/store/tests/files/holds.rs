@@ -148,6 +148,27 @@ fn while_holders_may_come_back_every_file_is_held() {
 }
 
 #[test]
+fn who_held_files_before_the_server_began_anew_holds_them_once_when_it_is_back() {
+    for home in Home::all() {
+        let volume = home.volume(1, 64 * MIB);
+        let who = user(1000);
+        let [kept, left] = ["kept", "left"].map(|name| {
+            let file = create(&volume, &who, volume.root(), name).attributes.file;
+            volume.hold(file).unwrap();
+            remove(&volume, name.as_bytes());
+            file
+        });
+        volume.forget_holders();
+        assert_eq!(volume.attributes(left).unwrap().links, 0, "it may be held again");
+        volume.hold(kept).unwrap();
+        volume.await_holders(false);
+        assert!(is_gone(&volume, left), "nobody has come back for it");
+        volume.let_go(kept);
+        assert!(is_gone(&volume, kept), "it was counted from before");
+    }
+}
+
+#[test]
 fn an_open_file_without_a_name_outlives_a_kill_and_counts_until_it_is_let_go() {
     for mut home in Home::all() {
         let who = user(1000);

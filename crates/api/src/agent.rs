@@ -139,8 +139,12 @@ pub struct AgentGroup {
     pub wanted: Wanted,
     /// Watch and report; neither start, stop, move nor take over.
     pub frozen: bool,
-    /// Grows with each change of what is wanted; a greater one than before forgives failures.
+    /// Grows with each change of what is wanted.
     pub generation: u64,
+    /// The newest generation that forgives hosts their failures: one that is greater than that
+    /// under which resources failed does.
+    #[serde(default)]
+    pub forgiven: u64,
     /// Who is to own it, by the move of generation `moved`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Uuid>)]

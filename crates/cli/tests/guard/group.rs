@@ -67,6 +67,7 @@ impl Ward {
             wanted: Wanted::Started,
             frozen: false,
             generation: 1,
+            forgiven: 1,
             owner_id: None,
             moved: 0,
             permitted: 0,
@@ -121,6 +122,12 @@ impl Ward {
 
     /// Something else is wanted.
     fn want(&mut self, change: impl FnOnce(&mut AgentGroup)) {
+        self.group.forgiven = self.group.generation + 1;
+        self.update(change);
+    }
+
+    /// The group is changed, and nothing else is wanted of its hosts.
+    fn update(&mut self, change: impl FnOnce(&mut AgentGroup)) {
         self.group.generation += 1;
         change(&mut self.group);
         self.tell();
@@ -319,6 +326,36 @@ fn a_resource_that_fails_is_restarted_and_after_that_the_group_moves() {
     assert!(report.error.as_ref().unwrap().contains("resource 0"), "{report:?}");
     ward.want(|_| {});
     ward.stands(0, Standing::Standby);
+}
+
+#[test]
+fn an_update_moves_nothing_forgives_nothing_and_counts_at_once() {
+    let mut ward = Ward::running();
+    let process = ward.stage.diary(0).process.unwrap();
+    ward.update(|group| {
+        group.hosts.reverse();
+        group.policy.on_failure = OnFailure::Stop;
+        group.name = "another".to_owned();
+    });
+    let heard = |ward: &Ward, host: usize| {
+        let generation = ward.group.generation;
+        wait_for("the update", || ward.report(host).filter(|said| said.generation == generation));
+    };
+    heard(&ward, 0);
+    heard(&ward, 1);
+    pause(600);
+    assert_eq!(ward.stage.diary(0).process, Some(process), "it goes on where it was");
+    assert_eq!((ward.stage.diary(0).runs, ward.stage.diary(1).runs), (1, 0));
+    // The policy that it began under would have restarted it.
+    processes::signal(&ward.mark(0), Signal::KILL).unwrap();
+    ward.stands(0, Standing::Failed);
+    ward.update(|group| group.policy.on_failure = OnFailure::Restart);
+    heard(&ward, 0);
+    pause(600);
+    assert_eq!(ward.stands(0, Standing::Failed).generation, ward.group.generation);
+    assert_eq!((ward.stage.diary(0).runs, ward.stage.diary(1).runs), (1, 0));
+    ward.want(|_| {});
+    ward.stage.writes(1, 0);
 }
 
 #[test]

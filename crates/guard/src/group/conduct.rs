@@ -24,6 +24,8 @@ const READY_MS: u64 = 5_000;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Wish {
     pub generation: u64,
+    /// The newest generation that forgives failures of before.
+    pub forgiven: u64,
     /// It runs on one of its hosts.
     pub started: bool,
     /// Nobody starts, stops or moves anything.
@@ -198,7 +200,7 @@ impl Conduct {
             self.past.fenced = None;
             out.extend([Move::Permit, Move::Remember(self.past)]);
         }
-        if self.past.failed.is_some_and(|at| wish.generation > at) {
+        if self.past.failed.is_some_and(|at| wish.forgiven > at) {
             self.past.failed = None;
             out.push(Move::Remember(self.past));
         }

@@ -182,6 +182,11 @@ impl Resources {
         }
     }
 
+    /// Another limit counts from now on, with the restarts that there have been.
+    pub fn set_limit(&mut self, limit: Limit) {
+        self.limit = limit;
+    }
+
     /// Something happened; what to do about it.
     pub fn on(&mut self, now_ms: u64, event: Event) -> Vec<Deed> {
         let mut out = Vec::new();

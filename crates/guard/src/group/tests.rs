@@ -62,6 +62,19 @@ fn a_failed_check_restarts_it_and_what_depends_on_it_and_the_third_time_ends_the
 }
 
 #[test]
+fn another_limit_of_restarts_counts_from_now_on_and_disturbs_nothing() {
+    let mut two = two_up();
+    two.on(1_000, Event::Tick);
+    two.set_limit(Limit { restarts: 0, ..LIMIT });
+    assert_eq!(two.stage(), Stage::Up);
+    assert_eq!(two.on(1_001, done(1, Step::Check, true)), []);
+    assert_eq!(two.on(1_002, done(0, Step::Check, false)), [step(1, Step::Stop)]);
+    two.on(1_003, done(1, Step::Stop, true));
+    let over = two.on(1_004, done(0, Step::Stop, true));
+    assert_eq!(over, [Deed::Down(Outcome::Failed { resource: 0 })]);
+}
+
+#[test]
 fn a_lost_volume_silences_everything_at_once_and_kills_from_the_top() {
     let mut two = two_up();
     two.on(100, Event::Tick);
@@ -312,6 +325,7 @@ fn whatever_fails_or_hangs_order_holds_and_every_history_ends() {
 
 const WISH: Wish = Wish {
     generation: 5,
+    forgiven: 5,
     started: true,
     frozen: false,
     moved_away: None,
@@ -356,13 +370,15 @@ fn a_move_makes_the_owner_leave_once_and_come_back_as_a_standby() {
 }
 
 #[test]
-fn a_host_whose_resources_failed_waits_for_a_newer_wish() {
+fn a_host_whose_resources_failed_waits_for_a_newer_wish_that_forgives_it() {
     let mut host = owning();
     let past = Past { fenced: None, failed: Some(5) };
     let failed = Happened::Over { end: End::Done { code: 1 }, failed: true };
     assert_eq!(host.on(20, &WISH, failed), [Move::Remember(past)]);
     assert_eq!(host.on(99_000, &WISH, Happened::Tick), []);
-    let newer = Wish { generation: 6, ..WISH };
+    let updated = Wish { generation: 6, ..WISH };
+    assert_eq!(host.on(99_000, &updated, Happened::Tick), [], "an update starts nothing");
+    let newer = Wish { generation: 7, forgiven: 7, ..WISH };
     assert_eq!(
         host.on(99_001, &newer, Happened::Tick),
         [Move::Remember(Past::default()), Move::Begin]

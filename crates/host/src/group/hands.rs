@@ -63,6 +63,11 @@ impl Hands {
         self.machine = Resources::new(&self.terms(), limit_of(order));
     }
 
+    /// Whatever runs: what of the policy counts at once.
+    pub(super) fn follow_policy(&mut self, order: &Order) {
+        self.machine.set_limit(limit_of(order));
+    }
+
     pub(super) fn spec(&self) -> &[Resource] {
         &self.spec
     }

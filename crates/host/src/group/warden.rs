@@ -385,6 +385,7 @@ impl Warden {
         let other = group.owner_id.is_some_and(|owner| owner != self.order.host);
         Wish {
             generation: group.generation,
+            forgiven: group.forgiven,
             started: group.wanted == Wanted::Started && !self.closing,
             frozen: group.frozen && !self.closing,
             moved_away: other.then_some(group.moved),
@@ -500,13 +501,14 @@ impl Warden {
             self.liveness = None;
         }
         self.neighbours.beats.follow(&order);
+        self.hands.follow_policy(&order);
         self.order = order;
         if self.hands.stage() == Stage::Down && self.hands.kept.is_none() {
             self.hands.follow(&self.order);
             self.story.errors.resize(self.order.group.resources.len(), None);
         }
         self.resources(Event::Frozen(self.order.group.frozen));
-        if self.hands.kept.is_some_and(|kept| self.order.group.generation > kept) {
+        if self.hands.kept.is_some_and(|kept| self.order.group.forgiven > kept) {
             self.hands.kept = None;
             (self.past.kept, self.past.owned, self.past.way) = (None, None, None);
             self.remember();

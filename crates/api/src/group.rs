@@ -33,6 +33,42 @@ pub struct CreateGroup {
     pub start: bool,
 }
 
+/// Change what is given; leave the rest. The same again changes nothing.
+///
+/// Name, hosts and the rest of the policy change at once, and nothing moves because of it (with
+/// `failback` a group goes to a host that is preferred now). Resources, and of the policy
+/// `reservation`, `takeover_ms` and `freeze_ms`, change only while the group is stopped and every
+/// host that was told to start it has said that it is.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateGroup {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Names or ids of all its hosts, the preferred one first. The volume is attached to the new
+    /// ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_items = 2, max_items = 16)]
+    pub hosts: Option<Vec<String>>,
+    /// In the place of `hosts`: names or ids of hosts that come after those that it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub add_hosts: Vec<String>,
+    /// In the place of `hosts`: names or ids of hosts that go. One that stands by is told so, and
+    /// is `leaving` until it has said that it heard of it; one that runs the group, or may and is
+    /// not heard, is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove_hosts: Vec<String>,
+    /// All its resources, in the order in which they start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Resource>>)]
+    pub resources: Option<Vec<model::group::Resource>>,
+    #[serde(default)]
+    #[schema(value_type = UpdatePolicy)]
+    pub policy: model::group::PolicyChange,
+    /// Take hosts out although they may run it. What runs goes on there until somebody stops it.
+    #[serde(default)]
+    pub force: bool,
+}
+
 /// Have another host own the group.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -117,6 +153,9 @@ pub struct GroupHost {
     pub name: String,
     /// Has its agent been heard lately?
     pub up: bool,
+    /// It was taken out, and has not said yet that it heard of it.
+    #[serde(default)]
+    pub leaving: bool,
     /// The last that it said of the group; absent before the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<HostReport>,
@@ -340,6 +379,38 @@ pub struct Policy {
     pub witness: Option<String>,
 }
 
+/// What is to change of a policy.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct UpdatePolicy {
+    #[serde(default)]
+    pub failback: Option<bool>,
+    #[serde(default)]
+    pub on_failure: Option<OnFailure>,
+    #[serde(default)]
+    pub restart: Option<UpdateRestartLimit>,
+    /// Only while the group is stopped.
+    #[serde(default)]
+    pub reservation: Option<ReservationKind>,
+    /// Only while the group is stopped.
+    #[serde(default)]
+    pub takeover_ms: Option<u64>,
+    /// Only while the group is stopped.
+    #[serde(default)]
+    pub freeze_ms: Option<u64>,
+    /// Null takes it away.
+    #[serde(default)]
+    pub witness: Option<String>,
+}
+
+/// What is to change of the limit of restarts.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct UpdateRestartLimit {
+    #[serde(default)]
+    pub count: Option<u32>,
+    #[serde(default)]
+    pub within_ms: Option<u64>,
+}
+
 const fn restart() -> OnFailure {
     OnFailure::Restart
 }
@@ -373,6 +444,12 @@ mod tests {
         let schema = serde_json::to_value(Policy::schema()).unwrap();
         assert_eq!(keys(&schema["properties"]), keys(&policy));
         let schema = serde_json::to_value(RestartLimit::schema()).unwrap();
+        assert_eq!(keys(&schema["properties"]), keys(&policy["restart"]));
+        let change: model::group::PolicyChange = serde_json::from_value(policy.clone()).unwrap();
+        assert_eq!(serde_json::to_value(change).unwrap(), policy, "a change has all fields");
+        let schema = serde_json::to_value(UpdatePolicy::schema()).unwrap();
+        assert_eq!(keys(&schema["properties"]), keys(&policy));
+        let schema = serde_json::to_value(UpdateRestartLimit::schema()).unwrap();
         assert_eq!(keys(&schema["properties"]), keys(&policy["restart"]));
         let _all_words: Policy = serde_json::from_value(policy).unwrap();
         let report = model::group::ResourceReport {

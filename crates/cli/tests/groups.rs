@@ -153,14 +153,7 @@ async fn play(url: String, token: String, name: &'static str) {
     }
 }
 
-#[test]
-fn waiting_ends_when_the_hosts_have_done_it() {
-    let service = ready();
-    service.json(&CREATE);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    for name in NODES {
-        runtime.spawn(play(service.url.clone(), service.token.clone().unwrap(), name));
-    }
+fn until_agents_are_up(service: &Service) {
     let up = || {
         let group = service.json(&["group", "show", "db"]);
         group["hosts"].as_array().unwrap().iter().all(|host| host["report"].is_object())
@@ -169,6 +162,17 @@ fn waiting_ends_when_the_hosts_have_done_it() {
     while !up() {
         assert!(std::time::Instant::now() < until, "the agents are never seen");
     }
+}
+
+#[test]
+fn waiting_ends_when_the_hosts_have_done_it() {
+    let service = ready();
+    service.json(&CREATE);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for name in NODES {
+        runtime.spawn(play(service.url.clone(), service.token.clone().unwrap(), name));
+    }
+    until_agents_are_up(&service);
     let running = service.json(&["group", "start", "db"]);
     assert_eq!(
         (&running["state"], &running["owner"]["host_name"]),
@@ -184,6 +188,71 @@ fn waiting_ends_when_the_hosts_have_done_it() {
     service.run(&["group", "delete", "db"]);
     let hosts = service.run(&["host", "list"]).stdout;
     assert!(String::from_utf8_lossy(&hosts).contains("up 0."), "their agents are up");
+}
+
+#[test]
+fn a_group_is_changed_while_it_runs_and_its_resources_while_it_is_stopped() {
+    let service = ready();
+    service.json(&["host", "create", "gamma", "--initiator", "iqn.2026-11.org.example:gamma"]);
+    let mut line = CREATE.to_vec();
+    line.extend(["--resource", "unit:db.service", "--takeover-ms", "2000"]);
+    service.json(&line);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for name in ["alpha", "beta", "gamma"] {
+        runtime.spawn(play(service.url.clone(), service.token.clone().unwrap(), name));
+    }
+    until_agents_are_up(&service);
+    service.json(&["group", "start", "db"]);
+    let names = |group: &Value| -> Vec<String> {
+        let hosts = group["hosts"].as_array().unwrap().iter();
+        hosts.map(|host| host["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let update = |more: &[&str]| service.json(&[&["group", "update", "db"], more].concat());
+    let changed = update(&["--add-host", "gamma", "--on-failure", "move", "--witness", "10.0.0.1"]);
+    assert_eq!(names(&changed), ["alpha", "beta", "gamma"]);
+    assert_eq!(changed["policy"]["on_failure"], "move");
+    assert_eq!(changed["policy"]["takeover_ms"], 2000, "what is not given stays");
+    let same = update(&["--add-host", "gamma", "--witness", "10.0.0.1"]);
+    assert_eq!(same["generation"], changed["generation"]);
+    let changed = update(&["--witness", "none", "--failback=false"]);
+    assert_eq!(changed["policy"]["witness"], Value::Null);
+    assert_eq!(service.json(&["attachment", "list"]).as_array().unwrap().len(), 3);
+    // A host that stands by goes when it has heard of it, and the owner does not.
+    let changed = update(&["--remove-host", "beta"]);
+    assert_eq!(names(&changed), ["alpha", "gamma"]);
+    update(&["--add-host", "beta"]);
+    let refused = |more: &[&str]| service.refused(&[&["group", "update", "db"], more].concat());
+    let (code, error) = refused(&["--remove-host", "alpha"]);
+    assert!(code == 4 && error.contains("'alpha' said last that it runs it"), "{error}");
+    let file = service.path("group.toml");
+    let text = "name = \"pg\"\nvolume = \"shared\"\nhosts = [\"gamma\", \"alpha\"]\n\
+        [[resources]]\nkind = \"unit\"\nname = \"pg.service\"\n";
+    std::fs::write(&file, text).unwrap();
+    let from_file = ["--file", file.to_str().unwrap()];
+    for more in [&from_file[..], &["--resource", "none"], &["--freeze-ms", "900"]] {
+        let (code, error) = refused(more);
+        let way_out = "stop it first: commonhold group stop db";
+        assert!(code == 4 && error.contains(way_out), "{more:?}: {error}");
+    }
+    service.json(&["group", "stop", "db"]);
+    update(&["--freeze-ms", "900", "--reserve", "exclusive-access"]);
+    let changed = update(&from_file);
+    assert_eq!(
+        (&changed["name"], names(&changed)),
+        (&"pg".into(), vec!["gamma".into(), "alpha".into()])
+    );
+    assert_eq!(changed["resources"][0]["name"], "pg.service");
+    assert_eq!(changed["policy"]["freeze_ms"], 900);
+    std::fs::write(&file, "volume = \"another\"\n").unwrap();
+    let (code, error) = service.refused(&["group", "update", "pg", from_file[0], from_file[1]]);
+    assert!(code == 2 && error.contains("'another'"), "{error}");
+    let running = service.json(&["group", "start", "pg"]);
+    assert_eq!(running["owner"]["host_name"], "gamma");
+    let history = service.run(&["group", "history", "pg"]).stdout;
+    let history = String::from_utf8_lossy(&history).into_owned();
+    for part in ["host 'gamma' is new", "host 'beta' has left", "name 'db' to 'pg'"] {
+        assert!(history.contains(part), "{part} in {history}");
+    }
 }
 
 #[test]

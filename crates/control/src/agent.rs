@@ -152,6 +152,10 @@ impl Heard {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         groups.retain(|(of, _), _| *of != group);
     }
+    pub(crate) fn forget(&self, group: model::id::GroupId, host: HostId) {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.remove(&(group, host));
+    }
     pub(crate) fn forget_host(&self, host: HostId) {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner).remove(&host);
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
@@ -273,11 +277,12 @@ impl Control {
             agent.seen_ms = now_ms;
             self.inner.note_agent(agent).await?;
         }
-        self.inner.hear(caller.as_caller(&host), &host, &of_host, beat.reports).await?;
-        let of_host = self.inner.tell(host.id, of_host).await?;
+        let heard = self.inner.hear(caller.as_caller(&host), &host, &of_host, beat.reports);
+        let has_left = heard.await?;
+        let of_host = self.inner.tell(host.id, of_host, has_left).await?;
         let mut on = self.inner.catalog.read().await?;
         let attachments = assigned(&mut on, host.id).await?;
-        let groups = self.inner.with_peers(&mut on, of_host).await?;
+        let groups = self.inner.with_peers(&mut on, host.id, of_host).await?;
         Ok(Assignments { host, attachments, groups })
     }
 }
@@ -376,12 +381,18 @@ impl Inner {
 
     /// Before a host hears that it is to have a group run, it is written down that it was told:
     /// until it says that it follows a later order, it may run it.
-    async fn tell(&self, host: HostId, groups: Vec<GroupRecord>) -> Result<Vec<GroupRecord>> {
+    async fn tell(
+        &self,
+        host: HostId,
+        groups: Vec<GroupRecord>,
+        has_left: bool,
+    ) -> Result<Vec<GroupRecord>> {
         let is_new = |record: &GroupRecord| {
             let group = &record.group;
-            group.wanted == Wanted::Started && record.told.get(&host) != Some(&group.generation)
+            let is_started = group.wanted_of(host) == Wanted::Started;
+            is_started && record.told.get(&host) != Some(&group.generation)
         };
-        if !groups.iter().any(is_new) {
+        if !has_left && !groups.iter().any(is_new) {
             return Ok(groups);
         }
         let mut tx = self.catalog.begin().await?;
@@ -400,6 +411,7 @@ impl Inner {
     async fn with_peers(
         &self,
         on: &mut Connection,
+        host: HostId,
         groups: Vec<GroupRecord>,
     ) -> Result<Vec<AgentGroup>> {
         let hosts = groups.iter().flat_map(|record| &record.group.hosts).copied();
@@ -415,7 +427,7 @@ impl Inner {
         let with_peers = groups.into_iter().map(|record| AgentGroup {
             peers: record.group.hosts.iter().map(peer).collect(),
             heartbeat_key: record.heartbeat_key,
-            group: record.group,
+            group: Group { wanted: record.group.wanted_of(host), ..record.group },
         });
         Ok(with_peers.collect())
     }

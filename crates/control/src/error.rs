@@ -151,6 +151,16 @@ pub enum ControlError {
     GroupFrozen { group: String },
     #[error("group '{group}' may run: {why}")]
     GroupRuns { group: String, why: String },
+    #[error(
+        "group '{group}' would have {count} hosts, and it must have 2 to {}; it has {}",
+        model::group::HOSTS_MAX,
+        list(.hosts)
+    )]
+    GroupHosts { group: String, hosts: Vec<String>, count: usize },
+    #[error("host '{host}' cannot be taken out of group '{group}': {why}")]
+    GroupHostRuns { group: String, host: String, why: String },
+    #[error("the {what} of group '{group}' change only while it is stopped; {why}")]
+    GroupNotStopped { group: String, what: &'static str, why: String },
     #[error("host '{host}' was fenced from group '{group}'")]
     GroupHostFenced { group: String, host: String },
     #[error("host '{host}' cannot take group '{group}': {why}")]
@@ -227,6 +237,9 @@ impl ControlError {
             Self::GroupHostUnknown { .. } => "group_host_unknown",
             Self::GroupFrozen { .. } => "group_frozen",
             Self::GroupRuns { .. } => "group_runs",
+            Self::GroupHosts { .. } => "group_hosts",
+            Self::GroupHostRuns { .. } => "group_host_runs",
+            Self::GroupNotStopped { .. } => "group_not_stopped",
             Self::GroupHostFenced { .. } => "group_host_fenced",
             Self::GroupHostAway { .. } => "group_host_away",
             Self::GroupNowhereToMove { .. } => "group_nowhere_to_move",
@@ -355,6 +368,15 @@ impl ControlError {
             Self::GroupRuns { .. } => {
                 "Stop it first, and wait until its hosts have: `group stop --wait`; --force forgets \
                  it all the same, and what runs goes on."
+            }
+            Self::GroupHosts { .. } => "Add a host before another one goes.",
+            Self::GroupHostRuns { .. } => {
+                "Move the group to another host first (`group move`), or start the agent of this one; \
+                 --force takes it out all the same, and what runs there goes on."
+            }
+            Self::GroupNotStopped { .. } => {
+                "`group stop --wait` returns when its hosts have stopped; one that is gone for good \
+                 is taken out with `group update --remove-host HOST --force`."
             }
             Self::GroupHostFenced { .. } => {
                 "See that nothing of its old life is left there, then `group permit`."

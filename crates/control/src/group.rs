@@ -5,6 +5,7 @@
 
 mod hosts;
 mod report;
+mod update;
 
 use model::event::{EventResult, ResourceKind};
 use model::group::{self as rules, Group, GroupState, HOSTS_MAX, Policy, Resource, Wanted};
@@ -27,6 +28,7 @@ use crate::volume::expected;
 
 pub use hosts::GroupHostView;
 pub use report::Said;
+pub use update::GroupUpdate;
 
 const KEY_BYTES: usize = 32;
 
@@ -156,6 +158,7 @@ impl Control {
                 name,
                 volume: volume.id,
                 hosts: ids,
+                leaving: std::collections::BTreeSet::new(),
                 resources: new.resources,
                 policy: new.policy,
                 wanted: new.wanted,
@@ -163,6 +166,7 @@ impl Control {
                 owner: None,
                 moved: 0,
                 generation: 1,
+                forgiven: 1,
                 permits: std::collections::BTreeMap::new(),
                 created_ms: self.inner.now_ms(),
             };
@@ -429,6 +433,7 @@ impl Control {
     ) -> Result<GroupView> {
         let seen = self.inner.group_view(tx, record.clone()).await?;
         record.group.generation += 1;
+        record.group.forgiven = record.group.generation;
         let detail = change(&mut record.group, &seen)?;
         catalog::update(tx, &record).await?;
         let result = EventResult::Accepted;

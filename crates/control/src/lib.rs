@@ -24,6 +24,7 @@
 //! agent_create(AgentCreate) agent_delete(&str)                           -> AgentCreated
 //! agent_authenticate(token, from) beat(Beat)                             -> Assignments
 //! group_create/list/get/start/stop/move/freeze/unfreeze/permit/delete    -> GroupView
+//! group_update(&str, GroupUpdate)                                        -> GroupView
 //! attachment_create(AttachmentCreate)                                    -> Vec<AttachmentCreated>
 //! attachment_list/get/delete attachment_update(&str, AttachmentUpdate)   -> AttachmentView
 //! attachment_fence(&str)                                                 -> Fenced
@@ -77,7 +78,7 @@ pub use agent::{
 pub use caller::Caller;
 pub use error::{Candidate, ControlError, ErrorKind, NodeReference, Result};
 pub use facade::{Control, EVENT_DAYS_DEFAULT, Settings};
-pub use group::{GroupCreate, GroupFilter, GroupHostView, GroupView, Said};
+pub use group::{GroupCreate, GroupFilter, GroupHostView, GroupUpdate, GroupView, Said};
 pub use node::{NodeView, NodeVolumeFilter, NodeVolumeView};
 pub use node_link::{NodeLink, Pieces};
 pub use page::{PAGE_ENTRIES_DEFAULT, PAGE_ENTRIES_MAX, Page, Paging};

@@ -14,14 +14,16 @@
 //! The control plane keeps what is wanted and what was reported. Who owns the group is decided by
 //! the agents and the volume alone, so that everything goes on while the control plane is away.
 
+mod change;
 mod resource;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{GroupId, HostId, ProjectId, VolumeId};
 
+pub use change::{PolicyChange, RestartChange};
 pub use resource::{Fsck, Resource, ResourceError};
 
 /// Most hosts, and most resources, of one group.
@@ -135,6 +137,10 @@ pub struct Group {
     pub volume: VolumeId,
     /// The preferred one first.
     pub hosts: Vec<HostId>,
+    /// Those of `hosts` that were taken out while they might run the group: each is told that it
+    /// is stopped, and stays in the list until it says that it is.
+    #[serde(default)]
+    pub leaving: BTreeSet<HostId>,
     /// In the order in which they start; they stop in the opposite one.
     pub resources: Vec<Resource>,
     pub policy: Policy,
@@ -148,13 +154,29 @@ pub struct Group {
     /// [`Self::owner`], stops in good order and lets the other come first.
     pub moved: u64,
     /// Grows with each change of what is wanted, so that a newer order is known from an older one.
-    /// A greater one than before also forgives a host its failures.
     pub generation: u64,
+    /// The generation of the last order that forgives hosts their failures: every one does, and a
+    /// mere update does not.
+    #[serde(default)]
+    pub forgiven: u64,
     /// Hosts that may try again after they were fenced, by the generation of the permission. It
     /// holds for a fence that happened under an earlier generation.
     pub permits: BTreeMap<HostId, u64>,
     /// Milliseconds since the Unix epoch.
     pub created_ms: u64,
+}
+
+impl Group {
+    /// The hosts that stay, the preferred one first.
+    pub fn staying(&self) -> impl Iterator<Item = HostId> {
+        self.hosts.iter().copied().filter(|host| !self.leaving.contains(host))
+    }
+
+    /// What this host is to see to.
+    #[must_use]
+    pub fn wanted_of(&self, host: HostId) -> Wanted {
+        if self.leaving.contains(&host) { Wanted::Stopped } else { self.wanted }
+    }
 }
 
 /// Where a host stands with a group.

@@ -184,12 +184,15 @@ fn of_groups(error: &ControlError) -> Option<Value> {
         ControlError::GroupHostUnknown { group, host, hosts } => {
             json!({ "group": group, "host": host, "hosts": hosts })
         }
+        ControlError::GroupHosts { group, hosts, .. } => json!({ "group": group, "hosts": hosts }),
         ControlError::GroupHostFenced { group, host }
+        | ControlError::GroupHostRuns { group, host, .. }
         | ControlError::GroupHostAway { group, host, .. } => {
             json!({ "group": group, "host": host })
         }
         ControlError::GroupFrozen { group }
         | ControlError::GroupRuns { group, .. }
+        | ControlError::GroupNotStopped { group, .. }
         | ControlError::GroupNowhereToMove { group } => json!({ "group": group }),
         _ => return None,
     })

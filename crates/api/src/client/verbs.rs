@@ -11,7 +11,7 @@ use crate::attachment::{
 use crate::error::ApiError;
 use crate::event::Event;
 use crate::export::{Export, UpdateExport};
-use crate::group::{CreateGroup, DeleteGroup, Group, MoveGroup, PermitHost};
+use crate::group::{CreateGroup, DeleteGroup, Group, MoveGroup, PermitHost, UpdateGroup};
 use crate::host::{CreateHost, Host, UpdateHost};
 use crate::network::{CreateNetwork, Network, UpdateNetwork};
 use crate::node::{Health, Node, RestartNode};
@@ -189,6 +189,7 @@ verbs! {
     /// The volume is attached to its hosts where it is not yet.
     group_create() <- CreateGroup => Group = post ["v1", "groups"];
     group_show(group) => Group = get ["v1", "groups", group];
+    group_update(group) <- UpdateGroup => Group = patch ["v1", "groups", group];
     group_start(group) => Group = act ["v1", "groups", group, "start"];
     group_stop(group) => Group = act ["v1", "groups", group, "stop"];
     group_move(group) <- MoveGroup => Group = post ["v1", "groups", group, "move"];

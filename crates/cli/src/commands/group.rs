@@ -4,12 +4,16 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use api::event::EventQuery;
-use api::group::{CreateGroup, DeleteGroup, Group, GroupHost, GroupQuery, MoveGroup, PermitHost};
+use api::group::{
+    CreateGroup, DeleteGroup, Group, GroupHost, GroupQuery, MoveGroup, PermitHost, UpdateGroup,
+};
 use clap::{Args, Subcommand, ValueEnum};
 use model::group::{
-    GroupState, OnFailure, Policy, Reservation, Resource, RestartLimit, Standing, Wanted,
+    GroupState, OnFailure, Policy, PolicyChange, Reservation, Resource, RestartChange, Standing,
+    Wanted,
 };
-use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::Context;
 use crate::failure::Failure;
@@ -42,6 +46,12 @@ pub(crate) enum GroupCommand {
     },
     /// One group, and what each of its hosts says
     Show { group: String },
+    /// Change it while it exists: nothing moves because of it
+    ///
+    /// Name, hosts and policy change at once. Resources, --reserve, --takeover-ms and --freeze-ms
+    /// change only while the group is stopped.
+    #[command(after_long_help = RESOURCES)]
+    Update(Box<UpdateArguments>),
     /// Have it run; again: also forgive hosts their failures
     Start { group: String },
     /// Have it run nowhere
@@ -111,8 +121,9 @@ enum ReserveWord {
 #[group(id = "policy", multiple = true)]
 struct PolicyArguments {
     /// Go back to a host that comes earlier in the list when it is there again
-    #[arg(long)]
-    failback: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true")]
+    failback: Option<bool>,
     /// When a resource fails: restart it, move the group, or stop it there [default: restart]
     #[arg(long, value_enum, value_name = "WHAT")]
     on_failure: Option<FailureWord>,
@@ -131,35 +142,146 @@ struct PolicyArguments {
     /// Freeze the resources when the volume has not answered for so long [default: 350]
     #[arg(long, value_name = "MS")]
     freeze_ms: Option<u64>,
-    /// An address that a host must reach to claim the group
-    #[arg(long, value_name = "ADDRESS")]
-    witness: Option<IpAddr>,
+    /// An address that a host must reach to claim the group, or 'none'
+    #[arg(long, value_name = "ADDRESS", value_parser = witness)]
+    witness: Option<Witness>,
+}
+
+/// An address, or none.
+#[derive(Clone, Copy, Debug)]
+struct Witness(Option<IpAddr>);
+
+fn witness(text: &str) -> Result<Witness, String> {
+    if text == "none" {
+        return Ok(Witness(None));
+    }
+    let address = text.parse().map_err(|_| "it must be an IP address, or 'none'".to_owned())?;
+    Ok(Witness(Some(address)))
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct UpdateArguments {
+    group: String,
+    #[arg(long)]
+    name: Option<String>,
+    /// All its hosts, the preferred one first; the volume is attached to new ones
+    #[arg(long = "host", value_name = "HOST", conflicts_with_all = ["add_hosts", "remove_hosts"])]
+    hosts: Vec<String>,
+    /// A host that comes after those that it has; may be given several times
+    #[arg(long = "add-host", value_name = "HOST")]
+    add_hosts: Vec<String>,
+    /// A host that goes; one that runs the group is refused. May be given several times
+    #[arg(long = "remove-host", value_name = "HOST")]
+    remove_hosts: Vec<String>,
+    /// All its resources, each by one --resource; 'none' for none; --help shows the forms
+    #[arg(long = "resource", value_name = "RESOURCE")]
+    resources: Vec<String>,
+    #[command(flatten)]
+    policy: PolicyArguments,
+    /// Read what changes from this TOML or JSON file, in the fields of the API
+    #[arg(long, value_name = "FILE",
+        conflicts_with_all = ["name", "hosts", "add_hosts", "remove_hosts", "resources", "policy"])]
+    file: Option<PathBuf>,
+    /// Take hosts out although they may run it; what runs there goes on
+    #[arg(long)]
+    force: bool,
+}
+
+/// A file that changes a group: that which made it will do. What it does not hold stays.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Changes {
+    name: Option<String>,
+    /// Must be the group's.
+    volume: Option<String>,
+    hosts: Option<Vec<String>>,
+    resources: Option<Vec<Resource>>,
+    policy: PolicyChange,
+    /// Says how a group begins, and nothing to one that is there.
+    #[serde(rename = "start")]
+    _start: bool,
+}
+
+impl UpdateArguments {
+    /// What changes, and the volume that the group must be of.
+    fn body(self) -> Result<(UpdateGroup, Option<String>), Failure> {
+        let force = self.force;
+        let Some(file) = &self.file else {
+            let given = |list: Vec<String>| (!list.is_empty()).then_some(list);
+            let body = UpdateGroup {
+                name: self.name,
+                hosts: given(self.hosts),
+                add_hosts: self.add_hosts,
+                remove_hosts: self.remove_hosts,
+                resources: given(self.resources).map(|texts| resources(&texts)).transpose()?,
+                policy: self.policy.change(),
+                force,
+            };
+            return Ok((body, None));
+        };
+        let Changes { name, volume, hosts, resources, policy, _start: _ } = read(file)?;
+        let body = UpdateGroup { name, hosts, resources, policy, force, ..UpdateGroup::default() };
+        Ok((body, volume))
+    }
+}
+
+/// The resources of these texts; `none` alone is an empty list.
+fn resources(texts: &[String]) -> Result<Vec<Resource>, Failure> {
+    if texts == ["none"] {
+        return Ok(Vec::new());
+    }
+    let read = |text: &String| {
+        text.parse().map_err(|why: model::group::ResourceError| Failure::Usage {
+            message: format!("the resource '{text}' cannot be used: {why}"),
+            hint: "`group update --help` shows the forms.".to_owned(),
+        })
+    };
+    texts.iter().map(read).collect()
+}
+
+async fn update(context: &Context, arguments: UpdateArguments) -> Result<Group, Failure> {
+    let group = arguments.group.clone();
+    let (body, volume) = arguments.body()?;
+    if let Some(volume) = volume {
+        let shown = context.client.group_show(&group).await?;
+        if volume != shown.volume_name && volume != shown.volume_id.to_string() {
+            return Err(Failure::Usage {
+                message: format!(
+                    "the file is of a group of volume '{volume}', and group '{group}' is of \
+                     volume '{}'",
+                    shown.volume_name
+                ),
+                hint: "A group keeps its volume: make another group.".to_owned(),
+            });
+        }
+    }
+    Ok(context.client.group_update(&group, &body).await?)
 }
 
 impl PolicyArguments {
-    fn policy(&self) -> Policy {
-        let usual = Policy::default();
-        Policy {
+    /// The words that were given.
+    fn change(&self) -> PolicyChange {
+        let limit = RestartChange { count: self.restarts, within_ms: self.restarts_within_ms };
+        PolicyChange {
             failback: self.failback,
-            on_failure: match self.on_failure {
-                None => usual.on_failure,
-                Some(FailureWord::Restart) => OnFailure::Restart,
-                Some(FailureWord::Move) => OnFailure::Move,
-                Some(FailureWord::Stop) => OnFailure::Stop,
-            },
-            restart: RestartLimit {
-                count: self.restarts.unwrap_or(usual.restart.count),
-                within_ms: self.restarts_within_ms.unwrap_or(usual.restart.within_ms),
-            },
-            reservation: match self.reserve {
-                None => usual.reservation,
-                Some(ReserveWord::WriteExclusive) => Reservation::WriteExclusive,
-                Some(ReserveWord::ExclusiveAccess) => Reservation::ExclusiveAccess,
-            },
-            takeover_ms: self.takeover_ms.unwrap_or(usual.takeover_ms),
-            freeze_ms: self.freeze_ms.unwrap_or(usual.freeze_ms),
-            witness: self.witness,
+            on_failure: self.on_failure.map(|word| match word {
+                FailureWord::Restart => OnFailure::Restart,
+                FailureWord::Move => OnFailure::Move,
+                FailureWord::Stop => OnFailure::Stop,
+            }),
+            restart: (limit != RestartChange::default()).then_some(limit),
+            reservation: self.reserve.map(|word| match word {
+                ReserveWord::WriteExclusive => Reservation::WriteExclusive,
+                ReserveWord::ExclusiveAccess => Reservation::ExclusiveAccess,
+            }),
+            takeover_ms: self.takeover_ms,
+            freeze_ms: self.freeze_ms,
+            witness: self.witness.map(|Witness(address)| address),
         }
+    }
+
+    fn policy(&self) -> Policy {
+        self.change().of(&Policy::default())
     }
 }
 
@@ -175,15 +297,15 @@ impl CreateArguments {
                 start: self.start,
             });
         };
-        let mut body = read(file)?;
+        let mut body: CreateGroup = read(file)?;
         body.name = self.name.unwrap_or(body.name);
         body.start |= self.start;
         Ok(body)
     }
 }
 
-/// A group from a file: JSON where it begins with a brace, TOML else.
-fn read(file: &Path) -> Result<CreateGroup, Failure> {
+/// A group, or what changes of one, from a file: JSON where it begins with a brace, TOML else.
+fn read<T: DeserializeOwned>(file: &Path) -> Result<T, Failure> {
     let text = std::fs::read_to_string(file)
         .map_err(|why| Failure::Io { what: file.display().to_string(), why })?;
     let group = if text.trim_start().starts_with('{') {
@@ -227,7 +349,7 @@ fn said<T>(host: &GroupHost, of: fn(&api::group::HostReport) -> T) -> Option<T> 
 impl Listed for GroupHost {
     const WORD: &'static str = "hosts";
     const COLUMNS: &'static [Column<Self>] = &[
-        ("host", |host| host.name.clone()),
+        ("host", |host| format!("{}{}", host.name, if host.leaving { " (leaving)" } else { "" })),
         ("agent", |host| if host.up { "up".to_owned() } else { "down".to_owned() }),
         ("standing", |host| or_dash(said(host, |said| said.standing.word()))),
         ("epoch", |host| or_dash(said(host, |said| said.epoch))),
@@ -311,11 +433,16 @@ enum Goal {
     Moved,
     /// All that are up know of the order.
     Told,
+    /// The same, where there are any, and those that were to leave have.
+    Updated,
 }
 
 /// Is it there? `Err` when it will not be.
 fn is_reached(goal: Goal, group: &Group) -> Result<bool, String> {
     let up: Vec<&GroupHost> = group.hosts.iter().filter(|host| host.up).collect();
+    if up.is_empty() && goal == Goal::Updated {
+        return Ok(true);
+    }
     if up.is_empty() {
         return Err("no agent of its hosts is up; the order is kept for them".to_owned());
     }
@@ -332,6 +459,7 @@ fn is_reached(goal: Goal, group: &Group) -> Result<bool, String> {
     let failed = told && group.state == GroupState::Failed;
     match goal {
         Goal::Told => Ok(told),
+        Goal::Updated => Ok(told && !group.hosts.iter().any(|host| host.leaving)),
         Goal::Stopped => Ok(told && group.state == GroupState::Stopped),
         _ if failed => Err("none of its hosts could run it".to_owned()),
         Goal::Moved if group.wanted == Wanted::Stopped => Ok(told),
@@ -379,6 +507,7 @@ impl GroupCommand {
                 return context.list(&GroupQuery { volume, host, ..GroupQuery::default() }).await;
             }
             Self::Show { group } => return show(context, &client.group_show(&group).await?),
+            Self::Update(arguments) => (update(context, *arguments).await?, Goal::Updated),
             Self::Start { group } => (client.group_start(&group).await?, Goal::Started),
             Self::Stop { group } => (client.group_stop(&group).await?, Goal::Stopped),
             Self::Move { group, host } => {

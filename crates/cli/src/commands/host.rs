@@ -48,10 +48,7 @@ pub(crate) enum HostCommand {
         #[command(flatten)]
         metadata: MetadataArguments,
     },
-    /// Make the token of the host's agent void; what the host has attached, and runs, stays
-    ///
-    /// An agent that was started with the token of a member makes itself known again: stop it
-    /// first, or revoke that token too.
+    /// Make the token of the host's agent void: the agent ends, and what the host runs goes on
     Dismiss { host: String },
     /// Forget hosts to which nothing is attached
     Delete {

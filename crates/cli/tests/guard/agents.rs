@@ -2,8 +2,6 @@
 //! made, moved, killed and stopped by the verbs of a person.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -161,7 +159,10 @@ impl Fleet {
 
     pub(crate) fn standing(&self, host: usize) -> String {
         let shown = self.shown();
-        shown["hosts"][host]["report"]["standing"].as_str().unwrap_or_default().to_owned()
+        let name = format!("h{host}");
+        let found = shown["hosts"].as_array().unwrap().iter().find(|one| one["name"] == *name);
+        let standing = found.and_then(|host| host["report"]["standing"].as_str());
+        standing.unwrap_or_default().to_owned()
     }
 
     /// The whole host: the agent, its warden, and what that has started.
@@ -184,17 +185,23 @@ impl Fleet {
         child.wait().unwrap();
     }
 
-    /// No verb does it: an operator's program asks for it.
     fn dismiss(&self, host: usize) {
-        let address = self.service.url.trim_start_matches("http://");
-        let mut connection = TcpStream::connect(address).unwrap();
-        let token = self.service.token.as_ref().unwrap();
-        let head = format!("DELETE /v1/agents/h{host} HTTP/1.1\r\nHost: {address}");
-        let rest = format!("Authorization: Bearer {token}\r\nConnection: close\r\n\r\n");
-        write!(connection, "{head}\r\n{rest}").unwrap();
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+        let shown = self.service.json(&["host", "dismiss", &format!("h{host}")]);
+        assert_eq!(shown["agent"], Value::Null);
+    }
+
+    /// One more host, with an agent.
+    fn join(&mut self) -> usize {
+        let host = self.agents.len();
+        self.agents.push(None);
+        self.start(host);
+        let name = format!("h{host}");
+        wait_for("the new agent", || {
+            let hosts = self.service.json(&["host", "list"]);
+            let is_up = |host: &Value| host["name"] == *name && host["agent"]["up"] == true;
+            hosts.as_array().unwrap().iter().any(is_up).then_some(())
+        });
+        host
     }
 
     fn directory(&self, host: usize) -> String {
@@ -219,7 +226,7 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        for host in 0..HOSTS {
+        for host in 0..self.agents.len() {
             if let Some(child) = &mut self.agents[host] {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -374,4 +381,43 @@ fn an_agent_that_is_dismissed_ends_and_does_not_make_itself_known_again() {
     let mut agent = fleet.agents[0].take().unwrap();
     wait_for("the agent's end", || agent.try_wait().unwrap());
     fleet.still_writes(0, process);
+}
+
+#[test]
+fn an_update_moves_nothing_and_a_host_that_left_takes_nothing_over() {
+    let mut fleet = Fleet::running();
+    let process = fleet.diary(0).process.unwrap();
+    let more = fleet.join();
+    let update = |fleet: &Fleet, words: &[&str]| {
+        fleet.service.json(&[&["group", "update", "g"], words].concat())
+    };
+    // A new host, another order and another policy, while it runs; `--wait` until all have it.
+    update(&fleet, &["--add-host", "h2", "--on-failure", "move"]);
+    wait_for("the new standby", || (fleet.standing(more) == "standby").then_some(()));
+    update(&fleet, &["--host", "h2", "--host", "h1", "--host", "h0"]);
+    let (code, error) = fleet.service.refused(&["group", "update", "g", "--remove-host", "h0"]);
+    assert!(code == 4 && error.contains("'h0' said last that it runs it"), "{error}");
+    // The standby goes: its warden hears of it, and ends.
+    let left = update(&fleet, &["--remove-host", "h1"]);
+    assert_eq!(left["hosts"].as_array().unwrap().len(), 2, "{left}");
+    wait_for("the end of its warden", || {
+        with_argument(&fleet.directory(1)).is_empty().then_some(())
+    });
+    fleet.still_writes(0, process);
+    assert_eq!((fleet.diary(0).runs, fleet.diary(1).runs, fleet.diary(more).runs), (1, 0, 0));
+    let resources = ["group", "update", "g", "--resource", "exec:start=/bin/true"];
+    let (code, error) = fleet.service.refused(&resources);
+    assert!(code == 4 && error.contains("commonhold group stop g"), "{error}");
+    // The policy of before would have started it again where it was.
+    fleet.marked(0).into_iter().for_each(kill);
+    fleet.writes(more, 0);
+    assert_eq!((fleet.diary(0).runs, fleet.diary(1).runs), (1, 0));
+    fleet.service.json(&["group", "stop", "g"]);
+    fleet.service.json(&resources);
+    fleet.service.json(&["group", "start", "g"]);
+    let shown = fleet.shown();
+    assert_eq!((&shown["state"], &shown["owner"]["host_name"]), (&"running".into(), &"h2".into()));
+    assert_eq!(shown["hosts"][0]["report"]["resources"].as_array().unwrap().len(), 1);
+    assert_eq!(fleet.diary(more).runs, 1, "the new resource is another program");
+    fleet.service.json(&["group", "stop", "g"]);
 }

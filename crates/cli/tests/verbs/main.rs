@@ -292,9 +292,16 @@ fn groups(desk: &mut Desk) {
         desk.count(&["group", verb, "g"]);
         desk.refused(&["group", verb, "g"], 1, "no agent of its hosts is up");
     }
+    let updated = desk.json(&["group", "update", "g", "--host", "b", "--host", "a"]);
+    assert_eq!(names(&updated["hosts"]), ["b", "a"]);
+    desk.json(&["group", "update", "g", "--add-host", "gamma", "--failback", "--restarts", "1"]);
+    let updated = desk.json(&["group", "update", "g", "--remove-host", "gamma"]);
+    assert_eq!(names(&updated["hosts"]), ["b", "a"]);
+    assert_eq!(updated["policy"]["failback"], true);
+    desk.refused(&["group", "update", "g", "--remove-host", "b"], 4, "2 to 16");
     let to = ["group", "move", "g", "gamma"];
     desk.count(&to);
-    desk.refused(&to, 4, "'a', 'b'");
+    desk.refused(&to, 4, "'b', 'a'");
     desk.count(&["group", "permit", "g", "b"]);
     desk.refused(&["group", "permit", "g", "b"], 1, "no agent");
     desk.shows(&["group", "show", "g"], &["data", "exec", "stopped"]);

@@ -63,6 +63,17 @@ pub(crate) struct GroupRecord {
     pub(crate) told: BTreeMap<HostId, u64>,
 }
 
+impl GroupRecord {
+    /// The host is none of the group's any more.
+    pub(crate) fn forget(&mut self, host: HostId) {
+        self.group.hosts.retain(|id| *id != host);
+        self.group.leaving.remove(&host);
+        self.group.permits.remove(&host);
+        self.said.remove(&host);
+        self.told.remove(&host);
+    }
+}
+
 /// An attachment with what only the node may know, and what the promise of its type was.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct AttachmentRecord {

@@ -20,6 +20,8 @@ pub struct GroupHostView {
     pub is_up: bool,
     /// Since its agent was last heard, in milliseconds; none where it has no agent.
     pub silent_ms: Option<u64>,
+    /// It is on its way out of the group.
+    pub is_leaving: bool,
     /// The newest generation under which it was told to have the group run.
     pub told: Option<u64>,
     pub said: Option<Said>,
@@ -37,10 +39,7 @@ impl GroupHostView {
             return Some(format!("host '{}' said last that it runs it", self.name));
         }
         let told = self.told?;
-        let rests = self
-            .said
-            .as_ref()
-            .is_some_and(|said| said.report.generation > told && said.report.standing.rests());
+        let rests = self.said.as_ref().is_some_and(|said| rests_after(told, said));
         let silence = if self.is_up { String::new() } else { format!(", and {}", self.silence()) };
         (!rests).then(|| {
             format!("host '{}' has not said that it heard of the stop{silence}", self.name)
@@ -52,11 +51,17 @@ impl GroupHostView {
         let (group, host) = (group.to_owned(), self.name.clone());
         let why = match self.standing() {
             Some(Standing::Fenced) => return Err(ControlError::GroupHostFenced { group, host }),
+            _ if self.is_leaving => "it is on its way out of the group".to_owned(),
             _ if !self.is_up => self.silence(),
             Some(Standing::Unreachable) => "it cannot reach the volume".to_owned(),
             _ => return Ok(()),
         };
         Err(ControlError::GroupHostAway { group, host, why })
+    }
+
+    /// Does it have the group, or is it about to?
+    pub(super) fn contends(&self) -> bool {
+        self.standing().is_some_and(|at| at.owns() || at == Standing::Claiming)
     }
 
     fn silence(&self) -> String {
@@ -65,6 +70,12 @@ impl GroupHostView {
             None => "it has no agent".to_owned(),
         }
     }
+}
+
+/// Does a host say that it follows a later order than the one under which it was told to have the
+/// group run, and that nothing of it runs there?
+pub(super) const fn rests_after(told: u64, said: &Said) -> bool {
+    said.report.generation > told && said.report.standing.rests()
 }
 
 /// How long, for people.
@@ -152,6 +163,7 @@ mod tests {
             name: "beta".to_owned(),
             is_up,
             silent_ms,
+            is_leaving: false,
             told: Some(1),
             said: None,
         };

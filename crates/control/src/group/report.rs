@@ -3,10 +3,12 @@
 use model::event::EventResult;
 use model::group::{GroupState, Report, Standing};
 use model::host::Host;
-use model::id::HostId;
+use model::id::{GroupId, HostId};
 use model::volume::Volume;
 use serde::{Deserialize, Serialize};
+use sqlx::Executor;
 
+use super::hosts::rests_after;
 use super::{GroupHostView, GroupView};
 use crate::caller::Caller;
 use crate::catalog::{self, Connection, GroupRecord};
@@ -97,14 +99,15 @@ fn cut(mut report: Report) -> Report {
 
 impl Inner {
     /// What an agent says of the groups that name its host. Words about others are passed over:
-    /// a group may have been deleted a moment ago.
+    /// a group may have been deleted a moment ago. Answers whether a group has let the host go.
     pub(crate) async fn hear(
         &self,
         caller: Caller,
         host: &Host,
         groups: &[GroupRecord],
         reports: Vec<Report>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
+        let mut has_left = false;
         for report in reports {
             let Some(record) = groups.iter().find(|record| record.group.id == report.group) else {
                 continue;
@@ -118,8 +121,34 @@ impl Inner {
             if said.is_news_after(before) {
                 self.note(&caller, host, &said, before).await?;
             }
+            let told = record.told.get(&host.id).copied().unwrap_or_default();
+            if record.group.leaving.contains(&host.id) && rests_after(told, &said) {
+                self.let_go(&caller, host, record.group.id).await?;
+                has_left = true;
+                continue;
+            }
             self.heard.say(host.id, said);
         }
+        Ok(has_left)
+    }
+
+    /// A host that was to leave says that nothing of the group runs there.
+    async fn let_go(&self, caller: &Caller, host: &Host, group: GroupId) -> Result<()> {
+        let mut tx = self.catalog.begin().await?;
+        let Some(mut record) = catalog::get::<GroupRecord>(&mut tx, group.0).await? else {
+            return Ok(());
+        };
+        if !record.group.leaving.contains(&host.id) {
+            return Ok(());
+        }
+        record.forget(host.id);
+        catalog::update(&mut tx, &record).await?;
+        let row = sqlx::query("DELETE FROM group_hosts WHERE group_id = $1 AND host = $2");
+        tx.execute(row.bind(group.to_string()).bind(host.id.to_string())).await?;
+        let detail = format!("host '{}' has left", host.name);
+        self.record(&mut tx, caller, &record, "group.update", EventResult::Done, detail).await?;
+        tx.commit().await?;
+        self.heard.forget(group, host.id);
         Ok(())
     }
 
@@ -173,6 +202,7 @@ impl Inner {
             name: names.get(&id.0).cloned().unwrap_or_default(),
             is_up: agents.get(id).is_some_and(|agent| agent.is_up(now_ms)),
             silent_ms: agents.get(id).map(|agent| agent.age_ms(now_ms)),
+            is_leaving: group.leaving.contains(id),
             told: told.get(id).copied(),
             said: self.heard.said(group.id, *id).or_else(|| said.get(id).cloned()),
         };
@@ -220,7 +250,8 @@ mod tests {
         let said = Some(Said { report, at_ms: NOW_MS - age_ms });
         let id = HostId(Uuid::from_u128(number));
         let name = number.to_string();
-        GroupHostView { id, name, is_up: true, silent_ms: Some(age_ms), told: None, said }
+        let (silent_ms, is_leaving, told) = (Some(age_ms), false, None);
+        GroupHostView { id, name, is_up: true, silent_ms, is_leaving, told, said }
     }
 
     fn seen(mut by: GroupHostView, owner: u128) -> GroupHostView {

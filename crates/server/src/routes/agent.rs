@@ -121,7 +121,7 @@ fn group(host: model::id::HostId, one: control::AgentGroup) -> AgentGroup {
         wanted: one.group.wanted,
         frozen: one.group.frozen,
         generation: one.group.generation,
-        forgiven: one.group.generation,
+        forgiven: one.group.forgiven,
         owner_id: one.group.owner,
         moved: one.group.moved,
         heartbeat_key: one.heartbeat_key,

@@ -3,11 +3,11 @@
 use api::Page;
 use api::group::{
     CreateGroup, DeleteGroup, Group, GroupHost, GroupQuery, HostReport, MoveGroup, Owner, PeerAge,
-    PermitHost,
+    PermitHost, UpdateGroup,
 };
 use axum::extract::State;
 use axum::http::StatusCode;
-use control::{GroupCreate, GroupFilter, GroupHostView, GroupView, Said};
+use control::{GroupCreate, GroupFilter, GroupHostView, GroupUpdate, GroupView, Said};
 use model::group::Wanted;
 use model::id::HostId;
 use utoipa_axum::router::OpenApiRouter;
@@ -21,7 +21,7 @@ use crate::extract::{Json, Path, Query};
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(group_create, group_list))
-        .routes(routes!(group_show, group_delete))
+        .routes(routes!(group_show, group_update, group_delete))
         .routes(routes!(group_start))
         .routes(routes!(group_stop))
         .routes(routes!(group_move))
@@ -82,6 +82,29 @@ async fn group_show(
     Path(group): Path<String>,
 ) -> Answer<Group> {
     found(view(app.control.group_get(&signed.caller, &group).await?))
+}
+
+/// Change a group. Nothing moves because of it.
+#[utoipa::path(
+    patch, path = "/v1/groups/{group}", tag = "group",
+    responses((status = 202, description = "The hosts will be told", body = Group), Refusals)
+)]
+async fn group_update(
+    State(app): State<Shared>,
+    signed: Signed,
+    Path(group): Path<String>,
+    Json(change): Json<UpdateGroup>,
+) -> Answer<Group> {
+    let change = GroupUpdate {
+        name: change.name,
+        hosts: change.hosts,
+        add_hosts: change.add_hosts,
+        remove_hosts: change.remove_hosts,
+        resources: change.resources,
+        policy: change.policy,
+        force: change.force,
+    };
+    accepted(view(app.control.group_update(&signed.caller, &group, change).await?))
 }
 
 /// Have it run on one of its hosts. Asked for again, it forgives hosts their failures.
@@ -188,6 +211,7 @@ fn view(seen: GroupView) -> Group {
         id: host.id,
         name: host.name.clone(),
         up: host.is_up,
+        leaving: host.is_leaving,
         report: host.said.as_ref().map(|said| report(&seen, said)),
     });
     Group {

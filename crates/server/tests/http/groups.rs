@@ -1,7 +1,7 @@
 //! Groups and agents over HTTP: the verbs, the token that opens one of them, and the secrets.
 
 use api::agent::{Beat, CreateAgent};
-use api::group::{CreateGroup, DeleteGroup, GroupQuery, MoveGroup, PermitHost};
+use api::group::{CreateGroup, DeleteGroup, GroupQuery, MoveGroup, PermitHost, UpdateGroup};
 use api::volume_type::CreateGrant;
 use api::{ApiError, Client};
 use model::group::{GroupState, Report, Standing, Wanted};
@@ -93,6 +93,7 @@ async fn groups_are_made_ordered_about_and_reported_on() {
     assert_eq!((told.groups[0].permitted, told.groups[0].moved), (permitted, 4));
     assert_eq!(admin.group_start("db").await.unwrap().generation, permitted + 1);
     refused(admin.group_delete("db", &DeleteGroup::default()).await, 409, "group_runs");
+    updated(admin).await;
     assert_eq!(admin.group_stop("db").await.unwrap().wanted, Wanted::Stopped);
     let query = GroupQuery { host: Some("beta".to_owned()), ..GroupQuery::default() };
     assert_eq!(admin.every(&query).await.unwrap().len(), 1);
@@ -102,6 +103,24 @@ async fn groups_are_made_ordered_about_and_reported_on() {
     only_beats(&world, &alpha, &secret).await;
     admin.agent_delete("alpha").await.unwrap();
     refused(alpha.beat(&beat(7801, Vec::new())).await, 401, "token_unknown");
+}
+
+/// Its order and policy at once and once, its resources not while it is started.
+async fn updated(admin: &Client) {
+    let before = admin.group_show("db").await.unwrap().generation;
+    let change = |text: &str| serde_json::from_str::<UpdateGroup>(text).unwrap();
+    let order = change(r#"{"hosts": ["beta", "alpha"], "policy": {"failback": true}}"#);
+    for _same_again in 0..2 {
+        let updated = admin.group_update("db", &order).await.unwrap();
+        assert_eq!((updated.generation, updated.policy.failback), (before + 1, true));
+        assert_eq!((updated.hosts[0].name.as_str(), updated.hosts[0].leaving), ("beta", false));
+    }
+    let resources = change(r#"{"resources": []}"#);
+    refused(admin.group_update("db", &resources).await, 409, "group_not_stopped");
+    let fewer = change(r#"{"remove_hosts": ["beta"]}"#);
+    refused(admin.group_update("db", &fewer).await, 409, "group_hosts");
+    let both = change(r#"{"hosts": ["beta", "alpha"], "add_hosts": ["gamma"]}"#);
+    refused(admin.group_update("db", &both).await, 400, "invalid_value");
 }
 
 fn db() -> CreateGroup {

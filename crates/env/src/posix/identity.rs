@@ -31,6 +31,9 @@ fn own() -> &'static Own {
 
 thread_local! {
     static ACTS: Cell<bool> = const { Cell::new(false) };
+    /// The user and group that this thread has last been. What it could be once it can be again: a
+    /// user namespace's map is written once, and this process keeps its capabilities.
+    static HAS_BEEN: Cell<Option<(u32, u32)>> = const { Cell::new(None) };
 }
 
 /// While it lives, its thread has the identity of somebody else; then its own again, also when the
@@ -46,6 +49,8 @@ pub struct Acting {
 
 #[derive(Debug)]
 struct Changed {
+    uid: u32,
+    gid: u32,
     groups: bool,
 }
 
@@ -66,15 +71,24 @@ pub fn act_as(uid: u32, gid: u32, groups: &[u32]) -> io::Result<Acting> {
     }
     assert!(!ACTS.replace(true), "an identity is taken while another one is held");
     // From here on the guard restores whatever was reached.
-    let acting = Acting { changed: Some(Changed { groups: !same_groups }), here: PhantomData };
-    if !same_groups {
+    let groups = !same_groups;
+    let is_own = Changed { uid: own.uid, gid: own.gid, groups };
+    let mut acting = Acting { changed: Some(is_own), here: PhantomData };
+    if groups {
         set_thread_groups(&raw)?;
     }
-    set_file_gid(gid);
-    set_file_uid(uid);
-    if file_uid() != uid || file_gid() != gid {
+    let before = (set_file_gid(gid), set_file_uid(uid));
+    if before != (own.gid, own.uid) {
+        // It stayed somebody else.
+        std::process::abort();
+    }
+    let is_known = HAS_BEEN.get() == Some((uid, gid));
+    let (is_uid, is_gid) = if is_known { (uid, gid) } else { (file_uid(), file_gid()) };
+    acting.changed = Some(Changed { uid: is_uid, gid: is_gid, groups });
+    if (is_uid, is_gid) != (uid, gid) {
         return Err(not_permitted());
     }
+    HAS_BEEN.set(Some((uid, gid)));
     Ok(acting)
 }
 
@@ -82,11 +96,12 @@ impl Drop for Acting {
     fn drop(&mut self) {
         let Some(changed) = &self.changed else { return };
         let own = own();
-        set_file_uid(own.uid);
-        set_file_gid(own.gid);
+        let been = (set_file_uid(own.uid), set_file_gid(own.gid));
         let groups = if changed.groups { set_thread_groups(&own.groups) } else { Ok(()) };
-        if groups.is_err() || file_uid() != own.uid || file_gid() != own.gid {
-            // A thread that stays somebody else would act for the next caller in his name.
+        // Who acted as another than he was to, or stays somebody else, acts in his name. That the
+        // thread is itself again is seen when it next is not: the real user and group may always
+        // be taken.
+        if groups.is_err() || been != (changed.uid, changed.gid) {
             std::process::abort();
         }
         ACTS.set(false);
@@ -102,24 +117,26 @@ fn gid_of(gid: u32) -> Option<Gid> {
     (gid != u32::MAX).then(|| Gid::from_raw(gid))
 }
 
-fn set_file_uid(uid: u32) {
+/// Answers with the one before, whether or not it is changed (setfsuid(2)).
+fn set_file_uid(uid: u32) -> u32 {
     // SAFETY: takes a number, touches no memory.
-    unsafe { libc::syscall(libc::SYS_setfsuid, uid) };
+    number(unsafe { libc::syscall(libc::SYS_setfsuid, uid) })
 }
-fn set_file_gid(gid: u32) {
+/// As [`set_file_uid`].
+fn set_file_gid(gid: u32) -> u32 {
     // SAFETY: takes a number, touches no memory.
-    unsafe { libc::syscall(libc::SYS_setfsgid, gid) };
+    number(unsafe { libc::syscall(libc::SYS_setfsgid, gid) })
+}
+/// Ids from 2^31 on may come as negative numbers.
+fn number(answer: libc::c_long) -> u32 {
+    u32::try_from(answer & libc::c_long::from(u32::MAX)).unwrap_or(u32::MAX)
 }
 /// A change to an impossible number fails and answers with the present one.
 fn file_uid() -> u32 {
-    // SAFETY: takes a number, touches no memory.
-    let answer = unsafe { libc::syscall(libc::SYS_setfsuid, u32::MAX) };
-    u32::try_from(answer).unwrap_or(u32::MAX)
+    set_file_uid(u32::MAX)
 }
 fn file_gid() -> u32 {
-    // SAFETY: takes a number, touches no memory.
-    let answer = unsafe { libc::syscall(libc::SYS_setfsgid, u32::MAX) };
-    u32::try_from(answer).unwrap_or(u32::MAX)
+    set_file_gid(u32::MAX)
 }
 
 #[cfg(test)]
@@ -152,6 +169,26 @@ mod tests {
         assert_eq!(groups(), own_groups);
         assert_eq!(effective_capabilities(), before);
         drop(act_as(1, 1, &[]).unwrap());
+    }
+
+    #[test]
+    fn who_cannot_be_taken_is_refused_each_time_and_the_next_one_is_taken() {
+        if !geteuid().is_root() {
+            eprintln!("skipped: to act as others needs root");
+            return;
+        }
+        let is = |uid, gid| {
+            let acting = act_as(uid, gid, &[]);
+            let found = (file_uid(), file_gid());
+            acting.map(|_| found).map_err(|why| why.raw_os_error())
+        };
+        let own = (0, getegid().as_raw());
+        for _ in 0..3 {
+            assert_eq!(is(1234, 5678), Ok((1234, 5678)));
+            assert_eq!(is(u32::MAX, 5678), Err(Some(libc::EPERM)));
+            assert_eq!((file_uid(), file_gid()), own);
+            assert_eq!(is(3_000_000_000, 7), Ok((3_000_000_000, 7)));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
-use model::file::FileStore;
+use model::file::{Attributes, FileResult, FileStore};
 
 use super::operations::{self, Outcome};
 use super::state::{
@@ -68,6 +68,8 @@ pub(super) struct Compound<'a, F> {
     /// The client whose session this is; none in NFSv4.0.
     pub(super) client: Option<u32>,
     sequence: Option<Running>,
+    /// What the operation at this place has found of the current file: enough for the next one.
+    found: Option<(u32, Attributes)>,
     /// Operations of the COMPOUND.
     count: u32,
     /// Where the present one stands.
@@ -151,6 +153,7 @@ fn compound<F: FileStore>(service: &Service<'_, F>, arguments: Bytes) -> Result<
         saved_stateid: None,
         client: None,
         sequence: None,
+        found: None,
         count: head.count,
         at: 0,
     };
@@ -412,6 +415,28 @@ impl<'a, F: FileStore> Compound<'a, F> {
     pub(super) fn go_to(&mut self, handle: Handle) {
         self.current = Some(handle);
         self.current_stateid = None;
+        self.found = None;
+    }
+    /// As [`Self::go_to`], with what is known of the file by now.
+    pub(super) fn go_to_found(&mut self, handle: Handle, found: Option<Attributes>) {
+        self.go_to(handle);
+        self.found = found.map(|found| (self.at, found));
+    }
+    /// This operation does nothing: what the one before has found is enough for the next one.
+    pub(super) fn keep_found(&mut self) {
+        if let Some((at, _)) = &mut self.found
+            && *at + 1 == self.at
+        {
+            *at = self.at;
+        }
+    }
+    /// The attributes of the current file, as the store has them at any time from the operation
+    /// before on: whoever looks has no way to tell.
+    pub(super) fn attributes(&self, place: &Place<'_, F>) -> FileResult<Attributes> {
+        match &self.found {
+            Some((at, found)) if *at + 1 == self.at => Ok(found.clone()),
+            _ => place.store().attributes(place.file),
+        }
     }
     /// The stateid that an operation means: its own, or the current one in its place.
     pub(super) fn resolve(&self, stateid: &Stateid) -> Result<Stateid, Status> {

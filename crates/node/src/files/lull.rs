@@ -13,6 +13,8 @@ use std::time::Duration;
 pub(super) const LOOK: Duration = Duration::from_micros(50);
 /// The same with the time that it takes to be woken: who slept for less would have met it.
 const WOKEN: Duration = Duration::from_micros(100);
+/// What was there after so short a time was there before.
+pub(super) const AT_ONCE: Duration = Duration::from_micros(3);
 /// So many requests in a row that were met, or would have been, are worth a look.
 const CREDIT: u32 = 4;
 const CREDIT_MAX: u32 = 16;

@@ -99,17 +99,33 @@ impl Post {
     }
 }
 
-/// How often this thread had waited at the last look.
-struct Waits(u64);
+/// Turns for which a thread looks whether it waits, after a call that took long.
+const WATCHED_TURNS: u32 = 256;
+
+thread_local! {
+    static WATCHED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// How often this thread had waited at the last look. It looks only where calls have taken long of
+/// late: to ask costs as much as a part of a quick call.
+struct Waits(Option<u64>);
 
 impl Waits {
+    /// A turn begins.
     fn now() -> Self {
-        Self(waits::of_this_thread())
+        let left = WATCHED.get();
+        WATCHED.set(left.saturating_sub(1));
+        Self((left > 0).then(waits::of_this_thread))
     }
-    /// Whether it has waited since.
-    fn swap(&mut self) -> bool {
-        let before = std::mem::replace(&mut self.0, waits::of_this_thread());
-        self.0 != before
+    /// After a call: whether it was slow, since it has waited.
+    fn was_slow(&mut self, took: Duration) -> bool {
+        if took < SLOW {
+            return false;
+        }
+        WATCHED.set(WATCHED_TURNS);
+        let now = waits::of_this_thread();
+        // Of the first one that took long it is not known.
+        self.0.replace(now).is_some_and(|before| before != now)
     }
 }
 
@@ -163,56 +179,68 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
     fn poll(&self, post: &Post) -> std::io::Result<()> {
         let (mut lull, mut calls) = (Lull::default(), 0);
         loop {
-            let mut found = self.poller.look()?;
-            if found == Found::Nothing {
-                if self.crew.is_dismissed() {
-                    return Ok(());
-                }
-                found = self.crew.wait(|others| self.sleep(&mut lull, others > 0, calls))?;
+            let rest = |others| self.sleep(&mut lull, others > 0, calls);
+            let (found, has_rested) = self.crew.wait(rest)?;
+            if has_rested {
                 self.stir();
             }
             match found {
                 Found::Event(event) => calls = self.handle(event, post),
                 // Nobody else had time for what is queued; or the service ends.
-                // Two strokes may have woken one: each wakes the next.
-                Found::Bell => match self.crew.take() {
-                    (Some(connection), others_wait) => {
-                        if others_wait {
-                            self.poller.ring();
-                        }
+                Found::Bell => {
+                    let (next, others_wait) = self.crew.take();
+                    if others_wait {
+                        self.poller.ring();
+                    }
+                    if let Some(connection) = next {
                         self.run_queued(&connection);
                     }
-                    (None, _) if self.ending.load(Acquire) && self.crew.is_dismissed() => {
-                        self.poller.ring();
-                        return Ok(());
-                    }
-                    (None, _) => {}
-                },
+                }
                 Found::Nothing => {}
+            }
+            if (has_rested || found == Found::Bell) && self.crew.is_dismissed() {
+                if self.ending.load(Acquire) {
+                    // Two strokes may have woken one: each wakes the next.
+                    self.poller.ring();
+                }
+                return Ok(());
             }
         }
     }
 
     /// Waits, after so many calls; first awake when that is likely to be short. One of those that
-    /// wait is enough for that.
-    fn sleep(&self, lull: &mut Lull, is_other: bool, calls: usize) -> std::io::Result<Found> {
+    /// wait is enough for that. Says whether there was nothing to do at first.
+    fn sleep(
+        &self,
+        lull: &mut Lull,
+        is_other: bool,
+        calls: usize,
+    ) -> std::io::Result<(Found, bool)> {
         let begin = self.clock.now();
         let past = || self.clock.now().saturating_sub(begin);
         if is_other || !lull.is_worth_a_look(calls) {
             let found = self.poller.wait()?;
-            lull.slept(past());
-            return Ok(found);
+            let slept = past();
+            let has_rested = slept >= lull::AT_ONCE;
+            if has_rested {
+                lull.slept(slept);
+            }
+            return Ok((found, has_rested));
         }
+        let mut has_rested = false;
         while past() < lull::LOOK {
             let found = self.poller.look()?;
             if found != Found::Nothing {
-                lull.met();
-                return Ok(found);
+                if has_rested {
+                    lull.met();
+                }
+                return Ok((found, has_rested));
             }
+            has_rested = true;
             std::hint::spin_loop();
         }
         lull.missed();
-        self.poller.wait()
+        Ok((self.poller.wait()?, true))
     }
 
     /// Does what a socket asks for; answers with the number of calls that were run.
@@ -374,7 +402,7 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
             calls += 1;
             let bytes = call.len();
             let (reply, took) = self.run(connection, call);
-            let was_slow = took >= SLOW && waits.swap();
+            let was_slow = waits.was_slow(took);
             if let Some(reply) = reply {
                 gathered = connection.gather(reply);
             }
@@ -420,7 +448,7 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         let bytes = call.len();
         let mut waits = Waits::now();
         let (reply, took) = self.run(connection, call);
-        let was_slow = took >= SLOW && waits.swap();
+        let was_slow = waits.was_slow(took);
         if let Some(reply) = reply {
             connection.gather(reply);
         }

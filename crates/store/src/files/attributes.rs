@@ -96,12 +96,15 @@ impl Inner {
             return Ok(wanted.and(Access(Access::READ.0 | Access::LOOKUP.0)));
         }
         let file = op.file(id)?;
+        let directory = file.is_directory();
+        let asks = |bits: &[Access]| bits.iter().any(|bits| wanted.0 & bits.0 != 0);
+        let changes = id.tree == LIVING && asks(&[Access::MODIFY, Access::EXTEND, Access::DELETE]);
+        let passes = asks(&[Access::LOOKUP, Access::EXECUTE, Access::DELETE]);
         let (reads, writes, executes) = {
             let _acting = op.act(caller)?;
             let may = |wanted| may(file.fd.as_fd(), wanted).is_ok();
-            (may(READ), id.tree == LIVING && may(WRITE), may(EXECUTE))
+            (asks(&[Access::READ]) && may(READ), changes && may(WRITE), passes && may(EXECUTE))
         };
-        let directory = file.is_directory();
         let mut allowed = 0;
         let mut allow = |condition: bool, bits: &[Access]| {
             if condition {

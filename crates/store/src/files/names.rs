@@ -343,14 +343,18 @@ impl Inner {
             if op.is_reserved(directory, name) {
                 return Err(FileError::ReadOnly);
             }
-            let (id, found) = op.find(caller, &parent, name)?;
-            let is_directory = kind_of(&found) == FileKind::Directory;
+            // Nobody else changes a name in this directory.
+            let (id, _) = op.find_inode(caller, &parent, name)?;
+            let victim = op.file(id).map_err(|error| match error {
+                FileError::Stale => FileError::NotFound,
+                other => other,
+            })?;
+            let is_directory = victim.is_directory();
             match what {
                 Removal::File if is_directory => return Err(FileError::IsDirectory),
                 Removal::Directory if !is_directory => return Err(FileError::NotDirectory),
                 _ => {}
             }
-            let victim = op.file(id)?;
             let name = path(name)?;
             let hidden = op.take_away(&victim, || {
                 let _acting = op.act(caller)?;

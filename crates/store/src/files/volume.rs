@@ -244,6 +244,32 @@ impl Op<'_> {
         directory: &OpenFile,
         name: &[u8],
     ) -> FileResult<(FileId, Statx)> {
+        let (id, inode) = self.find_inode(caller, directory, name)?;
+        let found = match self.volume.pool.cache.get(self.volume.number, id) {
+            Some(file) if file.nameless.load(Ordering::Relaxed) => return Err(FileError::NotFound),
+            Some(file) => stat(&file.fd)?,
+            None => {
+                let root = self.tree(directory.id.tree)?.root.as_fd();
+                match inode.open(root, OFlags::PATH | OFlags::NOFOLLOW) {
+                    Ok(fd) => stat(&fd)?,
+                    Err(why) if why.raw_os_error() == Some(Errno::STALE.raw_os_error()) => {
+                        return Err(FileError::NotFound);
+                    }
+                    Err(why) => return Err(refused_io(why)),
+                }
+            }
+        };
+        // It may have gone since the name was looked up.
+        if found.stx_nlink == 0 { Err(FileError::NotFound) } else { Ok((id, found)) }
+    }
+
+    /// As [`Self::find`], without a look at it.
+    pub(super) fn find_inode(
+        &self,
+        caller: &Caller,
+        directory: &OpenFile,
+        name: &[u8],
+    ) -> FileResult<(FileId, Inode)> {
         if name == HIDDEN.to_bytes() && self.is_root(directory.id) {
             return Err(FileError::NotFound);
         }
@@ -253,20 +279,7 @@ impl Op<'_> {
             inode_of(directory.fd.as_fd(), &name).map_err(refused_io)?
         };
         let tree = self.tree(directory.id.tree)?;
-        let id = self.id_in(tree, directory.id.tree, &inode, mount)?;
-        let found = match self.volume.pool.cache.get(self.volume.number, id) {
-            Some(file) if file.nameless.load(Ordering::Relaxed) => return Err(FileError::NotFound),
-            Some(file) => stat(&file.fd)?,
-            None => match inode.open(tree.root.as_fd(), OFlags::PATH | OFlags::NOFOLLOW) {
-                Ok(fd) => stat(&fd)?,
-                Err(why) if why.raw_os_error() == Some(Errno::STALE.raw_os_error()) => {
-                    return Err(FileError::NotFound);
-                }
-                Err(why) => return Err(refused_io(why)),
-            },
-        };
-        // It may have gone since the name was looked up.
-        if found.stx_nlink == 0 { Err(FileError::NotFound) } else { Ok((id, found)) }
+        Ok((self.id_in(tree, directory.id.tree, &inode, mount)?, inode))
     }
 
     /// May the caller have the file's data? The owner may whatever the mode says, and who may

@@ -71,7 +71,7 @@ pub(super) fn subject_of<F: FileStore>(
             Ok(plain(c, found, &crate::pseudo::Pseudo::handle(*node)))
         }
         Here::File(place) => {
-            let found = place.store().attributes(place.file)?;
+            let found = c.attributes(place)?;
             Ok(subject(c, place, found, wanted))
         }
     }

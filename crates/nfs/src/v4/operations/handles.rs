@@ -3,7 +3,7 @@
 //! 18.29, 18.45).
 
 use bytes::Bytes;
-use model::file::{FileKind, FileStore};
+use model::file::{Attributes, FileKind, FileStore};
 
 use super::{Done, Failed, check_name, check_pseudo_name, of_directory};
 use crate::handle::{Form, Handle};
@@ -32,6 +32,7 @@ pub(super) fn putrootfh<F: FileStore>(c: &mut Compound<'_, F>, (): ()) -> Done<(
 }
 
 pub(super) fn getfh<F: FileStore>(c: &mut Compound<'_, F>, (): ()) -> Done<HandleBytes> {
+    c.keep_found();
     Ok(HandleBytes(c.request().seal(&c.handle()?)))
 }
 
@@ -50,14 +51,18 @@ pub(super) fn restorefh<F: FileStore>(c: &mut Compound<'_, F>, (): ()) -> Done<(
     Ok(())
 }
 
-/// The file of a name in an export, or the root of an export in a pseudo directory.
-pub(super) fn child<F: FileStore>(c: &Compound<'_, F>, name: &[u8]) -> Result<Handle, Status> {
+/// The file of a name in an export, with its attributes, or the root of an export in a pseudo
+/// directory.
+pub(super) fn child<F: FileStore>(
+    c: &Compound<'_, F>,
+    name: &[u8],
+) -> Result<(Handle, Option<Attributes>), Status> {
     match c.here()? {
         Here::File(place) => {
             check_name(&place, name)?;
             let found = place.store().lookup(&place.caller, place.file, name);
             let found = found.map_err(|error| of_directory(&place, error))?;
-            Ok(place.handle_of(found.file))
+            Ok((place.handle_of(found.file), Some(found)))
         }
         Here::Pseudo(node) => {
             check_pseudo_name(name)?;
@@ -66,7 +71,7 @@ pub(super) fn child<F: FileStore>(c: &Compound<'_, F>, name: &[u8]) -> Result<Ha
             if waits(c.request(), child) {
                 return Err(Status::Delay);
             }
-            visible(c.request(), child).ok_or(Status::NoEnt)
+            visible(c.request(), child).map(|handle| (handle, None)).ok_or(Status::NoEnt)
         }
     }
 }
@@ -100,8 +105,8 @@ fn waits<F: FileStore>(request: &Request<'_, F>, child: Child) -> bool {
 }
 
 pub(super) fn lookup<F: FileStore>(c: &mut Compound<'_, F>, name: Bytes) -> Done<()> {
-    let found = child(c, &name)?;
-    c.go_to(found);
+    let (handle, found) = child(c, &name)?;
+    c.go_to_found(handle, found);
     Ok(())
 }
 

@@ -258,13 +258,15 @@ fn check_kind(kind: FileKind, minor: u32) -> Result<(), Status> {
 fn check_access<F: FileStore>(target: &Target<'_, F>, access: u32) -> Result<(), Status> {
     let place = &target.place;
     let file = target.attributes.file;
-    let given = place.store().access(&place.caller, file, Access::ALL)?;
-    let reads = given.has(Access::READ) || given.has(Access::EXECUTE);
-    let writes = given.has(Access::MODIFY);
-    if (access & READ != 0 && !reads) || (access & WRITE != 0 && !writes) {
-        return Err(Status::Access);
-    }
-    Ok(())
+    let reads = if access & READ == 0 { Access::default() } else { Access::READ };
+    let writes = if access & WRITE == 0 { Access::default() } else { Access::MODIFY };
+    let has = |wanted: Access| {
+        Ok::<_, Status>(place.store().access(&place.caller, file, wanted)?.has(wanted))
+    };
+    // Whoever may execute a file may read it; that is seldom so of one who may not read it.
+    let is_given = has(Access(reads.0 | writes.0))?
+        || (reads == Access::READ && has(Access(Access::EXECUTE.0 | writes.0))?);
+    if is_given { Ok(()) } else { Err(Status::Access) }
 }
 
 fn truncate<F: FileStore>(target: &Target<'_, F>) -> Result<(), Status> {

@@ -28,7 +28,7 @@ fn at_most(field: &'static str, count: usize) -> Result<()> {
     if count <= HOST_NAMES_MAX {
         return Ok(());
     }
-    let why = format!("{count} are given, and at most {HOST_NAMES_MAX} are allowed");
+    let why = format!("it must be at most {HOST_NAMES_MAX}, and {count} are given");
     Err(ControlError::Invalid { field, why })
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn valid_addresses(addresses: &[String]) -> Result<Vec<IpAddr>> {
     let parse = |text: &String| {
         text.trim().parse().map_err(|_| ControlError::Invalid {
             field: "addresses",
-            why: format!("'{text}' is not an IP address"),
+            why: format!("it must be an IP address, and '{text}' is not"),
         })
     };
     addresses.iter().map(parse).collect()

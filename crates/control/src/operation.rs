@@ -151,7 +151,7 @@ impl Inner {
         let text = text.trim();
         let path = Path::new(text);
         if text.is_empty() || text.contains(char::is_control) {
-            let why = "it is empty or holds control characters".to_owned();
+            let why = "it must not be empty, and must hold no control character".to_owned();
             return Err(ControlError::Invalid { field: "path", why });
         }
         let forbidden = || ControlError::ImagePathForbidden { path: text.to_owned() };

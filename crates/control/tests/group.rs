@@ -231,6 +231,20 @@ async fn a_group_that_cannot_be_is_refused_with_the_reason_and_nothing_is_attach
     ] {
         assert_eq!(code(w.control.group_create(&w.admin, new.clone()).await), expected, "{new:?}");
     }
+    let said = async |new| w.control.group_create(&w.admin, new).await.unwrap_err().to_string();
+    let sentences = [
+        (group("", "shared", &two), "name cannot be used: it must not be empty"),
+        (group(".", "shared", &two), "it must not mean a place in a path, and '.' does"),
+        (
+            group("g", "tree", &two),
+            "to run a group is for block volumes, and volume 'tree' is a file",
+        ),
+        (group("g", "shared", &["host-1"]), "hosts cannot be used: it must be 2 to 16 hosts"),
+    ];
+    for (new, sentence) in sentences {
+        let error = said(new).await;
+        assert!(error.contains(sentence), "{error}");
+    }
     let none = control::AttachmentFilter::default();
     assert!(w.control.attachment_list(&w.admin, &none).await.unwrap().items.is_empty());
     w.control.group_create(&w.admin, group("g", "shared", &two)).await.unwrap();

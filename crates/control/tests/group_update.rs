@@ -229,3 +229,29 @@ async fn hosts_that_are_added_and_taken_out_at_once_do_not_lose_each_other() {
     assert_eq!(all, ["alpha", "beta", "d", "e", "f", "g"]);
     assert_eq!(seen.group.generation, 5);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_beat_under_way_left_words_of_a_host_that_had_been_taken_out() {
+    let c = std::sync::Arc::new(cluster().await);
+    let spare = GroupUpdate { add_hosts: texts(&["gamma"]), ..GroupUpdate::default() };
+    update(&c, spare).await.unwrap();
+    for round in 0..10 {
+        let ends = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (beating, end) = (c.clone(), ends.clone());
+        let beats = tokio::spawn(async move {
+            while !end.load(std::sync::atomic::Ordering::Relaxed) {
+                for standing in [Standing::Running, Standing::Fenced] {
+                    beating.beat(1, vec![beating.report(standing, 1)]).await;
+                }
+            }
+        });
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        update(&c, GroupUpdate { force: true, ..without("beta") }).await.unwrap();
+        ends.store(true, std::sync::atomic::Ordering::Relaxed);
+        beats.await.unwrap();
+        let again = GroupUpdate { add_hosts: texts(&["beta"]), ..GroupUpdate::default() };
+        let seen = update(&c, again).await.unwrap();
+        let beta = seen.hosts.iter().find(|host| host.name == "beta").expect("it is in again");
+        assert_eq!((&beta.said, beta.told), (&None, None), "round {round}");
+    }
+}

@@ -13,15 +13,15 @@ pub const HOST_NAMES_MAX: usize = 32;
 /// Why a text is not an iSCSI name.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum IscsiNameError {
-    #[error("'{0}' is longer than the {ISCSI_NAME_BYTES_MAX} bytes that an iSCSI name may have")]
+    #[error("it must have at most {ISCSI_NAME_BYTES_MAX} bytes, and '{0}' has more")]
     TooLong(String),
-    #[error("'{0}' does not start with 'iqn.', 'eui.' or 'naa.'")]
+    #[error("it must start with 'iqn.', 'eui.' or 'naa.', and '{0}' does not")]
     Kind(String),
-    #[error("'{0}' is not of the form iqn.YYYY-MM.reversed-domain[:anything]")]
+    #[error("it must be of the form iqn.YYYY-MM.reversed-domain[:anything], and '{0}' is not")]
     Date(String),
-    #[error("'{0}' is not hexadecimal of the right length after its prefix")]
+    #[error("it must be hexadecimal of the right length after its prefix, and '{0}' is not")]
     Hex(String),
-    #[error("'{name}' holds '{character}', which an iSCSI name may not")]
+    #[error("it must not hold '{character}', and '{name}' does")]
     Character { name: String, character: char },
 }
 

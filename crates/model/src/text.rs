@@ -27,31 +27,31 @@ pub const FILE_VOLUME_NAME_CHARS: std::ops::RangeInclusive<usize> = 2..=256;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TextError {
     /// Nothing but white space.
-    #[error("it is empty")]
+    #[error("it must not be empty")]
     Empty,
     /// More characters than allowed.
-    #[error("it has {chars} characters, and at most {max} are allowed")]
+    #[error("it must have at most {max} characters, and has {chars}")]
     TooLong { chars: usize, max: usize },
     /// A control character would spoil tables, logs and terminals.
-    #[error("it holds the control character U+{0:04X}")]
+    #[error("it must hold no control character, and U+{0:04X} is one")]
     ControlCharacter(u32),
     /// A name that reads as an id could never be told from one.
-    #[error("'{0}' reads like an id, and names must not")]
+    #[error("it must not read like an id, and '{0}' does")]
     LooksLikeId(String),
     /// In an address, these mean a place and not a name (RFC 3986 5.2.4).
-    #[error("'{0}' means a place in a path, and names must not")]
+    #[error("it must not mean a place in a path, and '{0}' does")]
     PathStep(String),
     /// A class is a plain word.
-    #[error("'{0}' is not a class: use lower-case letters, digits and hyphens")]
+    #[error("it must be lower-case letters, digits and hyphens, and '{0}' is not")]
     NotAClass(String),
     /// The names of file volumes and of their snapshots stand in paths.
     #[error(
-        "'{0}' cannot stand in a path: use 2 to 256 letters, digits, '_', '.' and '-', \
-         with a letter or digit in front"
+        "it must be 2 to 256 letters, digits, '_', '.' and '-', with a letter or digit in front, \
+         because it stands in paths, and '{0}' is not"
     )]
     NotAFileVolumeName(String),
     /// Too many metadata entries.
-    #[error("it has {entries} entries, and at most {max} are allowed")]
+    #[error("it must have at most {max} entries, and has {entries}")]
     TooMany { entries: usize, max: usize },
 }
 

@@ -164,6 +164,10 @@ impl Inner {
         let Some(mut record) = catalog::get::<GroupRecord>(&mut tx, id).await? else {
             return Ok(());
         };
+        if !record.group.hosts.contains(&host.id) {
+            // It was taken out a moment ago.
+            return Ok(());
+        }
         record.said.insert(host.id, said.clone());
         catalog::update(&mut tx, &record).await?;
         let Report { standing, epoch, why, error, .. } = &said.report;

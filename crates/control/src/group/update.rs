@@ -94,10 +94,13 @@ impl Control {
                 probe = Some(self.inner.node.probe(volume).await);
                 continue;
             }
-            let (id, dropped) = (draft.record.group.id, draft.dropped.clone());
+            let id = draft.record.group.id;
+            // A beat that is under way may still bring words of one that is out.
+            let strangers = [&draft.added[..], &draft.dropped].concat();
+            strangers.iter().for_each(|host| self.inner.heard.forget(id, *host));
             let view = self.write_changed(&mut tx, caller, draft).await?;
             self.inner.commit(tx).await?;
-            dropped.iter().for_each(|host| self.inner.heard.forget(id, *host));
+            strangers.iter().for_each(|host| self.inner.heard.forget(id, *host));
             return Ok(view);
         }
     }
@@ -235,6 +238,7 @@ impl Draft<'_> {
             }
             self.changes.push(format!("host '{}' is new", host.name));
             if !group.leaving.remove(&host.id) {
+                self.record.said.remove(&host.id);
                 self.added.push(host.id);
             }
         }

@@ -146,3 +146,25 @@ pub struct RestartNode {
     #[serde(default)]
     pub force: bool,
 }
+
+/// Have a node's daemon go on with another binary, in the same process.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpgradeNode {
+    /// On the node, an absolute path. What lies now where the running one was started from, when
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary: Option<String>,
+    /// Although references to its file volumes exist, and although the binary is older.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Have other nodes take a node's file volumes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EvacuateNode {
+    /// Although references to them exist.
+    #[serde(default)]
+    pub force: bool,
+}

@@ -139,6 +139,9 @@ pub(crate) enum Command {
     /// Print the OpenAPI document of the REST door
     #[command(hide = true)]
     Openapi,
+    /// Print which catalogs this binary reads: `node upgrade` asks before it runs one
+    #[command(hide = true)]
+    Formats,
 }
 
 #[derive(Subcommand, Debug)]
@@ -176,7 +179,7 @@ mod tests {
             ("host", "create list show update delete run"),
             ("group", "create list show start stop move freeze unfreeze permit history delete"),
             ("volume-type", "create list show update delete grant revoke grants"),
-            ("node", "list show volumes restart"),
+            ("node", "list show volumes restart upgrade evacuate"),
             ("pool", "create list show update delete"),
             ("project", "create list show update delete"),
             ("user", "create list show update delete"),

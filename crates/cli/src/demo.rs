@@ -23,7 +23,7 @@ use model::size::ByteSize;
 
 use crate::failure::Failure;
 use crate::output;
-use crate::serve::{Daemon, FileHome};
+use crate::serve::{Daemon, FileHome, Handover};
 use crate::settings::ServeSettings;
 
 const PROJECT: &str = "lab";
@@ -77,7 +77,7 @@ impl Stage {
         let directory = directory
             .map_err(|why| Failure::Io { what: format!("a directory in {PLACE}"), why })?;
         let settings = settings(directory.path());
-        let home = FileHome::find(&settings).with_pool();
+        let home = FileHome::find(&settings, &node::Sockets::default()).with_pool();
         Ok(Self { directory, settings, home })
     }
 }
@@ -85,7 +85,7 @@ impl Stage {
 /// Run it; the daemon ends and the directory goes whatever happens.
 pub(crate) async fn run(stage: Stage) -> Result<(), Failure> {
     say("A daemon starts on loopback, with an empty data directory and CHAP required.")?;
-    let daemon = Daemon::start(&stage.settings, &stage.home).await?;
+    let daemon = Daemon::start(&stage.settings, &stage.home, Handover::default()).await?;
     let (token, files) = (daemon.first_token.clone(), daemon.files.clone());
     let client = Client::new(&format!("http://{}", daemon.api), token)?;
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
@@ -99,6 +99,7 @@ pub(crate) async fn run(stage: Stage) -> Result<(), Failure> {
     let _ = end.send(());
     let stopped = serving.await;
     result?;
+    // Nobody asks this one for a successor.
     stopped.map_err(|why| Failure::work(format!("the daemon did not end: {why}")))??;
     demo.close(began.elapsed())
 }

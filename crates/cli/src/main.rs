@@ -23,6 +23,7 @@ mod settings;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 
@@ -30,12 +31,15 @@ use arguments::{Command, CommandLine, ConfigCommand, GlobalArguments};
 use commands::Context;
 use commands::host::HostCommand;
 use failure::Failure;
-use settings::ServeSettings;
+use settings::{ServeArguments, ServeSettings};
 
 // Large receive buffers come and go with every write. glibc gives each back to the kernel, which
 // fills it with zeros, page by page, for the next one; this allocator keeps them for a while.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long the end of the daemon waits for threads that wait for a disk.
+const LAST_THREADS: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     if fence_agent::is_called() {
@@ -70,11 +74,8 @@ fn done(global: &GlobalArguments, command: Command) -> Result<(), Failure> {
         }
         Command::Man { directory } => write_manual(&directory),
         Command::Openapi => output::write(&server::openapi_json()),
-        Command::Serve { settings, new_token } => {
-            let settings = ServeSettings::read(global, &settings)?;
-            let home = serve::FileHome::find(&settings);
-            runtime()?.block_on(serve::run(&settings, &home, new_token))
-        }
+        Command::Formats => output::show(output::Format::Json, &serve::Formats::own()),
+        Command::Serve { settings, new_token } => serve(global, &settings, new_token),
         Command::Demo => {
             let stage = demo::Stage::new()?;
             busy_runtime()?.block_on(demo::run(stage))
@@ -90,6 +91,24 @@ fn done(global: &GlobalArguments, command: Command) -> Result<(), Failure> {
             end
         }
         verb => runtime()?.block_on(speak(global, verb)),
+    }
+}
+
+/// The daemon. Where another program is to take its place, nothing of this one runs any more.
+fn serve(
+    global: &GlobalArguments,
+    arguments: &ServeArguments,
+    new_token: bool,
+) -> Result<(), Failure> {
+    let handover = serve::Handover::take();
+    let settings = ServeSettings::read(global, arguments)?;
+    let home = serve::FileHome::find(&settings, &handover.sockets);
+    let runtime = runtime()?;
+    let ended = runtime.block_on(serve::run(&settings, &home, new_token, handover));
+    runtime.shutdown_timeout(LAST_THREADS);
+    match ended? {
+        None => Ok(()),
+        Some(successor) => Err(successor.begin()),
     }
 }
 
@@ -145,6 +164,7 @@ async fn speak(global: &GlobalArguments, verb: Command) -> Result<(), Failure> {
         | Command::Config(_)
         | Command::Completion { .. }
         | Command::Man { .. }
-        | Command::Openapi => Ok(()),
+        | Command::Openapi
+        | Command::Formats => Ok(()),
     }
 }

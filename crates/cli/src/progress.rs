@@ -1,6 +1,6 @@
 //! Waiting for work that goes on after its request was answered, with a bar for who watches.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::operation::Operation;
 use api::{ApiError, Client};
@@ -96,9 +96,38 @@ async fn ended(client: &Client, mut seen: Operation) -> Result<Operation, Failur
     Ok(seen)
 }
 
+/// How long a daemon that is replaced may not answer.
+const SILENCE_MAX: Duration = Duration::from_secs(120);
+
+/// The same for one in which the service itself falls silent for a while.
+pub(crate) async fn through_silence(
+    client: &Client,
+    mut seen: Operation,
+) -> Result<Operation, Failure> {
+    let id = seen.id.to_string();
+    let mut bar = Bar::new(seen.kind.clone());
+    let mut heard = Instant::now();
+    while !seen.finished {
+        bar.pause().await;
+        match client.operation_show(&id).await {
+            Ok(now) => (seen, heard) = (now, Instant::now()),
+            Err(error) if matches!(error.status, None | Some(502..=504)) => {
+                if heard.elapsed() > SILENCE_MAX {
+                    return Err(error.into());
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    outcome(seen)
+}
+
 /// Wait for an operation's end; its failure is ours.
 pub(crate) async fn operation(client: &Client, id: &str) -> Result<Operation, Failure> {
-    let seen = ended(client, client.operation_show(id).await?).await?;
+    outcome(ended(client, client.operation_show(id).await?).await?)
+}
+
+fn outcome(seen: Operation) -> Result<Operation, Failure> {
     match (seen.state.as_str(), &seen.fault) {
         ("succeeded", _) => Ok(seen),
         (state, None) => Err(Failure::work(format!("the {} {state}", seen.kind))),

@@ -5,14 +5,16 @@
 //!         -> pools of the first start -> say where we are -> tell systemd
 //!  end:   no new requests, running ones end -> control's steps end -> node drains and flushes
 //!         -> its last notices are recorded -> the catalog is closed
+//!         -> main: the end, or the program that takes this one's place (`upgrade`)
 //! ```
 
 mod file_home;
 mod link;
+mod upgrade;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,11 +22,11 @@ use control::{Caller, Control, PoolCreate};
 use env::{OsRandom, RealClock, RealFiles};
 use model::order::Notice;
 use model::pool::{Driver, PoolState};
-use node::{Node, World};
+use node::{Node, Purpose, Sockets, World};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::client_file;
@@ -33,8 +35,10 @@ use crate::log;
 use crate::output;
 use crate::settings::ServeSettings;
 use link::Link;
+use upgrade::Wish;
 
 pub(crate) use file_home::FileHome;
+pub(crate) use upgrade::{Formats, Handover, Successor};
 
 /// The pools of block volumes of the first start: one for each class of the types that we ship.
 /// Both lie on the same file system; an operator who has several makes pools of their own.
@@ -63,18 +67,23 @@ pub(crate) struct Daemon {
     pub(crate) files: Result<Vec<SocketAddr>, String>,
     /// The operator's token, if it was made now. It is shown to a person or it is lost.
     pub(crate) first_token: Option<String>,
+    sockets: Sockets,
+    /// What is to take its place.
+    wishes: mpsc::UnboundedReceiver<Wish>,
+    data: PathBuf,
     /// As long as it lives, no second daemon uses the directory.
     _lock: Box<dyn Send + Sync>,
 }
 
-/// Run until SIGTERM or SIGINT.
+/// Run until SIGTERM or SIGINT, or until another program is to take this one's place.
 pub(crate) async fn run(
     settings: &ServeSettings,
     home: &FileHome,
     new_token: bool,
-) -> Result<(), Failure> {
+    handover: Handover,
+) -> Result<Option<Successor>, Failure> {
     log::start(&settings.log, settings.log_format)?;
-    let mut daemon = Daemon::start(settings, home).await?;
+    let mut daemon = Daemon::start(settings, home, handover).await?;
     if new_token && daemon.first_token.is_none() {
         let renewed = daemon.control.operator_token_renew().await.map_err(refused)?;
         daemon.first_token = Some(renewed.secret);
@@ -87,7 +96,11 @@ pub(crate) async fn run(
 
 impl Daemon {
     /// Bring everything up; nothing is served before this returns but the node's last orders.
-    pub(crate) async fn start(settings: &ServeSettings, home: &FileHome) -> Result<Self, Failure> {
+    pub(crate) async fn start(
+        settings: &ServeSettings,
+        home: &FileHome,
+        Handover { upgrade, sockets }: Handover,
+    ) -> Result<Self, Failure> {
         let data = &settings.data;
         let world = World {
             files: Arc::new(RealFiles),
@@ -96,7 +109,8 @@ impl Daemon {
         };
         make_directory(data).map_err(|why| at(data, &why))?;
         let lock = world.files.lock_dir(data).map_err(|why| at(data, &why))?;
-        let listener = TcpListener::bind(settings.listen).await.map_err(|why| Failure::Serve {
+        let listener = sockets.listen(Purpose::Api, settings.listen);
+        let listener = listener.and_then(TcpListener::from_std).map_err(|why| Failure::Serve {
             message: format!("cannot listen on {}: {why}", settings.listen),
             hint: Some("Is another service running there? Choose with --listen.".into()),
         })?;
@@ -105,14 +119,17 @@ impl Daemon {
         let pools = data.join("pools");
         make_directory(&pools).map_err(|why| at(&pools, &why))?;
         let file_driver = home.prepare(&pools, settings.capacity);
-        let node = Node::start(node_settings(settings, home, descriptors), world.clone()).await;
+        let node_settings = node_settings(settings, home, descriptors);
+        let node = Node::start(node_settings, world.clone(), sockets.clone()).await;
         let node = node.map_err(|why| Failure::Serve {
             message: why.to_string(),
             hint: Some("Choose the portals with --portals and --nfs-portals.".into()),
         })?;
         let (portals, notices) = (node.portals().to_vec(), node.notices());
         let files = home.why_not.clone().map_or_else(|| Ok(node.file_portals()), Err);
-        let link = Arc::new(Link::new(node, home.why_not.clone()));
+        sockets.settle();
+        let (wish, wishes) = mpsc::unbounded_channel();
+        let link = Arc::new(Link::new(node, home.why_not.clone(), data.clone(), wish));
         let wanted = control::Settings {
             chap: settings.chap.0,
             event_days: settings.event_days,
@@ -135,9 +152,13 @@ impl Daemon {
             portals,
             files,
             first_token,
+            sockets,
+            wishes,
+            data: data.clone(),
             _lock: lock,
         };
         daemon.ensure_pools(settings, file_driver).await?;
+        daemon.control.upgraded(upgrade).await.map_err(refused)?;
         Ok(daemon)
     }
 
@@ -208,16 +229,28 @@ impl Daemon {
         output::write(&text)
     }
 
-    /// Serve until `ended`, then end in order.
+    /// Serve until `ended`, or until another program is to take this one's place; then end in
+    /// order.
     pub(crate) async fn serve_until(
-        self,
+        mut self,
         ended: impl Future<Output = ()> + Send,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Successor>, Failure> {
         let metrics: Arc<dyn server::MetricsSource> = Arc::clone(&self.link) as _;
+        let mut ended = std::pin::pin!(ended);
+        let mut wish = None;
         server::serve(self.listener, self.limits, self.control.clone(), metrics, async {
-            ended.await;
+            tokio::select! {
+                () = &mut ended => {
+                    // Who connects from now on is refused.
+                    self.sockets.close();
+                    notify(&[NotifyState::Stopping]);
+                }
+                wished = self.wishes.recv() => {
+                    wish = wished;
+                    notify(&[NotifyState::Reloading]);
+                }
+            }
             tracing::info!("ending: requests that run may end");
-            notify(&[NotifyState::Stopping]);
         })
         .await;
         self.control.end_steps().await;
@@ -229,7 +262,12 @@ impl Daemon {
         }
         self.control.close().await;
         tracing::info!("ended");
-        Ok(())
+        let Some(wish) = wish else { return Ok(None) };
+        // Told to end meanwhile, nobody is to come after.
+        if tokio::time::timeout(Duration::ZERO, ended).await.is_ok() {
+            return Ok(None);
+        }
+        Ok(Some(Successor { wish, sockets: self.sockets, data: self.data }))
     }
 }
 

@@ -152,6 +152,8 @@ fn the_command_line_refuses_and_nothing_changes() {
         "node list",
         "node volumes n",
         "node restart n --force",
+        "node upgrade n --force",
+        "node evacuate n --force",
         "project create mine",
         "volume-type grant hdd-multiattach other",
     ] {

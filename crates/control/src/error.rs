@@ -92,6 +92,10 @@ pub enum ControlError {
         clients: u64,
         action: &'static str,
     },
+    #[error("the binary cannot take the running one's place: {why}")]
+    BinaryUnfit { why: String },
+    #[error("there is no other node that could take the {volumes} file volumes of node '{node}'")]
+    NoOtherNode { node: String, volumes: u64 },
     #[error("node '{node}' has no file service: {why}")]
     NoFileService { node: String, why: String },
     #[error("{} has volume '{volume}' mounted, so it cannot be {action} now", list(.clients))]
@@ -214,6 +218,8 @@ impl ControlError {
             Self::WrongKind { .. } => "wrong_kind",
             Self::VolumeReferenced { .. } => "volume_referenced",
             Self::NodeReferenced { .. } => "node_referenced",
+            Self::BinaryUnfit { .. } => "binary_unfit",
+            Self::NoOtherNode { .. } => "no_other_node",
             Self::NoFileService { .. } => "no_file_service",
             Self::ClientsConnected { .. } => "clients_connected",
             Self::SizeNotAvailable { .. } => "size_not_available",
@@ -404,6 +410,14 @@ impl ControlError {
             Self::NodeReferenced { .. } => {
                 "Have them let go of the volumes (`reference list` shows all), or accept that \
                  their clients wait for a while: --force."
+            }
+            Self::BinaryUnfit { .. } => {
+                "Nothing has stopped. Put a release that is no older there, owned by root; an older \
+                 one that reads the catalog is taken with --force."
+            }
+            Self::NoOtherNode { .. } => {
+                "A volume goes elsewhere by `volume backup` and `volume restore`; a pause of its \
+                 clients needs no other node: `node restart`, `node upgrade`."
             }
             Self::NoFileService { .. } => {
                 "Start its daemon with --nfs-portals; block volumes are served without."

@@ -29,7 +29,8 @@
 //! attachment_list/get/delete attachment_update(&str, AttachmentUpdate)   -> AttachmentView
 //! attachment_fence(&str)                                                 -> Fenced
 //! node_list/get node_volumes(&str, NodeVolumeFilter)                     -> NodeView, NodeVolumeView
-//! node_restart(&str, bool)                                               -> Operation
+//! node_restart(&str, bool) node_upgrade(&str, NodeUpgrade)               -> Operation
+//! node_evacuate(&str, bool)                                              -> NodeView
 //! operation_list/get/cancel                event_list/get
 //! ```
 //!
@@ -76,10 +77,11 @@ pub use agent::{
     HostView,
 };
 pub use caller::Caller;
+pub use catalog::catalog_formats;
 pub use error::{Candidate, ControlError, ErrorKind, NodeReference, Result};
 pub use facade::{Control, EVENT_DAYS_DEFAULT, Settings};
 pub use group::{GroupCreate, GroupFilter, GroupHostView, GroupUpdate, GroupView, Said};
-pub use node::{NodeView, NodeVolumeFilter, NodeVolumeView};
+pub use node::{NodeUpgrade, NodeView, NodeVolumeFilter, NodeVolumeView};
 pub use node_link::{NodeLink, Pieces};
 pub use page::{PAGE_ENTRIES_DEFAULT, PAGE_ENTRIES_MAX, Page, Paging};
 pub use params::*;

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use model::event::EventResult;
-use model::id::{NodeId, PoolId, VolumeId};
-use model::node::{Node, NodeReport};
-use model::operation::{Operation, OperationKind, Subject};
+use model::id::{NodeId, OperationId, PoolId, VolumeId};
+use model::node::{Node, NodeReport, may_replace};
+use model::operation::{Operation, OperationKind, OperationState, Subject};
+use model::order::OrderError;
 use model::pool::Pool;
 use model::project::Project;
 use model::reference::Reference;
@@ -140,6 +141,140 @@ impl Control {
     }
 }
 
+impl Control {
+    /// Have other nodes take the file volumes of this one. One that has none is empty already.
+    ///
+    /// # Errors
+    /// Not an admin; no such node; its volumes are used, and it is not forced; there is no other
+    /// node.
+    pub async fn node_evacuate(
+        &self,
+        caller: &Caller,
+        node: &str,
+        force: bool,
+    ) -> Result<NodeView> {
+        caller.must_be(Role::Admin, "evacuate nodes")?;
+        let inner = &self.inner;
+        let node: Node = {
+            let mut on = inner.catalog.read().await?;
+            resolve(&mut on, caller, node).await?
+        };
+        let clients = inner.node.client_counts().await.unwrap_or_default().values().sum();
+        let mut tx = inner.catalog.begin().await?;
+        let of_files = on_node(&mut tx, node.id).await?.eq("kind", VolumeKind::File.word());
+        let volumes = catalog::count(&mut tx, of_files).await?;
+        uses_of(&mut tx, &node, clients).await?.allow("evacuated", force)?;
+        if volumes > 0 {
+            // The catalog knows the node in this process, and no other can be made known.
+            return Err(ControlError::NoOtherNode { node: node.name, volumes });
+        }
+        let (action, result) = ("node.evacuate", EventResult::Done);
+        inner.record(&mut tx, caller, &node, action, result, "it has no file volumes").await?;
+        inner.commit(tx).await?;
+        let mut on = inner.catalog.read().await?;
+        inner.node_view(&mut on, node).await
+    }
+}
+
+/// Which binary is to take the running one's place.
+#[derive(Clone, Debug, Default)]
+pub struct NodeUpgrade {
+    /// On the node, absolute; what lies now where the running one was started from, by default.
+    pub binary: Option<String>,
+    /// Although its file volumes are used, and although it is older.
+    pub force: bool,
+}
+
+impl Control {
+    /// Have the node's daemon go on with another binary, in the same process.
+    ///
+    /// # Errors
+    /// Not an admin; no such node; the binary is not fit; the node's file volumes are used, and it
+    /// is not forced; the node cannot be reached.
+    pub async fn node_upgrade(
+        &self,
+        caller: &Caller,
+        node: &str,
+        how: NodeUpgrade,
+    ) -> Result<Operation> {
+        caller.must_be(Role::Admin, "upgrade nodes")?;
+        let inner = &self.inner;
+        if how.binary.as_ref().is_some_and(|path| !path.starts_with('/')) {
+            let why = "it is no absolute path".to_owned();
+            return Err(ControlError::Invalid { field: "binary", why });
+        }
+        let (node, pools): (Node, Vec<Pool>) = {
+            let mut on = inner.catalog.read().await?;
+            let node: Node = resolve(&mut on, caller, node).await?;
+            let pools = pools_of(&mut on, node.id).await?;
+            (node, pools)
+        };
+        let report = inner.node.node().await?;
+        let kept_out = pools.into_iter().map(|pool| pool.path).collect();
+        let binary = match inner.node.check_binary(how.binary, kept_out).await {
+            Err(OrderError::Refused { why }) => return Err(ControlError::BinaryUnfit { why }),
+            other => other?,
+        };
+        let written = inner.catalog.formats().await?;
+        may_replace(&binary, &report.version, &written, how.force).map_err(|unfit| {
+            ControlError::BinaryUnfit { why: format!("{}: {unfit}", binary.path) }
+        })?;
+        let kind = OperationKind::UpgradeNode {
+            binary: binary.path.clone(),
+            from: report.version,
+            to: binary.version,
+            boot: node.boot,
+        };
+        let clients = report.files.map_or(0, |files| files.clients);
+        let mut tx = inner.catalog.begin().await?;
+        if let Some(running) = under_way(&mut tx, &node, &kind).await? {
+            return Ok(running);
+        }
+        let detail = uses_of(&mut tx, &node, clients).await?.allow("upgraded", how.force)?;
+        let mut operation = inner.node_operation(&mut tx, caller, &node, kind).await?;
+        operation.state = OperationState::Running;
+        catalog::update(&mut tx, &operation).await?;
+        let (action, result) = ("node.upgrade", EventResult::Accepted);
+        let detail = format!("to {}; {detail}", binary.path);
+        inner.record(&mut tx, caller, &node, action, result, detail).await?;
+        inner.commit(tx).await?;
+        if let Err(error) = inner.node.upgrade(operation.id, binary.path).await {
+            inner.end_upgrade(&operation, Err(error)).await?;
+            return self.operation_get(caller, &operation.id.to_string()).await;
+        }
+        Ok(operation)
+    }
+
+    /// How upgrades that were under way at this start have ended: `by` is the one that this start is
+    /// the end of, and why it has failed where it has. Others were cut short; they have succeeded
+    /// all the same when their version runs now, which did not before.
+    ///
+    /// # Errors
+    /// The catalog failed.
+    pub async fn upgraded(&self, by: Option<(OperationId, Option<String>)>) -> Result<()> {
+        let inner = &self.inner;
+        let (open, node) = {
+            let mut on = inner.catalog.read().await?;
+            let open = Query::<Operation>::all().one_of("state", ["pending", "running"]);
+            let nodes = Query::<Node>::all().limit(1);
+            (catalog::select(&mut on, open).await?, catalog::select(&mut on, nodes).await?.pop())
+        };
+        let Some(node) = node else { return Ok(()) };
+        for operation in open {
+            let OperationKind::UpgradeNode { from, to, .. } = &operation.kind else { continue };
+            let failed = |why: String| Err(OrderError::Failed { why });
+            let answer = match &by {
+                Some((id, None)) if *id == operation.id => Ok(()),
+                Some((id, Some(why))) if *id == operation.id => failed(why.clone()),
+                _ if *to == node.version && from != to => Ok(()),
+                _ => failed("the daemon was started otherwise before it was replaced".to_owned()),
+            };
+            inner.end_upgrade(&operation, answer).await?;
+        }
+        Ok(())
+    }
+}
+
 /// What keeps a node's file service from being interrupted.
 struct Uses {
     node: String,
@@ -211,6 +346,23 @@ pub(crate) async fn on_node(on: &mut Connection, node: NodeId) -> Result<Query<V
 }
 
 impl Inner {
+    async fn end_upgrade(
+        &self,
+        operation: &Operation,
+        answer: Result<(), OrderError>,
+    ) -> Result<()> {
+        let mut tx = self.catalog.begin().await?;
+        let Some(id) = operation.subject.node() else { return Ok(()) };
+        if let Some(node) = catalog::get::<Node>(&mut tx, id.0).await? {
+            let runs = format!("{} runs, start {}", node.version, node.boot);
+            let what = answer.as_ref().map(|()| runs);
+            self.node_event(&mut tx, id, "node.upgrade", what).await?;
+        }
+        self.end_operation(&mut tx, operation.id, answer).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
     async fn node_operation(
         &self,
         tx: &mut Transaction,

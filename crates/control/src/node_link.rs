@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use model::export::{ConnectedClient, FileUsage};
-use model::id::VolumeId;
-use model::node::NodeReport;
+use model::id::{OperationId, VolumeId};
+use model::node::{Binary, NodeReport};
 use model::order::{
     Found, ImageFormat, Order, OrderError, PoolUsage, Report, ReservationView, SnapshotUsage,
 };
@@ -45,6 +45,24 @@ pub trait NodeLink: Send + Sync {
     /// # Errors
     /// The node cannot be reached, has no such service, or cannot begin it.
     async fn restart_files(&self, after: u32) -> Result<u32, OrderError>;
+
+    /// Look at a binary of the node, by default that of the running one: does it run, what is it.
+    /// One that lies in one of these directories is none.
+    ///
+    /// # Errors
+    /// The node cannot be reached; `Refused`, with the reason.
+    async fn check_binary(
+        &self,
+        binary: Option<String>,
+        kept_out: Vec<String>,
+    ) -> Result<Binary, OrderError>;
+
+    /// Have the node's daemon go on with this binary, which was looked at. It is answered when that
+    /// is about to begin; how it has ended, the next start says ([`crate::Control::upgraded`]).
+    ///
+    /// # Errors
+    /// The node cannot be reached, or ends already.
+    async fn upgrade(&self, operation: OperationId, binary: String) -> Result<(), OrderError>;
 
     /// All open pools.
     ///

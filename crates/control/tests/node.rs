@@ -3,8 +3,10 @@
 mod world;
 
 use control::{
-    Caller, Control, EventFilter, NodeVolumeFilter, Paging, ReferenceCreate, VolumeCreate,
+    Caller, Control, EventFilter, NodeUpgrade, NodeVolumeFilter, Paging, ReferenceCreate,
+    VolumeCreate,
 };
+use model::id::OperationId;
 use model::order::{Mode, OrderError};
 use model::reference::ReferenceKind;
 use model::user::Role;
@@ -184,4 +186,98 @@ async fn a_restart_that_the_node_refuses_fails_and_says_why() {
     let member = w.member_of("other", Role::Member).await;
     assert_eq!(code(w.control.node_restart(&member, NODE, true).await), "forbidden");
     assert_eq!(code(w.control.node_restart(&w.admin, "nope", true).await), "node_not_found");
+}
+
+fn binary(path: &str, force: bool) -> NodeUpgrade {
+    NodeUpgrade { binary: Some(path.to_owned()), force }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_binary_that_is_older_or_lies_in_a_pool_is_refused_and_nothing_stops() {
+    let w = world().await;
+    let upgrade = async |how: NodeUpgrade| w.control.node_upgrade(&w.admin, NODE, how).await;
+    let why = upgrade(binary("/tmp/garbage", true)).await.unwrap_err();
+    assert_eq!((why.code(), why.kind()), ("binary_unfit", control::ErrorKind::Conflict));
+    assert_eq!(code(upgrade(binary("/pools/file/x/bin", true)).await), "binary_unfit");
+    assert_eq!(code(upgrade(binary("relative", true)).await), "invalid_value");
+    w.node.lay_ready("1.2.2");
+    let why = upgrade(NodeUpgrade::default()).await.unwrap_err().to_string();
+    assert!(why.contains("1.2.2") && why.contains("older than 1.2.3"), "{why}");
+    let member = w.member_of("other", Role::Member).await;
+    assert_eq!(code(w.control.node_upgrade(&member, NODE, binary("/b", true)).await), "forbidden");
+    let nope = w.control.node_upgrade(&w.admin, "nope", binary("/b", true)).await;
+    assert_eq!(code(nope), "node_not_found");
+    file_volume(&w, &w.admin, "tree").await;
+    refer(&w.control, &w.admin, "tree", "/srv").await;
+    w.node.lay_ready("1.3.0");
+    assert_eq!(code(upgrade(NodeUpgrade::default()).await), "node_referenced");
+    assert_eq!(w.node.upgrades(), []);
+    w.node.lay_ready("1.2.2");
+    let forced = upgrade(binary("/opt/old", true)).await.unwrap();
+    assert_eq!(w.node.upgrades(), [(forced.id, "/opt/old".to_owned())]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_upgrade_that_the_node_does_not_take_has_failed() {
+    let w = world().await;
+    w.node.fail("Upgrade", OrderError::Unreachable { why: "the daemon stops".to_owned() });
+    let asked = w.control.node_upgrade(&w.admin, NODE, NodeUpgrade::default()).await.unwrap();
+    assert_eq!(asked.state.word(), "failed");
+    assert!(asked.fault.unwrap().contains("the daemon stops"));
+    assert_eq!(events_of(&w, "node.upgrade").await[0].0, "failed");
+}
+
+/// How an upgrade has ended by the next start, which came in this way.
+async fn upgraded(
+    to: &str,
+    by: impl FnOnce(OperationId) -> Option<(OperationId, Option<String>)>,
+) -> (String, String) {
+    let w = world().await;
+    w.node.lay_ready(to);
+    let how = NodeUpgrade { force: true, ..NodeUpgrade::default() };
+    let asked = w.control.node_upgrade(&w.admin, NODE, how).await.expect("asked");
+    let World { control, node, admin, dir } = w;
+    control.end_steps().await;
+    control.close().await;
+    let (control, _) = open(dir.path(), &node).await;
+    control.upgraded(by(asked.id)).await.expect("noted");
+    control.upgraded(None).await.expect("noted once");
+    let now = control.operation_get(&admin, &asked.id.to_string()).await.expect("it is there");
+    (now.state.word().to_owned(), now.fault.unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_next_start_says_how_an_upgrade_has_ended() {
+    let done = ("succeeded".to_owned(), String::new());
+    // The fake node goes on as 1.2.3.
+    assert_eq!(upgraded("1.2.4", |id| Some((id, None))).await, done);
+    let (state, fault) = upgraded("1.2.4", |id| Some((id, Some("it is gone".to_owned())))).await;
+    assert!(state == "failed" && fault.contains("it is gone"), "{fault}");
+    for to in ["1.2.3", "1.2.4"] {
+        let (state, fault) = upgraded(to, |_| None).await;
+        assert!(state == "failed" && fault.contains("started otherwise"), "{to}: {fault}");
+    }
+    // Who put the binary there has restarted the daemon.
+    let other = OperationId(uuid::Uuid::nil());
+    let (state, _) = upgraded("1.2.4", |_| Some((other, None))).await;
+    assert_eq!(state, "failed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_evacuation_says_that_there_is_nowhere_to_go_and_how_many_volumes_stay() {
+    let w = world().await;
+    let evacuate = async |force: bool| w.control.node_evacuate(&w.admin, NODE, force).await;
+    w.volume(&w.admin, "disk", "ssd").await;
+    assert_eq!(evacuate(false).await.unwrap().file_volumes, 0);
+    assert_eq!(events_of(&w, "node.evacuate").await.len(), 1);
+    for name in ["tree", "other"] {
+        file_volume(&w, &w.admin, name).await;
+    }
+    let why = evacuate(false).await.unwrap_err();
+    assert_eq!((why.code(), why.kind()), ("no_other_node", control::ErrorKind::Conflict));
+    let words = "there is no other node that could take the 2 file volumes of node 'n1'";
+    assert_eq!(why.to_string(), words);
+    refer(&w.control, &w.admin, "tree", "/srv").await;
+    assert_eq!(code(evacuate(false).await), "node_referenced");
+    assert_eq!(code(evacuate(true).await), "no_other_node");
 }

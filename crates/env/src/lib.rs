@@ -2,7 +2,7 @@
 //!
 //! Entry points: [`BlockIo`] (data, asynchronous, one per worker thread, made by [`block_io`]),
 //! [`Files`] (names, synchronous; the real one is [`RealFiles`]), [`Clock`], [`Random`]; [`posix`], what
-//! only the kernel can do for a file server; [`processes`], [`mounts`] and [`whole`] files, for the
+//! only the kernel can do for a file server; [`handover`], sockets that outlive a program; [`processes`], [`mounts`] and [`whole`] files, for the
 //! agent of a host.
 //!
 //! Invariant: nothing above this crate opens a file, asks the time or draws a random number by
@@ -18,6 +18,7 @@ pub mod echo;
 pub mod engine;
 pub mod files;
 mod gate;
+pub mod handover;
 pub mod link;
 pub mod mounts;
 pub mod pool;

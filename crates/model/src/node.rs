@@ -50,3 +50,93 @@ pub struct FileServiceReport {
     pub clients: u64,
     pub connections: u64,
 }
+
+/// A form of the catalog, by the step that leads to it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CatalogFormat {
+    pub number: i64,
+    /// Of the step, hexadecimal: two steps of one number are not the same.
+    pub checksum: String,
+}
+
+/// A binary that may take the running one's place.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Binary {
+    /// On the node, absolute and without links.
+    pub path: String,
+    pub version: String,
+    /// The forms of the catalog that it knows.
+    pub catalog: Vec<CatalogFormat>,
+}
+
+/// Why a binary may not take the running one's place.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unfit {
+    #[error("its version '{version}' is none")]
+    Version { version: String },
+    #[error("it is {version}, which is older than {running}")]
+    Older { version: String, running: String },
+    #[error("{version} does not know the catalog's form {number}, which is written already")]
+    Catalog { version: String, number: i64 },
+}
+
+/// `MAJOR.MINOR.PATCH`, and what may follow behind a `-` or `+`, which does not count.
+fn numbers(version: &str) -> Option<[u64; 3]> {
+    let core = version.split(['-', '+']).next()?;
+    let parts: Vec<u64> = core.split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    parts.try_into().ok()
+}
+
+/// Whether a binary may take the place of a running one of this version, whose catalog has these
+/// forms. An older one may where that is asked for; one that cannot read the catalog never may.
+///
+/// # Errors
+/// Why not.
+pub fn may_replace(
+    binary: &Binary,
+    running: &str,
+    written: &[CatalogFormat],
+    older_too: bool,
+) -> Result<(), Unfit> {
+    let version = binary.version.clone();
+    if let Some(unknown) = written.iter().find(|form| !binary.catalog.contains(form)) {
+        return Err(Unfit::Catalog { version, number: unknown.number });
+    }
+    let Some(new) = numbers(&version) else { return Err(Unfit::Version { version }) };
+    if !older_too && numbers(running).is_some_and(|running| new < running) {
+        return Err(Unfit::Older { version, running: running.to_owned() });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binary_must_read_the_catalog_and_be_no_older_unless_asked_for() {
+        let form = |number: i64| CatalogFormat { number, checksum: format!("{number:x}") };
+        let binary = |version: &str, forms: i64| Binary {
+            path: "/b".to_owned(),
+            version: version.to_owned(),
+            catalog: (1..=forms).map(form).collect(),
+        };
+        let written = [form(1), form(2)];
+        let judge = |binary: &Binary, force| may_replace(binary, "0.10.0", &written, force);
+        for version in ["0.10.0", "0.10.1", "0.11.0", "1.0.0", "0.10.0-rc1"] {
+            assert_eq!(judge(&binary(version, 2), false), Ok(()), "{version}");
+        }
+        assert_eq!(judge(&binary("0.10.0", 3), false), Ok(()), "it may know more");
+        let older = binary("0.9.9", 2);
+        assert!(matches!(judge(&older, false), Err(Unfit::Older { .. })));
+        assert_eq!(judge(&older, true), Ok(()));
+        for force in [false, true] {
+            let unread = judge(&binary("0.11.0", 1), force);
+            assert!(matches!(unread, Err(Unfit::Catalog { number: 2, .. })), "{unread:?}");
+            assert!(matches!(judge(&binary("new", 2), force), Err(Unfit::Version { .. })));
+        }
+        let mut other = binary("0.11.0", 2);
+        other.catalog[1].checksum = "ff".to_owned();
+        assert!(matches!(judge(&other, true), Err(Unfit::Catalog { number: 2, .. })));
+    }
+}

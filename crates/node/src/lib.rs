@@ -28,6 +28,7 @@ pub mod reserve;
 mod reset;
 pub mod run;
 mod sanitize;
+mod sockets;
 mod throttle;
 pub mod unit;
 pub mod wire;
@@ -36,6 +37,7 @@ pub mod worker;
 pub use facts::facts_of;
 pub use node::{Limits, Node, Settings, World};
 pub use orders::Pieces;
+pub use sockets::{Kept, Purpose, Sockets};
 pub use worker::BlockIoFactory;
 
 /// Why a node could not start.

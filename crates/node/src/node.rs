@@ -33,6 +33,7 @@ use crate::nexus::Signal;
 use crate::notice::Notices;
 use crate::orders::{Orders, Pieces};
 use crate::portal;
+use crate::sockets::Sockets;
 use crate::unit::LogicalUnit;
 use crate::wire::Wire;
 use crate::worker::{BlockIoFactory, WorkerHandle};
@@ -95,6 +96,8 @@ pub(crate) struct Shared {
     pub door: Arc<Door>,
     pub pools: Mutex<HashMap<PoolId, Arc<Pool>>>,
     pub journal: Arc<Journal>,
+    /// Where it listens.
+    pub sockets: Sockets,
     /// Turns true when the node is to end.
     pub ending: watch::Receiver<bool>,
     last_tsih: AtomicU16,
@@ -139,9 +142,14 @@ impl Node {
     ///
     /// # Errors
     /// When a portal's address cannot be had, or the node's own state cannot be read.
-    pub async fn start(settings: Settings, world: World) -> Result<Self, NodeError> {
+    pub async fn start(
+        settings: Settings,
+        world: World,
+        sockets: Sockets,
+    ) -> Result<Self, NodeError> {
         let engine = settings.engine;
-        Self::start_on(settings, world, Arc::new(move || env::block_io(engine))).await
+        let block_io: BlockIoFactory = Arc::new(move || env::block_io(engine));
+        Self::begin(share(settings, world, sockets)?, block_io).await
     }
 
     /// The same over other block I/O than [`Settings::engine`] names: each worker makes its own.
@@ -153,7 +161,13 @@ impl Node {
         world: World,
         block_io: BlockIoFactory,
     ) -> Result<Self, NodeError> {
-        let (shared, end) = share(settings, world)?;
+        Self::begin(share(settings, world, Sockets::default())?, block_io).await
+    }
+
+    async fn begin(
+        (shared, end): (Arc<Shared>, watch::Sender<bool>),
+        block_io: BlockIoFactory,
+    ) -> Result<Self, NodeError> {
         let (workers, mut threads) = start_workers(&shared, &block_io)?;
         let (housekeeper, thread) =
             WorkerHandle::start("orders".into(), block_io, 0).map_err(NodeError::Thread)?;
@@ -176,7 +190,8 @@ impl Node {
         world: World,
         io: Rc<dyn BlockIo>,
     ) -> Result<Self, NodeError> {
-        let (buffer_bytes, (shared, end)) = (settings.limits.buffer_bytes, share(settings, world)?);
+        let buffer_bytes = settings.limits.buffer_bytes;
+        let (shared, end) = share(settings, world, Sockets::default())?;
         let (worker, work) = WorkerHandle::here(io, buffer_bytes);
         tokio::task::spawn_local(work);
         let orders = Orders::new(Arc::clone(&shared), worker.clone());
@@ -426,6 +441,7 @@ impl Node {
 fn share(
     settings: Settings,
     world: World,
+    sockets: Sockets,
 ) -> Result<(Arc<Shared>, watch::Sender<bool>), NodeError> {
     world.files.create_dir(&settings.data_dir).map_err(NodeError::Journal)?;
     let journal =
@@ -440,6 +456,7 @@ fn share(
         notices: Notices::default(),
         pools: Mutex::default(),
         journal: Arc::new(journal),
+        sockets,
         ending,
         last_tsih: AtomicU16::new(0),
     };

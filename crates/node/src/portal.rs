@@ -13,6 +13,7 @@ use crate::NodeError;
 use crate::connection::{self, Guest};
 use crate::door::Turned;
 use crate::node::Shared;
+use crate::sockets::Purpose;
 use crate::worker::WorkerHandle;
 
 /// Connections that the kernel holds for us until they are accepted.
@@ -30,7 +31,7 @@ pub(crate) async fn open(
     let mut listeners = Vec::new();
     for &address in &shared.settings.portals {
         let failed = |source| NodeError::Portal { address, source };
-        let listener = listen(address).map_err(failed)?;
+        let listener = shared.sockets.listen(Purpose::Block, address).map_err(failed)?;
         bound.push(listener.local_addr().map_err(failed)?);
         listeners.push(listener);
     }

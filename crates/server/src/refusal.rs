@@ -132,16 +132,6 @@ fn details(error: &ControlError) -> Option<Value> {
         ControlError::VolumeReferenced { volume, references, .. } => {
             json!({ "volume": volume, "references": references })
         }
-        ControlError::NodeReferenced { node, references, clients, .. } => {
-            let references: Vec<Value> = references
-                .iter()
-                .map(|one| {
-                    let NodeReference { project, volume, kind, name } = one;
-                    json!({ "project": project, "volume": volume, "kind": kind, "name": name })
-                })
-                .collect();
-            json!({ "node": node, "references": references, "clients": clients })
-        }
         ControlError::ClientsConnected { volume, clients, .. } => {
             json!({ "volume": volume, "clients": clients })
         }
@@ -194,6 +184,27 @@ fn of_groups(error: &ControlError) -> Option<Value> {
         | ControlError::GroupRuns { group, .. }
         | ControlError::GroupNotStopped { group, .. }
         | ControlError::GroupNowhereToMove { group } => json!({ "group": group }),
+        other => return of_nodes(other),
+    })
+}
+
+/// The same of nodes.
+fn of_nodes(error: &ControlError) -> Option<Value> {
+    Some(match error {
+        ControlError::NoOtherNode { node, volumes } => {
+            json!({ "node": node, "file_volumes": volumes })
+        }
+        ControlError::NodeReferenced { node, references, clients, .. } => {
+            let references: Vec<Value> = references
+                .iter()
+                .map(|one| {
+                    let NodeReference { project, volume, kind, name } = one;
+                    json!({ "project": project, "volume": volume, "kind": kind, "name": name })
+                })
+                .collect();
+            json!({ "node": node, "references": references, "clients": clients })
+        }
+        ControlError::NoFileService { node, .. } => json!({ "node": node }),
         _ => return None,
     })
 }

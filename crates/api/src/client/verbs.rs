@@ -14,7 +14,7 @@ use crate::export::{Export, UpdateExport};
 use crate::group::{CreateGroup, DeleteGroup, Group, MoveGroup, PermitHost, UpdateGroup};
 use crate::host::{CreateHost, Host, UpdateHost};
 use crate::network::{CreateNetwork, Network, UpdateNetwork};
-use crate::node::{Health, Node, RestartNode};
+use crate::node::{EvacuateNode, Health, Node, RestartNode, UpgradeNode};
 use crate::operation::Operation;
 use crate::pool::{CreatePool, Pool, UpdatePool};
 use crate::project::{CreateProject, Project, UpdateProject};
@@ -124,6 +124,10 @@ verbs! {
     node_show(node) => Node = get ["v1", "nodes", node];
     /// Its file service alone. Block volumes notice nothing.
     node_restart(node) <- RestartNode => Operation = post ["v1", "nodes", node, "restart"];
+    /// The daemon as a whole, which does not answer for a moment while the operation goes on.
+    node_upgrade(node) <- UpgradeNode => Operation = post ["v1", "nodes", node, "upgrade"];
+    /// Its file volumes alone.
+    node_evacuate(node) <- EvacuateNode => Node = post ["v1", "nodes", node, "evacuate"];
 
     pool_create() <- CreatePool => Pool = post ["v1", "pools"];
     pool_show(pool) => Pool = get ["v1", "pools", pool];

@@ -1,7 +1,11 @@
 //! Nodes: the machines that serve volumes.
 
+use std::path::{Path, PathBuf};
+
 use api::Client;
-use api::node::{Node, NodeQuery, NodeVolume, NodeVolumeQuery, RestartNode};
+use api::node::{
+    EvacuateNode, Node, NodeQuery, NodeVolume, NodeVolumeQuery, RestartNode, UpgradeNode,
+};
 use clap::Subcommand;
 
 use super::Context;
@@ -22,6 +26,23 @@ pub(crate) enum NodeCommand {
     Restart {
         node: Option<String>,
         /// Although references to its file volumes exist: their clients wait, and go on
+        #[arg(long)]
+        force: bool,
+    },
+    /// Have other nodes take a node's file volumes; refused while there is no other
+    Evacuate {
+        node: Option<String>,
+        /// Although references to them exist
+        #[arg(long)]
+        force: bool,
+    },
+    /// Have a node's daemon go on with another binary, in the same process
+    Upgrade {
+        node: Option<String>,
+        /// Path on the node; what lies now where the running one was started from when left out
+        #[arg(long, value_name = "PATH")]
+        binary: Option<PathBuf>,
+        /// Although references to its file volumes exist, and although the binary is older
         #[arg(long)]
         force: bool,
     },
@@ -91,6 +112,16 @@ async fn named(client: &Client, node: Option<String>) -> Result<String, Failure>
     }
 }
 
+/// The service reads paths from nowhere but the root.
+fn absolute(path: &Path) -> Result<String, Failure> {
+    let failed = |why| Failure::Io { what: path.display().to_string(), why };
+    let whole = std::path::absolute(path).map_err(failed)?;
+    whole.into_os_string().into_string().map_err(|path| Failure::Usage {
+        message: format!("{} cannot be sent as text", path.display()),
+        hint: "Give the binary another name.".to_owned(),
+    })
+}
+
 impl NodeCommand {
     pub(crate) async fn run(
         self,
@@ -106,6 +137,20 @@ impl NodeCommand {
             Self::Volumes { node } => {
                 let node = named(client, node).await?;
                 context.list(&NodeVolumeQuery { node, project, ..NodeVolumeQuery::default() }).await
+            }
+            Self::Evacuate { node, force } => {
+                let node = named(client, node).await?;
+                context.show(&client.node_evacuate(&node, &EvacuateNode { force }).await?)
+            }
+            Self::Upgrade { node, binary, force } => {
+                let binary = binary.map(|path| absolute(&path)).transpose()?;
+                let node = named(client, node).await?;
+                let how = UpgradeNode { binary, force };
+                let mut operation = client.node_upgrade(&node, &how).await?;
+                if context.wait {
+                    operation = progress::through_silence(client, operation).await?;
+                }
+                context.show(&operation)
             }
             Self::Restart { node, force } => {
                 let node = named(client, node).await?;

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use env::posix::{clone, namespace};
 use model::pool::Driver;
 use model::size::ByteSize;
+use node::{Purpose, Sockets};
 use rustix::fs::{Mode, OFlags};
 
 use crate::settings::ServeSettings;
@@ -57,11 +58,12 @@ pub(crate) struct FileHome {
 
 impl FileHome {
     /// What is possible here. To be called before there are other threads.
-    pub(crate) fn find(settings: &ServeSettings) -> Self {
+    pub(crate) fn find(settings: &ServeSettings, sockets: &Sockets) -> Self {
         let is_root = rustix::process::geteuid().is_root();
         let (portals, why_not) = match &settings.nfs_portals {
             Some(portals) => (portals.clone(), None),
             None if !is_root => (Vec::new(), Some("it needs root".to_owned())),
+            None if sockets.has(Purpose::Files, USUAL_PORTAL) => (vec![USUAL_PORTAL], None),
             None => match TcpListener::bind(USUAL_PORTAL) {
                 Ok(_) => (vec![USUAL_PORTAL], None),
                 Err(why) => {
@@ -86,6 +88,19 @@ impl FileHome {
     /// It is mounted and stays.
     pub(crate) fn leave(data: &Path) -> io::Result<()> {
         env::mounts::detach(&Place::new(&data.join("pools")).directory)
+    }
+
+    /// Before another program begins in this process, which mounts it again: what this one has
+    /// mounted. Nothing of ours is open there any more.
+    ///
+    /// # Errors
+    /// It stays.
+    pub(super) fn unmount(data: &Path) -> io::Result<()> {
+        let place = Place::new(&data.join("pools"));
+        if !place.image.exists() {
+            return Ok(());
+        }
+        env::mounts::detach(&place.directory.canonicalize()?)
     }
 
     /// Make the pool's place, or bring it back; gives the driver for a pool that is new. The data

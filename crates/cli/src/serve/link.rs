@@ -2,33 +2,48 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use control::{NodeLink, Pieces};
 use model::export::{ConnectedClient, FileUsage};
-use model::id::VolumeId;
-use model::node::NodeReport;
+use model::id::{OperationId, VolumeId};
+use model::node::{Binary, NodeReport};
 use model::order::{
     Found, ImageFormat, Order, OrderError, PoolUsage, Report, ReservationView, SnapshotUsage,
 };
 use model::size::ByteSize;
 use node::Node;
+use tokio::sync::mpsc;
+
+use super::upgrade::{self, Wish};
 
 /// The node, until it is stopped.
 pub(super) struct Link {
     node: RwLock<Option<Arc<Node>>>,
     /// Why it serves no files, where it does not.
     no_files: String,
+    /// The file that this program was started from: another may lie there by now.
+    program: PathBuf,
+    data: PathBuf,
+    /// Asks for the end of this program.
+    wish: mpsc::UnboundedSender<Wish>,
 }
 
 /// What a machine without a name is called.
 const NAMELESS: &str = "node";
 
 impl Link {
-    pub(super) fn new(node: Node, no_files: Option<String>) -> Self {
+    pub(super) fn new(
+        node: Node,
+        no_files: Option<String>,
+        data: PathBuf,
+        wish: mpsc::UnboundedSender<Wish>,
+    ) -> Self {
         let no_files = no_files.unwrap_or_else(|| "it has no NFS portal".to_owned());
-        Self { node: RwLock::new(Some(Arc::new(node))), no_files }
+        let program = upgrade::own_program();
+        Self { node: RwLock::new(Some(Arc::new(node))), no_files, program, data, wish }
     }
 
     fn node(&self) -> Result<Arc<Node>, OrderError> {
@@ -72,6 +87,21 @@ impl NodeLink for Link {
 
     async fn restart_files(&self, after: u32) -> Result<u32, OrderError> {
         self.node()?.restart_files(after).await
+    }
+
+    async fn check_binary(
+        &self,
+        binary: Option<String>,
+        kept_out: Vec<String>,
+    ) -> Result<Binary, OrderError> {
+        let mut places: Vec<PathBuf> = kept_out.into_iter().map(PathBuf::from).collect();
+        places.push(self.data.clone());
+        upgrade::check(&self.program, binary, &places).await
+    }
+
+    async fn upgrade(&self, operation: OperationId, binary: String) -> Result<(), OrderError> {
+        let ends = |_| OrderError::Unreachable { why: "the daemon stops".to_owned() };
+        self.wish.send(Wish { operation, binary: binary.into() }).map_err(ends)
     }
 
     async fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {

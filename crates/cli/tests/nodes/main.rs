@@ -9,3 +9,4 @@ mod service;
 
 mod restart;
 mod stage;
+mod upgrade;

@@ -37,6 +37,12 @@ fn clients_reclaim_and_go_on_and_disks_notice_nothing_when_the_file_service_is_r
     holder.write();
     assert_eq!(holder.client.sessions, 1, "a refusal interrupts nobody");
 
+    let (code, says) = stage.service.refused(&["node", "evacuate"]);
+    assert!(code == 4 && says.contains("by mount '/srv'") && says.contains("evacuated"), "{says}");
+    let (code, says) = stage.service.refused(&["node", "evacuate", "--force"]);
+    let words = "no other node that could take the 1 file volumes";
+    assert!(code == 4 && says.contains(words), "{code}: {says}");
+
     let begun = Instant::now();
     let done = stage.service.json(&["node", "restart", "--force"]);
     assert_eq!((&done["state"], &done["kind"]), (&"succeeded".into(), &"restart_node".into()));

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+const BINARY: &str = env!("CARGO_BIN_EXE_commonhold");
 const LOOPBACK: &str = "127.0.0.1:0";
 
 /// `commonhold serve`, killed when dropped.
@@ -32,7 +33,12 @@ impl Service {
             true => &[],
             false => &["--nfs-portals", "none"],
         };
-        Self::spawn(home, LOOPBACK, LOOPBACK, &[more, without].concat())
+        Self::spawn(BINARY, home, LOOPBACK, LOOPBACK, &[more, without].concat())
+    }
+
+    /// Of another binary, which may be replaced while it runs.
+    pub fn start_of(binary: &Path, home: tempfile::TempDir, more: &[&str]) -> Self {
+        Self::spawn(binary.to_str().unwrap(), home, LOOPBACK, LOOPBACK, more)
     }
 
     /// With doors that other hosts reach, and no file volumes.
@@ -40,16 +46,22 @@ impl Service {
         let (address, _) = portal.rsplit_once(':').unwrap();
         let listen = format!("{address}:0");
         let home = tempfile::tempdir().unwrap();
-        Self::spawn(home, &listen, portal, &["--nfs-portals", "none"])
+        Self::spawn(BINARY, home, &listen, portal, &["--nfs-portals", "none"])
     }
 
     /// With no word about file volumes: what there is then depends on the machine.
     pub fn with_defaults(home: tempfile::TempDir) -> Self {
-        Self::spawn(home, LOOPBACK, LOOPBACK, &[])
+        Self::spawn(BINARY, home, LOOPBACK, LOOPBACK, &[])
     }
 
-    fn spawn(home: tempfile::TempDir, listen: &str, portal: &str, more: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_commonhold"))
+    fn spawn(
+        binary: &str,
+        home: tempfile::TempDir,
+        listen: &str,
+        portal: &str,
+        more: &[&str],
+    ) -> Self {
+        let mut process = Command::new(binary)
             .args(["serve", "--listen", listen, "--portals", portal, "--data"])
             .arg(home.path().join("data"))
             .args(more)

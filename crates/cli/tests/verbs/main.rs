@@ -330,6 +330,13 @@ fn nodes(desk: &mut Desk) {
     // `tests/nodes` restarts one that serves files.
     desk.count(&["node", "restart"]);
     desk.refused(&["node", "restart"], 4, "has no file service");
+    // Block volumes are none that it would move.
+    let empty = desk.json(&["node", "evacuate"]);
+    assert_eq!((&empty["file_volumes"], &empty["id"]), (&0.into(), &id.as_str().into()));
+    desk.refused(&["node", "upgrade", "--binary", "/bin/true"], 4, "it is no commonhold");
+    let done = desk.json(&["node", "upgrade"]);
+    assert_eq!((word(&done, "/state"), word(&done, "/node_name")), ("succeeded", name.as_str()));
+    assert_eq!(desk.json(&["node", "show"])["boot"], 2);
     desk.table(&["volume", "delete", "served"]);
 }
 

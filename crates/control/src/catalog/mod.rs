@@ -17,5 +17,6 @@ pub(crate) use record::{
     Record, count, delete, delete_all, get, insert, least, names, pairs, parse_id, select, sum,
     update, words,
 };
+pub use sqlite::catalog_formats;
 pub(crate) use sqlite::{Catalog, Connection, Transaction};
 pub(crate) use tables::{AgentRecord, AttachmentRecord, GrantRecord, GroupRecord, TokenRecord};

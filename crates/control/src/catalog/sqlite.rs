@@ -1,12 +1,17 @@
 //! SQLite: one writer connection with BEGIN IMMEDIATE, several readers, write-ahead log.
 
+use std::fmt::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use model::node::CatalogFormat;
+use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, SqlitePool};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{Executor, Row, Sqlite, SqlitePool};
 
 use crate::error::Result;
 
@@ -20,6 +25,24 @@ const READERS: u32 = 4;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request waits for its turn. Writes take milliseconds; this is a thousand of them.
 const TURN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The steps that lead from nothing to the catalog of this release.
+static STEPS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// The forms of the catalog that this release knows.
+#[must_use]
+pub fn catalog_formats() -> Vec<CatalogFormat> {
+    STEPS.iter().map(|step| format(step.version, &step.checksum)).collect()
+}
+
+fn format(number: i64, checksum: &[u8]) -> CatalogFormat {
+    let mut text = String::new();
+    for byte in checksum {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    CatalogFormat { number, checksum: text }
+}
 
 /// The database.
 #[derive(Clone, Debug)]
@@ -53,7 +76,7 @@ impl Catalog {
             .max_lifetime(None)
             .connect_with(options.clone())
             .await?;
-        sqlx::migrate!("migrations/sqlite").run(&writer).await?;
+        STEPS.run(&writer).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(TURN_TIMEOUT)
@@ -71,6 +94,14 @@ impl Catalog {
     /// A connection for reading.
     pub(crate) async fn read(&self) -> Result<PoolConnection<Sqlite>> {
         Ok(self.readers.acquire().await?)
+    }
+
+    /// The forms that it has been through.
+    pub(crate) async fn formats(&self) -> Result<Vec<CatalogFormat>> {
+        let mut on = self.read().await?;
+        let rows = on.fetch_all("SELECT version, checksum FROM _sqlx_migrations").await?;
+        let row = |row: &SqliteRow| Ok(format(row.try_get(0)?, row.try_get(1)?));
+        rows.iter().map(row).collect()
     }
 
     /// Finish what runs and let go of the file.

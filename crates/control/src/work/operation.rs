@@ -25,7 +25,7 @@ impl Inner {
     }
 
     /// Give the operation its final state.
-    pub(super) async fn end_operation(
+    pub(crate) async fn end_operation(
         &self,
         tx: &mut Transaction,
         id: OperationId,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use control::NodeLink;
 use model::export::{ConnectedClient, FileUsage, Terms};
-use model::id::{AttachmentId, PoolId, SnapshotId, VolumeId};
-use model::node::{FileServiceReport, NodeReport};
+use model::id::{AttachmentId, OperationId, PoolId, SnapshotId, VolumeId};
+use model::node::{Binary, FileServiceReport, NodeReport};
 use model::order::{
     Access, Found, ImageFormat, Mode, Order, OrderError, PoolUsage, Report, ReservationView,
     SnapshotUsage, Source,
@@ -39,6 +39,9 @@ struct State {
     held: HashMap<VolumeId, u64>,
     gone: HashSet<uuid::Uuid>,
     files_boot: u32,
+    /// Of the binary that lies ready.
+    binary_version: Option<String>,
+    upgrades: Vec<(OperationId, String)>,
     content: HashMap<VolumeId, Vec<Found>>,
     used: ByteSize,
     capacity: Option<ByteSize>,
@@ -104,6 +107,14 @@ impl FakeNode {
         let mut state = self.lock();
         state.capacity = Some(capacity);
         state.used = used;
+    }
+    /// The version of the binary that lies ready.
+    pub(crate) fn lay_ready(&self, version: &str) {
+        self.lock().binary_version = Some(version.to_owned());
+    }
+    /// What it was to go on with.
+    pub(crate) fn upgrades(&self) -> Vec<(OperationId, String)> {
+        self.lock().upgrades.clone()
     }
     /// What is in memory is lost, what is on disk stays.
     pub(crate) fn restart(&self) {
@@ -408,6 +419,30 @@ impl NodeLink for FakeNode {
             state.connected.clear();
         }
         Ok(state.files_boot)
+    }
+
+    async fn check_binary(
+        &self,
+        binary: Option<String>,
+        kept_out: Vec<String>,
+    ) -> Result<Binary, OrderError> {
+        let path = binary.unwrap_or_else(|| "/bin/commonhold".to_owned());
+        let state = self.lock();
+        if path.contains("garbage") || kept_out.iter().any(|place| path.starts_with(place)) {
+            return Err(OrderError::Refused { why: format!("{path}: it is no program") });
+        }
+        let version = state.binary_version.clone().unwrap_or_else(|| "1.2.3".to_owned());
+        Ok(Binary { path, version, catalog: control::catalog_formats() })
+    }
+
+    async fn upgrade(&self, operation: OperationId, binary: String) -> Result<(), OrderError> {
+        let mut state = self.lock();
+        state.sent.push("Upgrade");
+        if let Some(error) = state.failing.get("Upgrade") {
+            return Err(error.clone());
+        }
+        state.upgrades.push((operation, binary));
+        Ok(())
     }
 
     async fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {

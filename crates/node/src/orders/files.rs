@@ -23,6 +23,7 @@ use super::{Orders, State, failed, order_error};
 use crate::NodeError;
 use crate::files::{FileService, Kept, Records, Served};
 use crate::journal::PoolRecord;
+use crate::sockets::Purpose;
 use crate::worker::Worker;
 
 /// File volumes of a node.
@@ -160,8 +161,14 @@ impl Orders {
             return Ok(());
         }
         let kept = self.begin_service().await?;
-        let clock = Arc::clone(&self.state.shared.world.clock);
-        let service = FileService::start(settings, kept, clock)?;
+        let shared = &self.state.shared;
+        let listen = |&address: &SocketAddr| {
+            let failed = |source| NodeError::Portal { address, source };
+            shared.sockets.listen(Purpose::Files, address).map_err(failed)
+        };
+        let listeners = settings.portals.iter().map(listen).collect::<Result<_, _>>()?;
+        let clock = Arc::clone(&shared.world.clock);
+        let service = FileService::start_on(listeners, settings, kept, clock)?;
         self.state.files.service.store(Some(Arc::new(service)));
         Ok(())
     }

@@ -16,7 +16,7 @@ use nfs::rpc::record::{Records, mark};
 use nfs::rpc::{AuthSys, Call, Credential, Opaque};
 use nfs::xdr::{Reader, Writer};
 use node::files::FileSettings;
-use node::{Node, Settings, World};
+use node::{Node, Settings, Sockets, World};
 
 const SIZE: ByteSize = ByteSize(64 << 20);
 
@@ -35,7 +35,9 @@ async fn start(dir: &std::path::Path) -> Node {
         },
     };
     let (files, clock) = (Arc::new(RealFiles), Arc::new(RealClock::default()));
-    Node::start(settings, World { files, clock, random: Arc::new(OsRandom) }).await.unwrap()
+    Node::start(settings, World { files, clock, random: Arc::new(OsRandom) }, Sockets::default())
+        .await
+        .unwrap()
 }
 
 fn terms(volume: VolumeId, pool: PoolId, squash: Squash) -> Terms {

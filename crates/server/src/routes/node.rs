@@ -1,10 +1,13 @@
 //! Nodes, for admins alone.
 
 use api::Page;
-use api::node::{FileService, Node, NodePool, NodeQuery, NodeVolume, NodeVolumeQuery, RestartNode};
+use api::node::{
+    EvacuateNode, FileService, Node, NodePool, NodeQuery, NodeVolume, NodeVolumeQuery, RestartNode,
+    UpgradeNode,
+};
 use api::operation::Operation;
 use axum::extract::State;
-use control::{NodeView, NodeVolumeFilter, NodeVolumeView};
+use control::{NodeUpgrade, NodeView, NodeVolumeFilter, NodeVolumeView};
 use model::node::FileServiceReport;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -20,6 +23,8 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(node_show))
         .routes(routes!(node_volumes))
         .routes(routes!(node_restart))
+        .routes(routes!(node_upgrade))
+        .routes(routes!(node_evacuate))
 }
 
 /// The nodes. For admins.
@@ -80,6 +85,42 @@ async fn node_restart(
     Json(how): Json<RestartNode>,
 ) -> Answer<Operation> {
     accepted(app.control.node_restart(&signed.caller, &node, how.force).await?.into())
+}
+
+/// Have a node's daemon go on with another binary, in the same process. For admins.
+///
+/// The binary is looked at first: a commonhold that knows the catalog, no older than the running
+/// one unless it is forced. Refused while references to file volumes of the node exist, unless it
+/// is forced. The operation ends when the new one serves.
+#[utoipa::path(
+    post, path = "/v1/nodes/{node}/upgrade", tag = "node",
+    responses((status = 202, description = "Asked", body = Operation), Refusals)
+)]
+async fn node_upgrade(
+    State(app): State<Shared>,
+    signed: Signed,
+    Path(node): Path<String>,
+    Json(how): Json<UpgradeNode>,
+) -> Answer<Operation> {
+    let how = NodeUpgrade { binary: how.binary, force: how.force };
+    accepted(app.control.node_upgrade(&signed.caller, &node, how).await?.into())
+}
+
+/// Have other nodes take the file volumes of this one. For admins.
+///
+/// Refused while references to them exist, unless it is forced; and while there is no other node,
+/// which is always so as yet.
+#[utoipa::path(
+    post, path = "/v1/nodes/{node}/evacuate", tag = "node",
+    responses((status = 200, description = "It has no file volumes", body = Node), Refusals)
+)]
+async fn node_evacuate(
+    State(app): State<Shared>,
+    signed: Signed,
+    Path(node): Path<String>,
+    Json(how): Json<EvacuateNode>,
+) -> Answer<Node> {
+    found(view(app.control.node_evacuate(&signed.caller, &node, how.force).await?))
 }
 
 fn view(found: NodeView) -> Node {

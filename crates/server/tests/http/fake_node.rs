@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use control::NodeLink;
 use model::export::{ConnectedClient, FileUsage};
-use model::id::{AttachmentId, PoolId, VolumeId};
-use model::node::{FileServiceReport, NodeReport};
+use model::id::{AttachmentId, OperationId, PoolId, VolumeId};
+use model::node::{Binary, FileServiceReport, NodeReport};
 use model::order::{
     Access, Found, ImageFormat, Order, OrderError, PoolUsage, RegistrantView, Report,
     ReservationChange, ReservationView, SnapshotUsage,
@@ -151,6 +151,26 @@ impl NodeLink for FakeNode {
     async fn restart_files(&self, after: u32) -> Result<u32, OrderError> {
         self.reach()?;
         Ok(after + 1)
+    }
+
+    async fn check_binary(
+        &self,
+        binary: Option<String>,
+        _kept_out: Vec<String>,
+    ) -> Result<Binary, OrderError> {
+        self.reach()?;
+        match binary {
+            Some(path) => Err(OrderError::Refused { why: format!("{path}: it is no program") }),
+            None => Ok(Binary {
+                path: "/bin/commonhold".to_owned(),
+                version: "1.2.4".to_owned(),
+                catalog: control::catalog_formats(),
+            }),
+        }
+    }
+
+    async fn upgrade(&self, _operation: OperationId, _binary: String) -> Result<(), OrderError> {
+        self.reach()
     }
 
     async fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {

@@ -1,6 +1,6 @@
 //! Nodes at the door.
 
-use api::node::{NodeQuery, NodeVolumeQuery, RestartNode};
+use api::node::{EvacuateNode, NodeQuery, NodeVolumeQuery, RestartNode, UpgradeNode};
 use api::reference::{CreateReference, ReferenceKind};
 use api::user::Role;
 
@@ -64,4 +64,28 @@ async fn a_restart_is_an_operation_and_its_refusal_names_the_references() {
     let member = world.user("default", Role::Member).await;
     refused(member.node_restart("n1", &RestartNode { force: true }).await, 403, "forbidden");
     refused(member.operation_show(&id).await, 404, "operation_not_found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_and_an_evacuation_are_refused_with_the_reason() {
+    let world = World::start().await;
+    let admin = &world.admin;
+    let binary = Some("/tmp/garbage".to_owned());
+    let bad = UpgradeNode { binary, force: true };
+    refused(admin.node_upgrade("n1", &bad).await, 409, "binary_unfit");
+    let relative = UpgradeNode { binary: Some("garbage".into()), force: true };
+    refused(admin.node_upgrade("n1", &relative).await, 400, "invalid_value");
+    assert_eq!(admin.node_evacuate("n1", &EvacuateNode::default()).await.unwrap().file_volumes, 0);
+    file_volume(admin, "tree").await;
+    let raw = world.raw("POST", "/v1/nodes/n1/evacuate", Some("{\"force\": true}")).await;
+    assert_eq!((raw.status, &raw.body["error"]["code"]), (409, &"no_other_node".into()));
+    assert_eq!(raw.body["error"]["details"]["file_volumes"], 1);
+    let member = world.user("default", Role::Member).await;
+    refused(member.node_upgrade("n1", &bad).await, 403, "forbidden");
+    refused(member.node_evacuate("n1", &EvacuateNode::default()).await, 403, "forbidden");
+    let asked = admin.node_upgrade("n1", &UpgradeNode::default()).await.unwrap();
+    assert_eq!((asked.state.as_str(), asked.version.as_deref()), ("running", Some("1.2.4")));
+    let again = admin.node_upgrade("n1", &UpgradeNode::default()).await.unwrap();
+    assert_eq!(again.id, asked.id, "asked twice is asked once");
+    refused(admin.operation_cancel(&asked.id.to_string()).await, 409, "operation_not_cancellable");
 }

@@ -11,6 +11,7 @@ use std::ffi::{c_int, c_uchar, c_uint, c_ushort, c_void};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 const SG_IO: libc::Ioctl = 0x2285;
@@ -63,6 +64,12 @@ pub struct ScsiAnswer {
 #[derive(Debug)]
 pub struct ScsiDevice(File);
 
+/// Whether this is a device of the device mapper.
+fn is_mapped(device: u64) -> bool {
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    Path::new(&format!("/sys/dev/block/{major}:{minor}/dm")).exists()
+}
+
 /// What a command moves.
 #[derive(Clone, Copy, Debug)]
 pub enum Transfer<'a> {
@@ -74,9 +81,19 @@ pub enum Transfer<'a> {
 
 impl ScsiDevice {
     /// # Errors
-    /// As of opening any file, for reading and writing.
+    /// As of opening any file, for reading and writing. A device that the kernel maps onto others
+    /// is refused: what is registered through it is registered for the path that it happens to
+    /// take, and its next write may take another.
     pub fn open(path: &Path) -> io::Result<Self> {
-        OpenOptions::new().read(true).write(true).open(path).map(Self)
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        if is_mapped(file.metadata()?.rdev()) {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "it is mapped onto other devices (multipath, LVM); name the one path to the \
+                 volume that it has below, such as /dev/sdb, or an iscsi:// address",
+            ));
+        }
+        Ok(Self(file))
     }
 
     /// Send a command and wait for its end.

@@ -60,16 +60,20 @@ fn write_secret(login: &Login, chap: &ChapCredentials) -> Result<(), String> {
     whole::replace(&record, &with_secret(&text, chap)).map_err(failed)
 }
 
-/// `<nodes>/<target>/<address>,<port>,<group>` is a directory with a file for each interface, or,
-/// in older versions, the file.
+/// `<nodes>/<target>/<address>,<port>`, followed by `,<group>` where the portal group is known, is
+/// the record, or a directory with one for each interface.
 fn record_of(nodes: &Path, login: &Login) -> Option<PathBuf> {
     use env::{Files, RealFiles};
     let of_target = nodes.join(&login.target);
     let (address, port) = login.portal.rsplit_once(':')?;
     let address = address.trim_start_matches('[').trim_end_matches(']');
-    let prefix = format!("{address},{port},");
+    let portal = format!("{address},{port}");
     let names = RealFiles.list(&of_target).ok()?;
-    let name = names.iter().find(|name| name.to_string_lossy().starts_with(&prefix))?;
+    let is_its = |name: &&PathBuf| {
+        let name = name.to_string_lossy();
+        name.strip_prefix(&portal).is_some_and(|rest| rest.is_empty() || rest.starts_with(','))
+    };
+    let name = names.iter().find(is_its)?;
     let record = of_target.join(name);
     match RealFiles.list(&record) {
         Ok(files) => files.first().map(|file| record.join(file)),
@@ -156,6 +160,25 @@ mod tests {
              node.session.auth.password = s\n# END RECORD\n"
         );
         assert_eq!(with_secret(&once, &chap), once);
+    }
+
+    #[test]
+    fn the_record_of_a_portal_is_found_with_and_without_a_portal_group() {
+        let target = "iqn.2026-11.io:v".to_owned();
+        for (made, is_there) in [
+            ("10.0.0.5,3260", true),
+            ("10.0.0.5,3260,1/default", true),
+            ("10.0.0.5,32601", false),
+            ("10.0.0.51,3260,1", false),
+        ] {
+            let nodes = tempfile::tempdir().unwrap();
+            let record = nodes.path().join(&target).join(made);
+            std::fs::create_dir_all(record.parent().unwrap()).unwrap();
+            std::fs::write(&record, "").unwrap();
+            let portal = "10.0.0.5:3260".to_owned();
+            let login = Login { target: target.clone(), portal, size_bytes: 0 };
+            assert_eq!(record_of(nodes.path(), &login), is_there.then_some(record), "{made}");
+        }
     }
 
     #[test]

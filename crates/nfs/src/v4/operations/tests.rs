@@ -21,6 +21,7 @@ use crate::v4::types::{
     Stateid,
 };
 
+mod found;
 mod removed;
 mod xattrs;
 mod zero;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use api::event::EventQuery;
 use api::group::{
@@ -425,6 +426,9 @@ fn show(context: &Context, group: &Group) -> Result<(), Failure> {
     output::list(context.format, &group.hosts)
 }
 
+/// For hosts to reach a volume that they have just been attached to.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// What `--wait` waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Goal {
@@ -456,16 +460,32 @@ fn is_reached(goal: Goal, group: &Group) -> Result<bool, String> {
         let standing = host.report.as_ref().map(|said| said.standing);
         knows(&host) && standing == Some(Standing::Running)
     });
-    let failed = told && group.state == GroupState::Failed;
+    // A host that does not reach the volume may be attaching it.
+    let hopeless = |host: &&GroupHost| {
+        let standing = host.report.as_ref().map(|said| said.standing);
+        matches!(standing, Some(Standing::Failed | Standing::Fenced))
+    };
+    let failed = told && group.state == GroupState::Failed && up.iter().all(hopeless);
     match goal {
         Goal::Told => Ok(told),
         Goal::Updated => Ok(told && !group.hosts.iter().any(|host| host.leaving)),
         Goal::Stopped => Ok(told && group.state == GroupState::Stopped),
-        _ if failed => Err("none of its hosts could run it".to_owned()),
+        _ if failed => Err(nobody_could(group)),
         Goal::Moved if group.wanted == Wanted::Stopped => Ok(told),
         Goal::Started => Ok(runs),
         Goal::Moved => Ok(runs && owner.map(|host| &host.name) == group.wanted_owner.as_ref()),
     }
+}
+
+/// None of its hosts could run it, and why.
+fn nobody_could(group: &Group) -> String {
+    let why = |host: &GroupHost| {
+        let said = host.report.as_ref()?;
+        let why = said.error.as_ref().unwrap_or(&said.why);
+        Some(format!("{} is {}: {why}", host.name, said.standing.word()))
+    };
+    let each: Vec<String> = group.hosts.iter().filter_map(why).collect();
+    format!("none of its hosts could run it; {}", each.join("; "))
 }
 
 /// Wait for it, where waiting was asked for, and show the group.
@@ -473,8 +493,18 @@ async fn reach(context: &Context, mut group: Group, goal: Goal) -> Result<(), Fa
     if context.wait {
         let id = group.id.to_string();
         let mut bar = Bar::new(format!("group {}", group.name));
+        let mut failed_at: Option<Instant> = None;
         loop {
-            match is_reached(goal, &group) {
+            let state = group.state;
+            failed_at = failed_at.or_else(|| Some(Instant::now()));
+            failed_at = failed_at.filter(|_| state == GroupState::Failed);
+            let late = failed_at.is_some_and(|at| at.elapsed() > PATIENCE);
+            let starts = matches!(goal, Goal::Started | Goal::Moved);
+            let reached = match is_reached(goal, &group) {
+                Ok(false) if late && starts => Err(nobody_could(&group)),
+                other => other,
+            };
+            match reached {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(why) => {

@@ -276,6 +276,7 @@ impl Control {
         self.group_change(caller, group, "group.start", &|group, _| {
             thawed(group)?;
             group.wanted = Wanted::Started;
+            group.forgiven = group.generation;
             Ok(String::new())
         })
         .await
@@ -313,7 +314,7 @@ impl Control {
             };
             to.may_take(&group.name)?;
             group.owner = Some(to.id);
-            group.moved = group.generation;
+            (group.moved, group.forgiven) = (group.generation, group.generation);
             Ok(format!("to host '{}'", to.name))
         })
         .await
@@ -369,6 +370,8 @@ impl Control {
             }
             let permit = |group: &mut Group, _: &GroupView| {
                 group.permits.insert(host.id, group.generation);
+                // A host whose resources could not be ended has failed besides.
+                group.forgiven = group.generation;
                 Ok(format!("host '{}'", host.name))
             };
             let view = self.change(&mut tx, caller, record, "group.permit", &permit).await?;
@@ -433,7 +436,6 @@ impl Control {
     ) -> Result<GroupView> {
         let seen = self.inner.group_view(tx, record.clone()).await?;
         record.group.generation += 1;
-        record.group.forgiven = record.group.generation;
         let detail = change(&mut record.group, &seen)?;
         catalog::update(tx, &record).await?;
         let result = EventResult::Accepted;

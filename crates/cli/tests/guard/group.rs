@@ -416,3 +416,41 @@ fn an_order_without_a_way_takes_no_way_from_what_runs() {
     ward.stands(0, Standing::Stopped);
     assert!(is_gone(process));
 }
+
+#[test]
+fn a_frozen_group_stays_frozen_when_its_warden_is_replaced() {
+    let mut ward = Ward::running();
+    ward.want(|group| group.frozen = true);
+    pause(500);
+    processes::signal(&ward.mark(0), Signal::KILL).unwrap();
+    for signal in [Signal::HUP, Signal::KILL] {
+        kill_process(ward.warden(0), signal).unwrap();
+        if signal == Signal::KILL {
+            ward.ended(0);
+            ward.start(0);
+        }
+        pause(1_200);
+        ward.stands(0, Standing::Running);
+        assert_eq!((ward.stage.diary(0).runs, ward.stage.diary(1).runs), (1, 0), "{signal:?}");
+    }
+    ward.want(|group| group.frozen = false);
+    ward.stage.writes(0, 1);
+}
+
+#[test]
+fn a_group_that_is_kept_and_forgiven_while_it_has_no_warden_runs_again() {
+    let policy = Policy {
+        restart: RestartLimit { count: 0, within_ms: 600_000 },
+        on_failure: OnFailure::Stop,
+        ..Policy::default()
+    };
+    let mut ward = Ward::running_by(policy);
+    processes::signal(&ward.mark(0), Signal::KILL).unwrap();
+    ward.stands(0, Standing::Failed);
+    kill_process(ward.warden(0), Signal::KILL).unwrap();
+    ward.ended(0);
+    ward.want(|_| {});
+    ward.start(0);
+    let runs = |ward: &Ward| ward.stage.diary(0).runs + ward.stage.diary(1).runs;
+    wait_for("a run by the newer wish", || (runs(&ward) == 2).then_some(()));
+}

@@ -180,6 +180,7 @@ impl Draft<'_> {
             let new: Vec<HostId> = new.collect();
             wanted.extend(new);
         }
+        let mut out: Vec<HostId> = Vec::new();
         for name in &change.remove_hosts {
             let id = match self.seen.one_of(name) {
                 Ok(host) => host.id,
@@ -187,24 +188,26 @@ impl Draft<'_> {
                 Err(_) => resolve::<Host>(tx, caller, name).await?.id,
             };
             wanted.retain(|host| *host != id);
+            out.push(id);
         }
         if !(2..=HOSTS_MAX).contains(&wanted.len()) {
             let (group, hosts) = (self.seen.group.name.clone(), self.seen.host_names());
             return Err(ControlError::GroupHosts { group, hosts, count: wanted.len() });
         }
-        self.take_out(&wanted, change.force)?;
+        self.take_out(&wanted, &out, change.force)?;
         self.take_in(&wanted, &named);
         Ok(())
     }
 
     /// Those that are not wanted any more: out at once where they cannot run the group, and told
-    /// that it is stopped where they might.
-    fn take_out(&mut self, wanted: &[HostId], force: bool) -> Result<()> {
+    /// that it is stopped where they might. One that is leaving already is waited for, unless it is
+    /// named once more, with force.
+    fn take_out(&mut self, wanted: &[HostId], named: &[HostId], force: bool) -> Result<()> {
         let group = &mut self.record.group;
         for host in self.seen.hosts.iter().filter(|host| !wanted.contains(&host.id)) {
             let is_leaving = group.leaving.contains(&host.id);
             match host.may_run() {
-                Some(_) if is_leaving && !force => continue,
+                Some(_) if is_leaving && !(force && named.contains(&host.id)) => continue,
                 Some(why) if !force && !may_leave(self.seen, host) => {
                     let (group, host) = (group.name.clone(), host.name.clone());
                     return Err(ControlError::GroupHostRuns { group, host, why });

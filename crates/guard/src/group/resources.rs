@@ -221,6 +221,12 @@ impl Resources {
         self.ones.iter().map(of).min().unwrap_or(u64::MAX)
     }
 
+    /// Whether what runs stands still until the volume answers.
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        self.suspended_ms.is_some()
+    }
+
     #[must_use]
     pub fn stage(&self) -> Stage {
         match self.phase {
@@ -346,7 +352,8 @@ impl Resources {
                 self.phase = Phase::Starting { up: up + 1 };
             }
             (Phase::Starting { .. }, Step::Start) => self.failed(now_ms, resource, out),
-            (Phase::Adopting { up }, Step::Check) if good => {
+            // While an operator wants no restarts, what does not run is left so.
+            (Phase::Adopting { up }, Step::Check) if good || self.frozen => {
                 self.phase = Phase::Adopting { up: up + 1 };
             }
             (Phase::Adopting { .. }, Step::Check) if !under.disturbed => {

@@ -117,6 +117,17 @@ fn a_restarted_agent_adopts_what_runs_and_starts_only_what_does_not() {
 }
 
 #[test]
+fn a_frozen_group_is_adopted_as_it_is_even_where_something_does_not_run() {
+    let mut two = Resources::new(&[TERMS; 2], LIMIT);
+    assert_eq!(two.on(0, Event::Frozen(true)), []);
+    assert_eq!(two.on(0, Event::Adopt), [step(0, Step::Check)]);
+    assert_eq!(two.on(1, done(0, Step::Check, false)), [step(1, Step::Check)]);
+    assert_eq!(two.on(2, done(1, Step::Check, true)), [Deed::Up]);
+    two.on(3, Event::Frozen(false));
+    assert!(two.on(10_000, Event::Tick).contains(&step(0, Step::Check)), "it is looked at then");
+}
+
+#[test]
 fn a_pause_of_the_volume_makes_no_check_fail_and_no_start_late() {
     let mut two = two_up();
     two.on(100, Event::Tick);

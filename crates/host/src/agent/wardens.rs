@@ -6,13 +6,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use ::guard::{Standing, State};
 use env::{Files, RealFiles, processes, whole};
-use model::group::{Report, Standing};
+use model::group::{self, Report};
 use model::id::{GroupId, VolumeId};
 use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
 use crate::group::{Home, Order, Way};
+use crate::guard::{Heirs, Record};
 
 /// One directory and one process for each group.
 pub(super) struct Wardens {
@@ -20,11 +23,40 @@ pub(super) struct Wardens {
     line: Vec<OsString>,
     /// Those that this agent has started; the others are somebody else's children.
     children: BTreeMap<GroupId, Child>,
+    /// How often each was asked to go on as the new program.
+    asked: BTreeMap<GroupId, u32>,
+}
+
+/// What a group leaves behind for the next one of its volume on this host.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Left {
+    /// This host lost the volume, and nobody permitted it to try again.
+    fenced: bool,
+    /// The guard's record.
+    standing: String,
+}
+
+impl Left {
+    /// `None` where nothing is left that counts.
+    fn of(home: &Home) -> io::Result<Option<Self>> {
+        let fenced = home.past()?.fenced.is_some();
+        let standing = Record::read(home.path()).map_err(io::Error::other)?;
+        let counts = fenced || standing.state != State::Clean || !standing.keys.is_empty();
+        Ok(counts.then(|| Self { fenced, standing: standing.encode() }))
+    }
+
+    fn hand_to(&self, home: &Home) -> io::Result<()> {
+        let standing = Standing::decode(&self.standing).map_err(io::Error::other)?;
+        let mut record = Record::open(home.path(), Heirs::Nobody).map_err(io::Error::other)?;
+        record.save(&standing)?;
+        if self.fenced { home.begin_fenced() } else { Ok(()) }
+    }
 }
 
 impl Wardens {
     pub(super) fn new(groups: PathBuf, line: Vec<OsString>) -> Self {
-        Self { groups, line, children: BTreeMap::new() }
+        Self { groups, line, children: BTreeMap::new(), asked: BTreeMap::new() }
     }
 
     pub(super) fn directory(&self, group: GroupId) -> PathBuf {
@@ -72,56 +104,79 @@ impl Wardens {
     }
 
     /// The directory of a new group. A host that lost the volume under a group that is deleted
-    /// is not let in by a new name.
+    /// is not let in by a new name, and one that the volume still shows as the holder knows its
+    /// keys: nobody else would take it from a host that speaks.
     fn found(&self, home: &Home, order: &Order) -> io::Result<()> {
         let volume = order.group.volume_id;
-        let mark = self.mark(volume);
+        let mut left = self.left(volume)?;
         // The directory of the deleted group may be there still.
-        let lost = |group: GroupId| {
-            let home = self.home(group);
-            let of_volume = home.order().ok().flatten()?.group.volume_id == volume;
-            home.past().ok()?.fenced.filter(|_| of_volume)
-        };
-        let is_out = whole::read(&mark)?.is_some()
-            || self.all().into_iter().any(|group| lost(group).is_some());
+        for group in self.all() {
+            let other = self.home(group);
+            if other.order().ok().flatten().is_some_and(|order| order.group.volume_id == volume) {
+                left = Left::of(&other)?.or(left);
+            }
+        }
         RealFiles.create_dir(home.path())?;
-        if is_out {
-            tracing::warn!(group = order.group.name, "this host lost the volume earlier");
-            home.begin_fenced()?;
-            whole::forget(&mark)?;
+        if let Some(left) = left {
+            tracing::warn!(group = order.group.name, "the past of this volume's last group counts");
+            left.hand_to(home)?;
+            whole::forget(&self.left_path(volume))?;
         }
         Ok(())
     }
 
-    /// Says that this host lost a volume, and nobody permitted it to try again, when the group
-    /// was deleted.
-    fn mark(&self, volume: VolumeId) -> PathBuf {
-        self.groups.with_file_name(format!("fenced-{volume}"))
+    /// What a deleted group has left behind about its volume.
+    fn left(&self, volume: VolumeId) -> io::Result<Option<Left>> {
+        let text = whole::read(&self.left_path(volume))?;
+        text.map(|text| serde_json::from_str(&text).map_err(io::Error::other)).transpose()
+    }
+
+    fn left_path(&self, volume: VolumeId) -> PathBuf {
+        self.groups.with_file_name(format!("left-{volume}.json"))
+    }
+
+    /// What is forgotten with the group, and must not be.
+    fn keep_what_counts(&self, home: &Home) -> io::Result<()> {
+        let Some(order) = home.order()? else { return Ok(()) };
+        let path = self.left_path(order.group.volume_id);
+        match Left::of(home)? {
+            Some(left) => whole::replace(&path, &serde_json::to_string(&left)?),
+            None => whole::forget(&path),
+        }
+    }
+
+    /// The process that is the group's warden, whoever started it. Its number may be another
+    /// process's by now.
+    fn process(&self, home: &Home) -> Option<(Pid, OsString)> {
+        let process = home.process().ok().flatten()?;
+        let line = processes::line(process).ok()?;
+        let is_its = line.last().is_some_and(|last| Path::new(last) == home.path());
+        let program = line.into_iter().next()?;
+        Some((Pid::from_raw(process)?, program)).filter(|_| is_its)
     }
 
     /// Wardens of which another program has come to stand at its path replace themselves by it,
-    /// one at a time; what they run goes on. Not before the agent itself is of the new one.
-    fn renew(&self) {
+    /// one after the other; what they run goes on. Not before the agent itself is of the new one.
+    fn renew(&mut self) {
         let own = i32::try_from(std::process::id()).unwrap_or(0);
         if self.line.first().is_none_or(|program| processes::is_outdated(own, program.as_ref())) {
             return;
         }
-        let of_group = |group: GroupId| {
-            let home = self.home(group);
-            let process = home.process().ok().flatten()?;
-            let line = processes::line(process).ok()?;
-            // The number may be another process's by now.
-            let is_its_warden = line.last().is_some_and(|last| Path::new(last) == home.path());
-            let outdated = processes::is_outdated(process, line.first()?.as_ref());
-            (is_its_warden && outdated).then_some((group, process))
+        let outdated = |group: &GroupId| {
+            let (process, program) = self.process(&self.home(*group))?;
+            let id = process.as_raw_nonzero().get();
+            processes::is_outdated(id, program.as_ref()).then_some((*group, process))
         };
-        if let Some((group, process)) = self.all().into_iter().find_map(of_group) {
-            tracing::info!(%group, process, "the warden is to go on as the new program");
-            if let Some(process) = Pid::from_raw(process) {
-                // One that is gone is started anew at the next look.
-                let _ = kill_process(process, Signal::HUP);
-            }
-        }
+        // One that is in the middle of something is asked again when the others have been.
+        let times = |(group, _): &(GroupId, Pid)| self.asked.get(group).copied().unwrap_or(0);
+        let all = self.all();
+        let Some((group, process)) = all.iter().filter_map(outdated).min_by_key(times) else {
+            return self.asked.clear();
+        };
+        tracing::info!(%group, ?process, "the warden is to go on as the new program");
+        *self.asked.entry(group).or_default() += 1;
+        // One that is gone is started anew at the next look.
+        let _ = kill_process(process, Signal::HUP);
     }
 
     /// Every group has its warden; those that are gone from the service, and run nothing, have
@@ -145,17 +200,6 @@ impl Wardens {
             }
         }
         self.renew();
-    }
-
-    /// What is forgotten with the group, and must not be.
-    fn note_fence(&self, home: &Home) -> io::Result<()> {
-        let Some(order) = home.order()? else { return Ok(()) };
-        let mark = self.mark(order.group.volume_id);
-        if home.past()?.fenced.is_none() {
-            return whole::forget(&mark);
-        }
-        let why = format!("lost under group {} ({})\n", order.group.name, order.group.id);
-        whole::replace(&mark, &why)
     }
 
     fn start(&mut self, group: GroupId) -> io::Result<()> {
@@ -183,29 +227,96 @@ impl Wardens {
     fn retire(&mut self, group: GroupId) -> bool {
         let home = self.home(group);
         let stands = home.report().ok().flatten().map(|report| report.standing);
-        let idle = [Standing::Stopped, Standing::Fenced, Standing::Failed];
+        let idle = [group::Standing::Stopped, group::Standing::Fenced, group::Standing::Failed];
         if !stands.is_some_and(|standing| idle.contains(&standing)) {
             return false;
-        }
-        if let Some(child) = self.children.get(&group) {
-            let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-            if let Some(id) = id {
-                // It is asked, and gone at the next look.
-                let _ = kill_process(id, Signal::TERM);
-            }
-            return true;
         }
         match RealFiles.lock_dir(home.path()) {
             Ok(lock) => {
                 drop(lock);
-                let removed = self.note_fence(&home).and_then(|()| whole::remove_tree(home.path()));
+                let removed =
+                    self.keep_what_counts(&home).and_then(|()| whole::remove_tree(home.path()));
                 if let Err(error) = removed {
                     tracing::warn!(%error, %group, "the group's directory stays");
                 }
                 true
             }
-            // Another agent has started it: it stays until the host is restarted.
-            Err(_) => true,
+            Err(_) => {
+                // It is asked, and gone at the next look.
+                if let Some((process, _)) = self.process(&home) {
+                    let _ = kill_process(process, Signal::TERM);
+                }
+                true
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(group: u128, volume: u128) -> Order {
+        let text = serde_json::json!({
+            "host": uuid::Uuid::from_u128(1), "host_name": "h",
+            "way": { "by": "nowhere", "why": "a test" },
+            "group": {
+                "id": uuid::Uuid::from_u128(group), "name": "g",
+                "volume_id": uuid::Uuid::from_u128(volume), "hosts": [], "resources": [],
+                "policy": model::group::Policy::default(), "wanted": "started", "frozen": false,
+                "generation": 1, "moved": 0, "permitted": 0, "heartbeat_key": ""
+            }
+        });
+        serde_json::from_value(text).unwrap()
+    }
+
+    /// The volume may still show its key as the holder, and its own looks keep that young: no
+    /// host would ever have taken the volume.
+    #[test]
+    fn a_new_group_knows_the_keys_of_the_deleted_one_whose_end_the_volume_did_not_see() {
+        let state = tempfile::tempdir().unwrap();
+        let groups = state.path().join("groups");
+        std::fs::create_dir(&groups).unwrap();
+        let wardens = Wardens::new(groups, Vec::new());
+        let first = order(10, 7);
+        wardens.order(&first).unwrap();
+        let home = wardens.home(first.group.id);
+        let (standing, key) = Standing::default().begin(1, 9);
+        let standing = Standing { state: State::Running, ..standing };
+        Record::open(home.path(), Heirs::Nobody).unwrap().save(&standing).unwrap();
+
+        // While its directory is there, and when it has gone.
+        wardens.order(&order(11, 7)).unwrap();
+        wardens.keep_what_counts(&home).unwrap();
+        whole::remove_tree(home.path()).unwrap();
+        whole::remove_tree(wardens.home(order(11, 7).group.id).path()).unwrap();
+        wardens.order(&order(12, 7)).unwrap();
+        wardens.order(&order(13, 8)).unwrap();
+        let of = |group: u128| Record::read(wardens.home(order(group, 7).group.id).path()).unwrap();
+        assert_eq!(of(12), standing);
+        assert_eq!(of(12).keys, [key]);
+        assert_eq!(of(13), Standing::default(), "it is of another volume");
+        assert!(wardens.left(VolumeId(uuid::Uuid::from_u128(7))).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_host_that_is_fenced_is_so_in_the_next_group_of_the_volume() {
+        let state = tempfile::tempdir().unwrap();
+        let groups = state.path().join("groups");
+        std::fs::create_dir(&groups).unwrap();
+        let wardens = Wardens::new(groups, Vec::new());
+        wardens.order(&order(10, 7)).unwrap();
+        let home = wardens.home(order(10, 7).group.id);
+        home.begin_fenced().unwrap();
+        wardens.order(&order(11, 7)).unwrap();
+        let of = |group: u128| wardens.home(order(group, 7).group.id).past().unwrap().fenced;
+        assert!(of(11).is_some());
+        // Permitted there: nothing is left for the third.
+        wardens.home(order(11, 7).group.id).remember(&Default::default()).unwrap();
+        whole::remove_tree(home.path()).unwrap();
+        wardens.keep_what_counts(&wardens.home(order(11, 7).group.id)).unwrap();
+        whole::remove_tree(wardens.home(order(11, 7).group.id).path()).unwrap();
+        wardens.order(&order(12, 7)).unwrap();
+        assert_eq!(of(12), None);
     }
 }

@@ -1,6 +1,6 @@
 //! How this host reaches its volumes: by the kernel's initiator, or by a program's own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use api::agent::{AgentAttachment, Assignments};
 use env::whole;
 use model::id::VolumeId;
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 
 use super::kernel;
 use crate::agent::Settings;
@@ -51,7 +51,7 @@ pub(super) struct Ways {
     logins: BTreeMap<VolumeId, Login>,
     ways: BTreeMap<VolumeId, Way>,
     under_way: JoinSet<(VolumeId, Done)>,
-    busy: BTreeSet<VolumeId>,
+    busy: BTreeMap<VolumeId, task::Id>,
 }
 
 impl Ways {
@@ -67,14 +67,14 @@ impl Ways {
             None => BTreeMap::new(),
         };
         let own_name = settings.initiator.clone();
-        let (ways, under_way, busy) = (BTreeMap::new(), JoinSet::new(), BTreeSet::new());
+        let (ways, under_way, busy) = (BTreeMap::new(), JoinSet::new(), BTreeMap::new());
         Ok(Self { kernel, own_name, file, logins, ways, under_way, busy })
     }
 
     /// The way to a volume; `None` while the first try is under way.
     pub(super) fn to(&self, volume: VolumeId) -> Option<Way> {
         let none = || Way::Nowhere { why: NOT_ATTACHED.to_owned() };
-        let is_known = self.ways.contains_key(&volume) || !self.busy.contains(&volume);
+        let is_known = self.ways.contains_key(&volume) || !self.busy.contains_key(&volume);
         is_known.then(|| self.ways.get(&volume).cloned().unwrap_or_else(none))
     }
 
@@ -87,12 +87,12 @@ impl Ways {
         for attachment in &assignments.attachments {
             if !self.kernel {
                 self.ways.insert(attachment.volume_id, self.own(attachment));
-            } else if !self.busy.contains(&attachment.volume_id) {
+            } else if !self.busy.contains_key(&attachment.volume_id) {
                 self.log_in(attachment);
             }
         }
         let gone = |(volume, login): (&VolumeId, &Login)| {
-            let gone = !attached(volume) && !self.busy.contains(volume);
+            let gone = !attached(volume) && !self.busy.contains_key(volume);
             gone.then(|| (*volume, login.clone()))
         };
         for (volume, login) in self.logins.iter().filter_map(gone).collect::<Vec<_>>() {
@@ -101,16 +101,19 @@ impl Ways {
     }
 
     fn begin(&mut self, volume: VolumeId, work: impl Future<Output = Done> + Send + 'static) {
-        self.busy.insert(volume);
-        self.under_way.spawn(async move { (volume, work.await) });
+        let begun = self.under_way.spawn(async move { (volume, work.await) });
+        self.busy.insert(volume, begun.id());
     }
 
     /// Wait until something that was begun has ended. Dropping the future loses nothing.
     pub(super) async fn settled(&mut self) {
         match self.under_way.join_next().await {
             Some(Ok((volume, done))) => self.settle(volume, done),
-            // It has panicked, and says so itself; nobody is to wait for it.
-            Some(Err(error)) => tracing::error!(%error, "a login has ended badly"),
+            // It has panicked, and is tried again.
+            Some(Err(error)) => {
+                tracing::error!(%error, "a login has ended badly");
+                self.busy.retain(|_, id| *id != error.id());
+            }
             None => std::future::pending().await,
         }
     }

@@ -1,6 +1,8 @@
 //! Calls that a device, a process or a program which hangs could hold up for ever. The warden has
 //! one thread, and must look at the volume and send its beats whatever hangs.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use rustix::process::Signal;
 use tokio::sync::mpsc;
 
@@ -13,7 +15,37 @@ use super::outside;
 pub(super) async fn aside<T: Send + 'static>(
     calls: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {
+    let under_way = UnderWay::new();
+    let calls = move || {
+        let done = calls();
+        drop(under_way);
+        done
+    };
     tokio::task::spawn_blocking(calls).await.map_err(|why| why.to_string())
+}
+
+static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts a call as long as it takes, whoever waits for it.
+struct UnderWay;
+
+impl UnderWay {
+    fn new() -> Self {
+        UNDER_WAY.fetch_add(1, Ordering::SeqCst);
+        Self
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        UNDER_WAY.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Whether none of them is under way: a program that is replaced waits in the kernel for its
+/// threads, and for what they wait for.
+pub(super) fn is_idle() -> bool {
+    UNDER_WAY.load(Ordering::SeqCst) == 0
 }
 
 /// Signals to all that a group runs, each kind in the order of their sending: SIGCONT never

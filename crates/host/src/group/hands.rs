@@ -61,6 +61,8 @@ impl Hands {
         self.spec.clone_from(&order.group.resources);
         self.aborts = self.spec.iter().map(|_| Arc::default()).collect();
         self.machine = Resources::new(&self.terms(), limit_of(order));
+        let deeds = self.machine.on(0, Event::Frozen(order.group.frozen));
+        debug_assert!(deeds.is_empty(), "nothing runs");
     }
 
     /// Whatever runs: what of the policy counts at once.

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::guard::group::{Conduct, Event, Happened, Move, Stage, Wish};
+use ::guard::group::{Conduct, Course, Event, Happened, Move, Stage, Wish};
 use ::guard::{
     Advice, End, Input, Key, Liveness, Machine, Seen, Settings, Standing, State, Task, Why,
     host_number,
@@ -17,7 +17,7 @@ use scsi::nexus::InitiatorPort;
 use scsi::reservations::ReservationType;
 use tokio::sync::{Notify, mpsc};
 
-use super::aside::aside;
+use super::aside::{self, aside};
 use super::hands::Hands;
 use super::home::{EARLIER, Home, Order, Past, WRITER_ISID, Way};
 use super::neighbours::Neighbours;
@@ -132,7 +132,8 @@ impl Warden {
         loop {
             while !adopts && !self.begins {
                 self.permit(&mut record)?;
-                if self.handing || self.closing && self.hands.stage() == Stage::Down {
+                let hands_over = self.handing && self.may_hand_over(self.now_ms());
+                if hands_over || self.closing && self.hands.stage() == Stage::Down {
                     return Ok(self.close());
                 }
                 self.live().await;
@@ -470,6 +471,7 @@ impl Warden {
         if now_ms >= self.order_ms {
             self.order_ms = now_ms + ORDER_MS;
             self.follow();
+            self.forgive();
         }
         if self.neighbours.senior_is_ready(now_ms, &self.order) {
             self.happened(Happened::SeniorReady);
@@ -481,9 +483,23 @@ impl Warden {
         if now_ms >= self.report_ms {
             self.publish(true);
         }
-        if self.handing && matches!(self.hands.stage(), Stage::Up | Stage::Down) {
+        if self.handing && self.may_hand_over(now_ms) {
             self.handed.notify_one();
         }
+    }
+
+    /// Not in the middle of something: a run that is ending has its reasons to tell, and an owner
+    /// that the volume does not answer has to freeze and to end by itself. It is asked again.
+    fn may_hand_over(&self, now_ms: u64) -> bool {
+        let settled = match (self.conduct.course(), self.hands.stage()) {
+            (Course::Owning { .. }, Stage::Up) => !self.hands.machine().is_suspended(),
+            (Course::Owning { .. }, Stage::Down) => self.hands.kept.is_some(),
+            (Course::Idle(_) | Course::Contending, Stage::Down) => true,
+            _ => false,
+        };
+        let owns = matches!(self.conduct.course(), Course::Owning { .. });
+        let reaches = !owns || self.neighbours.reaches(now_ms);
+        settled && reaches && self.outcome.is_none() && !self.hands.failed && aside::is_idle()
     }
 
     /// Read the order again. What cannot be read is not followed; what ran goes on.
@@ -508,6 +524,10 @@ impl Warden {
             self.story.errors.resize(self.order.group.resources.len(), None);
         }
         self.resources(Event::Frozen(self.order.group.frozen));
+    }
+
+    /// What failed and is kept here ends when it is forgiven.
+    fn forgive(&mut self) {
         if self.hands.kept.is_some_and(|kept| self.order.group.forgiven > kept) {
             self.hands.kept = None;
             (self.past.kept, self.past.owned, self.past.way) = (None, None, None);

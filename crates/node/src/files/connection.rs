@@ -199,9 +199,10 @@ impl Connection {
     /// Takes a call out of the queue, if it may run now, and says whether the connection is to
     /// be listed again.
     pub(super) fn dequeue(&self, unsent_max: u64) -> (Option<Bytes>, bool) {
+        // Not listed first: whoever sends what is unsent, after it was looked at, lists it again.
+        lock(&self.desk).listed = false;
         let is_slow = self.unsent() >= unsent_max;
         let mut desk = lock(&self.desk);
-        desk.listed = false;
         if is_slow || desk.running >= RUNNING_MAX {
             return (None, false);
         }

@@ -157,7 +157,13 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
             let all = portals.iter().flat_map(|exports| exports.iter());
             all.map(|export| export.store.clone()).collect()
         };
-        stores.iter().for_each(|store| store.await_holders(false));
+        for store in &stores {
+            // In the service that comes next all holders may come back.
+            if self.ending.load(Acquire) {
+                return;
+            }
+            store.await_holders(false);
+        }
     }
 
     /// Tells the stores of some opens that are gone; says whether there may be more.

@@ -48,6 +48,9 @@ const FILE_POOL: &str = "file";
 /// How long a start waits for them, and between two looks.
 const POOLS_LIMIT: Duration = Duration::from_secs(10);
 const POOLS_PAUSE: Duration = Duration::from_millis(10);
+/// How long an end waits for the work of the node: an image may take hours, and is begun again by
+/// the next start.
+const STEPS_LIMIT: Duration = Duration::from_secs(30);
 /// How long an end waits until what the node said last is recorded.
 const RECORD_LIMIT: Duration = Duration::from_secs(5);
 
@@ -253,7 +256,9 @@ impl Daemon {
             tracing::info!("ending: requests that run may end");
         })
         .await;
-        self.control.end_steps().await;
+        if tokio::time::timeout(STEPS_LIMIT, self.control.end_steps()).await.is_err() {
+            tracing::warn!("work of the node does not end in time; the next start begins it again");
+        }
         self.link.stop().await;
         // The sessions that the node has just closed belong to the audit trail, so that the catalog
         // outlives the node.

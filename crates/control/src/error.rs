@@ -1,7 +1,7 @@
 //! What can go wrong: a sentence, a stable code, a hint what to do next, and a kind.
 
 use model::event::ResourceKind;
-use model::id::ProjectId;
+use model::id::{OperationId, ProjectId};
 use model::order::OrderError;
 use model::size::ByteSize;
 use model::user::Role;
@@ -40,6 +40,14 @@ pub struct NodeReference {
     pub volume: String,
     pub kind: &'static str,
     pub name: String,
+}
+
+/// An operation that keeps a node from being upgraded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeWork {
+    pub operation: OperationId,
+    /// `export_image of volume 'a'`.
+    pub what: String,
 }
 
 /// Everything a use case can refuse with. Details that name resources are names, for people.
@@ -92,6 +100,8 @@ pub enum ControlError {
         clients: u64,
         action: &'static str,
     },
+    #[error("node '{node}' cannot be upgraded now, because operations are under way: {}", works(.work))]
+    NodeBusy { node: String, work: Vec<NodeWork> },
     #[error("the binary cannot take the running one's place: {why}")]
     BinaryUnfit { why: String },
     #[error("there is no other node that could take the {volumes} file volumes of node '{node}'")]
@@ -218,6 +228,7 @@ impl ControlError {
             Self::WrongKind { .. } => "wrong_kind",
             Self::VolumeReferenced { .. } => "volume_referenced",
             Self::NodeReferenced { .. } => "node_referenced",
+            Self::NodeBusy { .. } => "node_busy",
             Self::BinaryUnfit { .. } => "binary_unfit",
             Self::NoOtherNode { .. } => "no_other_node",
             Self::NoFileService { .. } => "no_file_service",
@@ -411,6 +422,10 @@ impl ControlError {
                 "Have them let go of the volumes (`reference list` shows all), or accept that \
                  their clients wait for a while: --force."
             }
+            Self::NodeBusy { .. } => {
+                "Wait for them (`operation list`), cancel those that can be (`operation cancel`), or \
+                 cut them short: --force. An upgrade to another binary has to end first."
+            }
             Self::BinaryUnfit { .. } => {
                 "Nothing has stopped. Put a release that is no older there, owned by root; an older \
                  one that reads the catalog is taken with --force."
@@ -477,6 +492,17 @@ fn uses(references: &[NodeReference]) -> String {
     };
     let shown: Vec<String> = references.iter().take(SHOWN).map(use_of).collect();
     match references.len().checked_sub(SHOWN) {
+        Some(more @ 1..) => format!("{} and {more} more", shown.join(", ")),
+        _ => shown.join(", "),
+    }
+}
+
+/// `export_image of volume 'a' (0198...)`, the first of many.
+fn works(work: &[NodeWork]) -> String {
+    const SHOWN: usize = 8;
+    let one = |one: &NodeWork| format!("{} ({})", one.what, one.operation);
+    let shown: Vec<String> = work.iter().take(SHOWN).map(one).collect();
+    match work.len().checked_sub(SHOWN) {
         Some(more @ 1..) => format!("{} and {more} more", shown.join(", ")),
         _ => shown.join(", "),
     }

@@ -78,7 +78,7 @@ pub use agent::{
 };
 pub use caller::Caller;
 pub use catalog::catalog_formats;
-pub use error::{Candidate, ControlError, ErrorKind, NodeReference, Result};
+pub use error::{Candidate, ControlError, ErrorKind, NodeReference, NodeWork, Result};
 pub use facade::{Control, EVENT_DAYS_DEFAULT, Settings};
 pub use group::{GroupCreate, GroupFilter, GroupHostView, GroupUpdate, GroupView, Said};
 pub use node::{NodeUpgrade, NodeView, NodeVolumeFilter, NodeVolumeView};

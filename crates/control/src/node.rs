@@ -1,6 +1,7 @@
 //! Nodes: where they stand, and what they serve.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use model::event::EventResult;
 use model::id::{NodeId, OperationId, PoolId, VolumeId};
@@ -15,10 +16,14 @@ use model::volume::{Volume, VolumeKind};
 
 use crate::caller::Caller;
 use crate::catalog::{self, AttachmentRecord, Connection, Query, Transaction};
-use crate::error::{ControlError, NodeReference, Result};
+use crate::error::{ControlError, NodeReference, NodeWork, Result};
 use crate::export::Names;
 use crate::facade::{Control, Inner, resolve};
 use crate::page::{Page, Paging};
+
+/// How long an upgrade by force waits for the end of what it has cancelled, and between two looks.
+const CANCEL_LIMIT: Duration = Duration::from_secs(10);
+const CANCEL_PAUSE: Duration = Duration::from_millis(20);
 
 /// A node and what is known of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -181,7 +186,8 @@ impl Control {
 pub struct NodeUpgrade {
     /// On the node, absolute; what lies now where the running one was started from, by default.
     pub binary: Option<String>,
-    /// Although its file volumes are used, and although it is older.
+    /// Although its file volumes are used, although operations are under way (those that can be
+    /// cancelled are), and although it is older.
     pub force: bool,
 }
 
@@ -189,8 +195,9 @@ impl Control {
     /// Have the node's daemon go on with another binary, in the same process.
     ///
     /// # Errors
-    /// Not an admin; no such node; the binary is not fit; the node's file volumes are used, and it
-    /// is not forced; the node cannot be reached.
+    /// Not an admin; no such node; the binary is not fit; the node's file volumes are used or
+    /// operations are under way, and it is not forced; it is about to go on with another one; the
+    /// node cannot be reached.
     pub async fn node_upgrade(
         &self,
         caller: &Caller,
@@ -226,11 +233,18 @@ impl Control {
             boot: node.boot,
         };
         let clients = report.files.map_or(0, |files| files.clients);
+        if how.force {
+            inner.make_way(caller, &node, &kind).await?;
+        }
         let mut tx = inner.catalog.begin().await?;
         if let Some(running) = under_way(&mut tx, &node, &kind).await? {
-            return Ok(running);
+            return same_upgrade(&node, running, &kind);
         }
         let detail = uses_of(&mut tx, &node, clients).await?.allow("upgraded", how.force)?;
+        let work = open_work(&mut tx).await?;
+        if !work.is_empty() && !how.force {
+            return Err(busy(&node, &work));
+        }
         let mut operation = inner.node_operation(&mut tx, caller, &node, kind).await?;
         operation.state = OperationState::Running;
         catalog::update(&mut tx, &operation).await?;
@@ -332,6 +346,32 @@ async fn under_way(
     Ok(open.into_iter().find(is_same))
 }
 
+/// Operations that have not ended.
+async fn open_work(on: &mut Connection) -> Result<Vec<Operation>> {
+    catalog::select(on, Query::all().one_of("state", ["pending", "running"])).await
+}
+
+/// The upgrade that is under way, if it is the one that is asked for.
+fn same_upgrade(node: &Node, running: Operation, asked: &OperationKind) -> Result<Operation> {
+    let binary = |kind: &OperationKind| match kind {
+        OperationKind::UpgradeNode { binary, .. } => Some(binary.clone()),
+        _ => None,
+    };
+    if binary(&running.kind) == binary(asked) { Ok(running) } else { Err(busy(node, &[running])) }
+}
+
+fn busy(node: &Node, work: &[Operation]) -> ControlError {
+    let one = |one: &Operation| {
+        let what = match (&one.kind, &one.subject) {
+            (OperationKind::UpgradeNode { binary, .. }, _) => format!("to '{binary}'"),
+            (_, Subject::Volume { volume_name, .. }) => format!("of volume '{volume_name}'"),
+            (_, Subject::Node { node_name, .. }) => format!("of node '{node_name}'"),
+        };
+        NodeWork { operation: one.id, what: format!("{} {what}", one.kind.word()) }
+    };
+    ControlError::NodeBusy { node: node.name.clone(), work: work.iter().map(one).collect() }
+}
+
 /// The pools of a node. There are few.
 async fn pools_of(on: &mut Connection, node: NodeId) -> Result<Vec<Pool>> {
     let mut pools = catalog::select(on, Query::<Pool>::all()).await?;
@@ -346,6 +386,40 @@ pub(crate) async fn on_node(on: &mut Connection, node: NodeId) -> Result<Query<V
 }
 
 impl Inner {
+    /// Cancel what can be cancelled, and wait a little for its end. What goes on all the same is
+    /// cut short by the end of the daemon.
+    async fn make_way(&self, caller: &Caller, node: &Node, kind: &OperationKind) -> Result<()> {
+        let mut tx = self.catalog.begin().await?;
+        if under_way(&mut tx, node, kind).await?.is_some() {
+            return Ok(());
+        }
+        let mut work = open_work(&mut tx).await?;
+        work.retain(|one| one.kind.can_be_cancelled());
+        for operation in work.iter_mut().filter(|one| !one.cancel_requested) {
+            operation.cancel_requested = true;
+            catalog::update(&mut tx, operation).await?;
+            let (action, result) = ("operation.cancel", EventResult::Accepted);
+            let detail = format!("node '{}' is upgraded by force", node.name);
+            self.record(&mut tx, caller, operation, action, result, detail).await?;
+        }
+        self.commit(tx).await?;
+        let ended = async {
+            for operation in &work {
+                while self.is_open(operation.id).await? {
+                    tokio::time::sleep(CANCEL_PAUSE).await;
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(CANCEL_LIMIT, ended).await.unwrap_or(Ok(()))
+    }
+
+    async fn is_open(&self, id: OperationId) -> Result<bool> {
+        let mut on = self.catalog.read().await?;
+        let found = catalog::get::<Operation>(&mut on, id.0).await?;
+        Ok(found.is_some_and(|operation| !operation.state.is_final()))
+    }
+
     async fn end_upgrade(
         &self,
         operation: &Operation,

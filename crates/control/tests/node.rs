@@ -4,10 +4,10 @@ mod world;
 
 use control::{
     Caller, Control, EventFilter, NodeUpgrade, NodeVolumeFilter, Paging, ReferenceCreate,
-    VolumeCreate,
+    VolumeCreate, VolumeSource,
 };
 use model::id::OperationId;
-use model::order::{Mode, OrderError};
+use model::order::{ImageFormat, Mode, OrderError};
 use model::reference::ReferenceKind;
 use model::user::Role;
 use model::volume::VolumeKind;
@@ -215,6 +215,40 @@ async fn a_binary_that_is_older_or_lies_in_a_pool_is_refused_and_nothing_stops()
     w.node.lay_ready("1.2.2");
     let forced = upgrade(binary("/opt/old", true)).await.unwrap();
     assert_eq!(w.node.upgrades(), [(forced.id, "/opt/old".to_owned())]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_upgrade_does_not_keep_the_api_away_while_an_image_is_read_for_hours() {
+    let w = world().await;
+    w.node.stall("work");
+    let source = VolumeSource::Image { path: "disk.raw".into(), format: ImageFormat::Raw };
+    let new = VolumeCreate { source, ..volume("big", 2, "ssd") };
+    let import = w.control.volume_create(&w.admin, new).await.unwrap().operation.unwrap();
+    let why = w.control.node_upgrade(&w.admin, NODE, NodeUpgrade::default()).await.unwrap_err();
+    assert_eq!((why.code(), why.kind()), ("node_busy", control::ErrorKind::Conflict));
+    let says = why.to_string();
+    assert!(says.contains(&format!("import_image of volume 'big' ({import})")), "{says}");
+    assert_eq!(w.node.upgrades(), []);
+    let asked = w.control.node_upgrade(&w.admin, NODE, binary("/opt/new", true)).await.unwrap();
+    let cancelled = w.control.operation_get(&w.admin, &import.to_string()).await.unwrap();
+    assert_eq!(cancelled.state.word(), "cancelled");
+    assert_eq!(w.node.upgrades(), [(asked.id, "/opt/new".to_owned())]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_asks_for_another_binary_is_not_answered_with_the_upgrade_to_the_first() {
+    let w = world().await;
+    let upgrade = async |path: &str, force: bool| {
+        w.control.node_upgrade(&w.admin, NODE, binary(path, force)).await
+    };
+    let first = upgrade("/opt/one", false).await.unwrap();
+    assert_eq!(upgrade("/opt/one", false).await.unwrap().id, first.id);
+    for force in [false, true] {
+        let why = upgrade("/opt/two", force).await.unwrap_err();
+        assert_eq!(why.code(), "node_busy");
+        assert!(why.to_string().contains("upgrade_node to '/opt/one'"), "{why}");
+    }
+    assert_eq!(w.node.upgrades().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

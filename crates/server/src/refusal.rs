@@ -205,6 +205,13 @@ fn of_nodes(error: &ControlError) -> Option<Value> {
             json!({ "node": node, "references": references, "clients": clients })
         }
         ControlError::NoFileService { node, .. } => json!({ "node": node }),
+        ControlError::NodeBusy { node, work } => {
+            let work: Vec<Value> = work
+                .iter()
+                .map(|one| json!({ "operation": one.operation, "what": one.what }))
+                .collect();
+            json!({ "node": node, "operations": work })
+        }
         _ => return None,
     })
 }

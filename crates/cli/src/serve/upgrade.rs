@@ -13,7 +13,7 @@
 //! what the next one gets.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -24,6 +24,7 @@ use model::id::OperationId;
 use model::node::{Binary, CatalogFormat};
 use model::order::OrderError;
 use node::{Kept, Purpose, Sockets};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 
@@ -181,8 +182,13 @@ pub(super) async fn check(
 ) -> Result<Binary, OrderError> {
     let path = named.map_or_else(|| own.to_owned(), PathBuf::from);
     let unfit = |why: String| OrderError::Refused { why: format!("{}: {why}", path.display()) };
-    let path = std::fs::canonicalize(&path).map_err(|why| unfit(why.to_string()))?;
-    is_ours(&path, kept_out).map_err(unfit)?;
+    let (named, kept_out) = (path.clone(), kept_out.to_vec());
+    // A file system that does not answer holds up nobody else.
+    let look = tokio::task::spawn_blocking(move || {
+        let path = std::fs::canonicalize(named).map_err(|why| why.to_string())?;
+        is_ours(&path, &kept_out).map(|()| path)
+    });
+    let path = look.await.unwrap_or_else(|why| Err(why.to_string())).map_err(unfit)?;
     let said = answer(&path, "--version").await.map_err(unfit)?;
     let no_commonhold = || unfit("it is no commonhold".to_owned());
     let version = said.trim().strip_prefix("commonhold ").ok_or_else(no_commonhold)?.to_owned();
@@ -199,16 +205,26 @@ fn is_ours(path: &Path, kept_out: &[PathBuf]) -> Result<(), String> {
     if let Some(place) = inside.into_iter().find(|place| path.starts_with(place)) {
         return Err(format!("it lies in {}, where clients write", place.display()));
     }
+    let no_program = || "it is no program".to_owned();
+    // To open a device does something with it; a pipe waits for who writes into it.
+    if !std::fs::metadata(path).map_err(|why| why.to_string())?.is_file() {
+        return Err(no_program());
+    }
     let mut head = [0; ELF.len()];
-    let read = std::fs::File::open(path).and_then(|mut file| {
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let opened = std::fs::File::options().read(true).custom_flags(nonblocking).open(path);
+    let read = opened.and_then(|mut file| {
+        // Another may lie there by now.
         let metadata = file.metadata()?;
-        io::Read::read_exact(&mut file, &mut head)?;
+        if metadata.is_file() {
+            io::Read::read_exact(&mut file, &mut head)?;
+        }
         Ok(metadata)
     });
     let metadata = read.map_err(|why| why.to_string())?;
     let (mode, owner) = (metadata.mode(), metadata.uid());
     if !metadata.is_file() || mode & EXECUTABLE == 0 || head != ELF {
-        return Err("it is no program".to_owned());
+        return Err(no_program());
     }
     if owner != 0 && owner != rustix::process::geteuid().as_raw() {
         return Err("it belongs neither to root nor to who runs the daemon".to_owned());
@@ -260,6 +276,9 @@ mod tests {
         write("garbage", &[0x5a; 4096], 0o755);
         write("script", script.as_bytes(), 0o755);
         write("empty", b"", 0o755);
+        let pipe = rustix::fs::Mode::from_raw_mode(0o755);
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, pipe, 0)
+            .unwrap();
         let program = std::fs::read("/bin/true").unwrap();
         write("no-mode", &program, 0o644);
         write("open", &program, 0o757);
@@ -272,6 +291,8 @@ mod tests {
         };
         for (name, word) in [
             ("garbage", "no program"),
+            ("pipe", "no program"),
+            ("pool", "where clients write"),
             ("script", "no program"),
             ("empty", "fill whole buffer"),
             ("no-mode", "no program"),

@@ -28,6 +28,7 @@ mod lull;
 mod output;
 mod pace;
 mod poll;
+mod post;
 mod records;
 mod restart;
 mod rpcbind;
@@ -53,9 +54,9 @@ use self::connection::{Connection, Held, lock};
 use self::crew::Crew;
 use self::figures::Figures;
 use self::poll::{Interest, Poller};
+use self::post::Post;
 use self::rpcbind::Told;
 use self::share::Share;
-use self::worker::Post;
 
 pub use self::exports::Served;
 pub use self::records::Records;

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -39,6 +40,25 @@ impl ClientRecords for Slow {
     }
 }
 
+/// A clock that can be put forward.
+#[derive(Default)]
+struct Jumps(env::RealClock, AtomicU64);
+
+impl Jumps {
+    fn jump(&self, by: Duration) {
+        self.1.fetch_add(as_ms(by), SeqCst);
+    }
+}
+
+impl Clock for Jumps {
+    fn now(&self) -> Duration {
+        self.0.now() + Duration::from_millis(self.1.load(SeqCst))
+    }
+    fn wall_ms(&self) -> u64 {
+        self.0.wall_ms()
+    }
+}
+
 fn served(of: &str, store: &Memory) -> Served<Memory> {
     let network = Network { address: of.parse().unwrap(), prefix_bits: 8 };
     let anonymous = (NOBODY, NOBODY);
@@ -64,12 +84,15 @@ impl World {
     }
     /// One that takes no connections and has no thread.
     async fn closed(limits: FileLimits) -> Self {
+        Self::at(Arc::new(env::RealClock::default()), limits).await
+    }
+    /// The same with another clock.
+    async fn at(clock: Arc<dyn Clock>, limits: FileLimits) -> Self {
         let portals = vec![(Ipv4Addr::LOCALHOST, 0).into()];
         let settings = FileSettings { portals, limits, ..FileSettings::default() };
         let (let_one, lets) = mpsc::channel();
         let records = Box::new(Slow(Mutex::new(lets), Mutex::default()));
         let kept = Kept { secret: [3; 32], boot: 1, clients: Vec::new(), records };
-        let clock = Arc::new(env::RealClock::default());
         let service = FileService::start(settings, kept, clock).unwrap();
         let store = Memory::new(0, 1 << 24);
         service.serve(&[served("127.0.0.0", &store)], &[]).await.unwrap();
@@ -364,6 +387,51 @@ async fn a_stop_lets_calls_end_and_their_replies_go_out() {
     assert!(client.reply().is_err());
     // This one's and the service's own.
     assert_eq!(Arc::strong_count(&service), 2, "a thread is left");
+}
+
+#[tokio::test]
+async fn a_service_is_not_stopped_for_another_while_a_call_of_it_hangs() {
+    let clock = Arc::new(Jumps::default());
+    let world = World::at(Arc::clone(&clock) as _, FileLimits::default()).await;
+    world.service.open().unwrap();
+    assert_eq!(world.service.can_end().await, Ok(()));
+    let (mut waiting, mut other) = (world.connect(), world.connect());
+    let waits = waiting.confirm();
+    let calls = async |are: fn(Option<u64>) -> bool| {
+        let wait = async {
+            while !are(world.service.longest_call_ms()) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the calls are so");
+    };
+    calls(|longest_ms| longest_ms > Some(100)).await;
+    clock.jump(Duration::from_secs(9));
+    let asked = world.service.can_end();
+    tokio::pin!(asked);
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut asked).await;
+    assert!(early.is_err(), "it may still end");
+    clock.jump(Duration::from_secs(3));
+    assert!(asked.await.unwrap_err() >= 12_000);
+    other.send(NULL, Bytes::new());
+    other.reply().expect("it serves on");
+    world.let_one.send(()).unwrap();
+    assert_eq!(waiting.reply().unwrap().0, waits);
+    calls(|longest_ms| longest_ms.is_none()).await;
+    assert_eq!(world.service.can_end().await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_start_that_failed_half_way_leaves_no_thread_behind() {
+    let world = World::closed(FileLimits::default()).await;
+    let service = &world.service.0;
+    // What is watched already cannot be watched once more, which is found when threads run.
+    service.poller.add(&service.portals[0].listener, 0, Interest::READ).unwrap();
+    assert!(world.service.open().is_err());
+    assert!(Arc::strong_count(service) > 1);
+    world.service.stop().await;
+    world.service.ended().await;
+    assert_eq!(Arc::strong_count(service), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,14 +18,11 @@ use super::input::Received;
 use super::lull::{self, Lull};
 use super::output::as_u64;
 use super::poll::{Event, Found, Interest};
+use super::post::Post;
 use super::{STRANGER_MS, STRANGERS_MAX, Service, as_ms};
 
 /// The first token of a connection; those below are the portals'.
 pub(super) const CONNECTIONS: u64 = 1 << 32;
-/// A thread that is at one call for so long is relieved of the others that it has read: sooner when
-/// it waits for something, since one that has no processor is only behind by what others run.
-const LONG_MS: u64 = 5;
-const WAITS_MS: u64 = 1;
 /// A call that took so long, and has waited meanwhile, may have waited for a disk. One that was only
 /// not given the processor says nothing about its successors.
 const SLOW: Duration = Duration::from_micros(500);
@@ -64,41 +60,6 @@ pub(super) fn start<F: FileStore + Clone + Send + Sync>(
     }
 }
 
-/// Where a thread says what it is at, for who looks whether it keeps up.
-#[derive(Default)]
-pub(super) struct Post {
-    thread: i32,
-    /// It is one of those that wait for sockets.
-    polls: AtomicBool,
-    /// The connection whose calls it runs as their reader; 0 for none.
-    token: AtomicU64,
-    since_ms: AtomicU64,
-}
-
-impl Post {
-    fn occupy(&self, token: u64, now_ms: u64) {
-        self.since_ms.store(now_ms, Relaxed);
-        self.token.store(token, Release);
-    }
-    fn leave(&self) {
-        self.token.store(0, Release);
-    }
-    fn is_long(&self, now_ms: u64) -> Option<u64> {
-        let token = self.token.load(Acquire);
-        let for_ms = now_ms.saturating_sub(self.since_ms.load(Relaxed));
-        let waits = || for_ms > WAITS_MS && waits::is_waiting(self.thread);
-        (token != 0 && (for_ms >= LONG_MS || waits())).then_some(token)
-    }
-    /// It should wait for sockets, and waits for something else.
-    pub(super) fn is_blocked(&self) -> bool {
-        self.polls.load(Relaxed) && waits::is_waiting(self.thread)
-    }
-    /// Somebody runs calls as their reader.
-    pub(super) fn is_taken(&self) -> bool {
-        self.token.load(Acquire) != 0
-    }
-}
-
 /// Turns for which a thread looks whether it waits, after a call that took long.
 const WATCHED_TURNS: u32 = 256;
 
@@ -130,21 +91,21 @@ impl Waits {
 }
 
 fn run<F: FileStore + Clone + Send + Sync>(service: &Arc<Service<F>>) {
-    let post = Arc::new(Post { thread: waits::this_thread(), ..Post::default() });
+    let post = Arc::new(Post::of_this_thread());
     lock(&service.posts).push(Arc::clone(&post));
     loop {
         match service.crew.next() {
             Role::Poll => {
-                post.polls.store(true, Relaxed);
+                post.polls(true);
                 let polled = service.poll(&post);
-                post.polls.store(false, Relaxed);
+                post.polls(false);
                 if let Err(why) = polled {
                     tracing::error!(%why, "the file service cannot wait for its sockets");
                     service.crew.resign();
                     break;
                 }
             }
-            Role::Run(connection) => service.run_queued(&connection),
+            Role::Run(connection) => service.run_queued(&connection, &post),
             Role::End => break,
         }
     }
@@ -193,7 +154,7 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
                         self.poller.ring();
                     }
                     if let Some(connection) = next {
-                        self.run_queued(&connection);
+                        self.run_queued(&connection, post);
                     }
                 }
                 Found::Nothing => {}
@@ -439,7 +400,7 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
     }
 
     /// Runs one call of a connection's queue.
-    fn run_queued(&self, connection: &Arc<Connection>) {
+    fn run_queued(&self, connection: &Arc<Connection>, post: &Post) {
         let (call, again) = connection.dequeue(self.share.unsent_max);
         if again {
             self.list(connection);
@@ -447,7 +408,9 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         let Some(call) = call else { return };
         let bytes = call.len();
         let mut waits = Waits::now();
+        post.begin_queued(self.now_ms());
         let (reply, took) = self.run(connection, call);
+        post.end_queued();
         let was_slow = waits.was_slow(took);
         if let Some(reply) = reply {
             connection.gather(reply);

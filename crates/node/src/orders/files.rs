@@ -2,6 +2,8 @@
 //!
 //! What the store does here blocks: it runs on threads that may.
 
+mod service;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -21,10 +23,8 @@ use store::files::{FilePool, FileVolume};
 
 use super::{Orders, State, failed, order_error};
 use crate::NodeError;
-use crate::files::{FileService, Kept, Records, Served};
+use crate::files::{FileService, Served};
 use crate::journal::PoolRecord;
-use crate::sockets::Purpose;
-use crate::worker::Worker;
 
 /// File volumes of a node.
 #[derive(Default)]
@@ -119,11 +119,6 @@ fn sweep(pool: Arc<FilePool>) {
     });
 }
 
-/// The file service could not be started anew.
-fn not_begun(error: NodeError) -> OrderError {
-    OrderError::Failed { why: error.to_string() }
-}
-
 fn id_of(volume: VolumeId) -> FileSystemId {
     FileSystemId(*volume.0.as_bytes())
 }
@@ -154,85 +149,6 @@ fn export<F>(terms: &Terms, store: F) -> Served<F> {
 }
 
 impl Orders {
-    /// Prepares the file service; it serves nothing before [`Self::open_files`].
-    pub(crate) async fn start_files(&self) -> Result<(), NodeError> {
-        let settings = self.state.shared.settings.files.clone();
-        if settings.portals.is_empty() {
-            return Ok(());
-        }
-        let kept = self.begin_service().await?;
-        let shared = &self.state.shared;
-        let listen = |&address: &SocketAddr| {
-            let failed = |source| NodeError::Portal { address, source };
-            shared.sockets.listen(Purpose::Files, address).map_err(failed)
-        };
-        let listeners = settings.portals.iter().map(listen).collect::<Result<_, _>>()?;
-        let clock = Arc::clone(&shared.world.clock);
-        let service = FileService::start_on(listeners, settings, kept, clock)?;
-        self.state.files.service.store(Some(Arc::new(service)));
-        Ok(())
-    }
-
-    /// Notes a start of the file service; what it needs of those before.
-    async fn begin_service(&self) -> Result<Kept, NodeError> {
-        let shared = &self.state.shared;
-        let (journal, random) = (Arc::clone(&shared.journal), Arc::clone(&shared.world.random));
-        let begin = move |worker: std::rc::Rc<Worker>| async move {
-            let (secret, boot) = journal.begin_service(&*worker.io, &*random).await?;
-            Ok((secret, boot, journal.load_clients(&*worker.io).await?))
-        };
-        let begun = self.worker.run(begin).await.ok_or(NodeError::Stopped)?;
-        let (secret, boot, clients) = begun.map_err(NodeError::Journal)?;
-        let records = Box::new(Records::new(Arc::clone(&shared.journal), self.worker.clone()));
-        Ok(Kept { secret, boot, clients, records })
-    }
-
-    /// Starts the file service anew, as a start of the daemon does, unless it has been since the
-    /// start of that number: connections end, what it knows of clients but their records is
-    /// forgotten, and they reclaim. Gives the number of the start that serves then. Block volumes
-    /// notice nothing.
-    pub(crate) async fn restart_files(&self, after: u32) -> Result<u32, OrderError> {
-        let files = &self.state.files;
-        // What is served does not change meanwhile.
-        let exports = files.exports.lock().await;
-        let old = files.service()?;
-        if old.boot() != after {
-            return Ok(old.boot());
-        }
-        let listeners = old.listeners().map_err(failed)?;
-        old.stop().await;
-        old.ended().await;
-        let kept = self.begin_service().await.map_err(not_begun)?;
-        let boot = kept.boot;
-        let (settings, clock) = {
-            let shared = &self.state.shared;
-            (shared.settings.files.clone(), Arc::clone(&shared.world.clock))
-        };
-        let fresh = FileService::start_on(listeners, settings, kept, clock).map_err(not_begun)?;
-        exports.ready.values().for_each(|(_, volume)| volume.forget_holders());
-        exports.serve(&fresh).await.map_err(|error| failed(std::io::Error::other(error)))?;
-        fresh.open().map_err(not_begun)?;
-        files.service.store(Some(Arc::new(fresh)));
-        Ok(boot)
-    }
-
-    /// Lets NFS clients in, after what they had is served again.
-    pub(crate) fn open_files(&self) -> Result<(), NodeError> {
-        self.state.files.service.load_full().map_or(Ok(()), |service| service.open())
-    }
-
-    pub(crate) async fn stop_files(&self) {
-        if let Some(service) = self.state.files.service.load_full() {
-            service.stop().await;
-        }
-        let pools = self.state.files.pools();
-        let settle = move || pools.iter().try_for_each(|pool| pool.settle());
-        if let Err(error) = blocking(settle).await {
-            // Nothing is lost: the volumes are counted at the next start.
-            tracing::warn!(%error, "what volumes use was not noted at the end");
-        }
-    }
-
     pub(crate) fn files_page(&self) -> String {
         let service = self.state.files.service.load_full();
         service.map_or_else(String::new, |service| service.metrics_page())

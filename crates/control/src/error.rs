@@ -418,6 +418,24 @@ impl ControlError {
                 "Have them let go of it; `reference list --volume` shows them, and `reference \
                  delete` removes one whose holder is gone."
             }
+            Self::ClientsConnected { .. } => {
+                "Unmount it there, or cut the clients off with --force."
+            }
+            Self::SizeNotAvailable { .. } => "Choose one of these sizes, or another type.",
+            Self::BelowUsed { .. } => "Delete files first, or give a larger size.",
+            Self::Node(OrderError::BadImage { .. }) => "Check the file with `qemu-img check`.",
+            Self::Node(_) => "Try again; if it lasts, look at the node's log.",
+            Self::Catalog(_) => "Try again; if it lasts, look at the daemon's log and its disk.",
+            Self::Migration(_) => "Use the release that wrote the catalog, or a newer one.",
+            Self::CorruptRecord { .. } => "Restore the catalog from a backup.",
+            Self::IllegalMove { .. } => "This is a defect; report it with the daemon's log.",
+            _ => self.hint_of_nodes(),
+        }
+    }
+
+    /// The same of nodes.
+    const fn hint_of_nodes(&self) -> &'static str {
+        match self {
             Self::NodeReferenced { .. } => {
                 "Have them let go of the volumes (`reference list` shows all), or accept that \
                  their clients wait for a while: --force."
@@ -437,17 +455,6 @@ impl ControlError {
             Self::NoFileService { .. } => {
                 "Start its daemon with --nfs-portals; block volumes are served without."
             }
-            Self::ClientsConnected { .. } => {
-                "Unmount it there, or cut the clients off with --force."
-            }
-            Self::SizeNotAvailable { .. } => "Choose one of these sizes, or another type.",
-            Self::BelowUsed { .. } => "Delete files first, or give a larger size.",
-            Self::Node(OrderError::BadImage { .. }) => "Check the file with `qemu-img check`.",
-            Self::Node(_) => "Try again; if it lasts, look at the node's log.",
-            Self::Catalog(_) => "Try again; if it lasts, look at the daemon's log and its disk.",
-            Self::Migration(_) => "Use the release that wrote the catalog, or a newer one.",
-            Self::CorruptRecord { .. } => "Restore the catalog from a backup.",
-            Self::IllegalMove { .. } => "This is a defect; report it with the daemon's log.",
             _ => "Correct the value and send the request again.",
         }
     }

@@ -40,6 +40,21 @@ struct Desk {
     kept: Vec<Kept>,
 }
 
+impl Desk {
+    /// A new one. What the program before has left goes when it stands in the way: it was asked for
+    /// by other words, as the wildcard where one address was.
+    fn open(&mut self, asked: SocketAddr) -> io::Result<TcpListener> {
+        match portal::listen(asked) {
+            Err(why) if why.kind() == io::ErrorKind::AddrInUse => {
+                let port = |one: &Kept| one.listener.local_addr().map(|at| at.port());
+                self.came.retain(|one| port(one).is_ok_and(|port| port != asked.port()));
+                portal::listen(asked)
+            }
+            done => done,
+        }
+    }
+}
+
 /// All of a process. Cheap to clone; all clones are one.
 #[derive(Clone, Default, Debug)]
 pub struct Sockets(Arc<Mutex<Desk>>);
@@ -70,11 +85,19 @@ impl Sockets {
         let mine = |one: &Kept| (one.purpose, one.asked) == (purpose, asked);
         let listener = match desk.came.iter().position(mine) {
             Some(at) => desk.came.remove(at).listener,
-            None => portal::listen(asked)?,
+            None => desk.open(asked)?,
         };
         let copy = listener.try_clone()?;
         desk.kept.push(Kept { purpose, asked, listener: copy });
         Ok(listener)
+    }
+
+    /// Whether a new one could listen there.
+    ///
+    /// # Errors
+    /// The address cannot be had.
+    pub fn try_listen(&self, asked: SocketAddr) -> io::Result<()> {
+        self.desk().open(asked).map(drop)
     }
 
     /// Everything listens that is to: what else the program before has left is closed.
@@ -99,6 +122,25 @@ mod tests {
     use std::net::{Ipv4Addr, TcpStream};
 
     use super::*;
+
+    #[test]
+    fn a_portal_that_was_changed_before_an_upgrade_is_not_refused_by_what_the_old_one_left() {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let first = Sockets::default();
+        let ours = first.listen(Purpose::Files, any).unwrap().local_addr().unwrap();
+        let other = first.listen(Purpose::Block, any).unwrap().local_addr().unwrap();
+        let second = Sockets::after(first.take());
+        let wide = SocketAddr::from((Ipv4Addr::UNSPECIFIED, ours.port()));
+        second.try_listen(wide).unwrap();
+        let listener = second.listen(Purpose::Files, wide).unwrap();
+        assert_eq!(listener.local_addr().unwrap(), wide);
+        assert!(second.has(Purpose::Block, any), "the other is not in the way");
+        assert!(TcpStream::connect(other).is_ok());
+        // What somebody else has stays theirs.
+        let held = TcpListener::bind(any).unwrap();
+        let refused = second.listen(Purpose::Api, held.local_addr().unwrap()).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+    }
 
     #[test]
     fn who_connects_between_two_programs_waits_for_the_second() {

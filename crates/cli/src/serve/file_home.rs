@@ -13,7 +13,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -64,8 +64,8 @@ impl FileHome {
             Some(portals) => (portals.clone(), None),
             None if !is_root => (Vec::new(), Some("it needs root".to_owned())),
             None if sockets.has(Purpose::Files, USUAL_PORTAL) => (vec![USUAL_PORTAL], None),
-            None => match TcpListener::bind(USUAL_PORTAL) {
-                Ok(_) => (vec![USUAL_PORTAL], None),
+            None => match sockets.try_listen(USUAL_PORTAL) {
+                Ok(()) => (vec![USUAL_PORTAL], None),
                 Err(why) => {
                     let why = format!("{USUAL_PORTAL}: {why}; choose with --nfs-portals");
                     (Vec::new(), Some(why))

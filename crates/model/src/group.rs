@@ -155,8 +155,8 @@ pub struct Group {
     pub moved: u64,
     /// Grows with each change of what is wanted, so that a newer order is known from an older one.
     pub generation: u64,
-    /// The generation of the last order that forgives hosts their failures: every one does, and a
-    /// mere update does not.
+    /// The generation of the last order that forgives hosts their failures: a start, a move or a
+    /// permission.
     #[serde(default)]
     pub forgiven: u64,
     /// Hosts that may try again after they were fenced, by the generation of the permission. It

@@ -16,6 +16,8 @@ use std::path::Path;
 
 const SG_IO: libc::Ioctl = 0x2285;
 const SG_SCSI_RESET: libc::Ioctl = 0x2284;
+/// linux/fs.h: write what is dirty, and drop the pages.
+const BLKFLSBUF: libc::Ioctl = 0x1261;
 /// SG_SCSI_RESET_DEVICE, without going on to reset what is larger than one unit.
 const RESET_DEVICE_ALONE: c_int = 0x1 | 0x100;
 const DIRECTION_NONE: c_int = -1;
@@ -163,6 +165,23 @@ impl ScsiDevice {
         Ok(ScsiAnswer { status: header.status, sense, data })
     }
 
+    /// Forget what the kernel has read of a block device, so that the next reader sees what others
+    /// have written since. As long as somebody has the device open, as the guard of a standby has,
+    /// the kernel keeps that. Nothing to do for a device without such a cache.
+    ///
+    /// # Errors
+    /// It may still remember; it needs CAP_SYS_ADMIN.
+    pub fn forget_cached(&self) -> io::Result<()> {
+        // SAFETY: the call takes no memory.
+        let called = unsafe { libc::ioctl(self.0.as_raw_fd(), BLKFLSBUF, 0) };
+        let error = || io::Error::last_os_error();
+        match called {
+            0 => Ok(()),
+            _ if error().raw_os_error() == Some(libc::ENOTTY) => Ok(()),
+            _ => Err(error()),
+        }
+    }
+
     /// LOGICAL UNIT RESET: every command of every initiator at this unit ends.
     ///
     /// # Errors
@@ -188,6 +207,34 @@ mod tests {
         assert_eq!(std::mem::offset_of!(Header, data), 16);
     }
 
+    /// A standby's udev had read the superblock; after the takeover fsck and mount saw that, and not
+    /// what the owner before had written.
+    #[test]
+    fn what_was_read_of_a_device_before_a_takeover_is_not_remembered() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("not root: no loop device can be made");
+            return;
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), [b'a'; 4096]).unwrap();
+        let losetup = |arguments: &[&str]| {
+            let output = std::process::Command::new("losetup").args(arguments).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        let path = losetup(&["--find", "--show", &file.path().display().to_string()]);
+        let first = || std::fs::read(&path).unwrap()[0];
+        let device = ScsiDevice::open(Path::new(&path)).unwrap();
+        assert_eq!(first(), b'a');
+        std::fs::write(file.path(), [b'b'; 4096]).unwrap();
+        let remembered = first();
+        let forgot = device.forget_cached();
+        let then = first();
+        drop(device);
+        losetup(&["--detach", &path]);
+        assert_eq!((remembered, then), (b'a', b'b'), "{forgot:?}");
+    }
+
     #[test]
     fn what_is_no_scsi_device_says_so() {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -196,5 +243,6 @@ mod tests {
         assert_eq!(refused.raw_os_error(), Some(libc::ENOTTY));
         assert_eq!(device.reset_unit().unwrap_err().raw_os_error(), Some(libc::ENOTTY));
         assert!(device.execute(&[0; 17], Transfer::Nothing, 1000).is_err());
+        device.forget_cached().unwrap();
     }
 }

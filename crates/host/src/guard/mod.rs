@@ -140,6 +140,12 @@ impl UnderWay {
         }
     }
 
+    /// Before anything reads the volume as its owner. The volume has answered a moment ago, so this
+    /// does not wait for it.
+    fn look_anew(&self) -> io::Result<()> {
+        self.volume.as_ref().map_or(Ok(()), Volume::forget_cached)
+    }
+
     fn act(
         &mut self,
         action: Action,
@@ -157,7 +163,7 @@ impl UnderWay {
             }
             Action::Start => {
                 tracing::info!("the volume is held");
-                work.start().map_err(GuardError::Start)?;
+                self.look_anew().and_then(|()| work.start()).map_err(GuardError::Start)?;
             }
             Action::Freeze => {
                 tracing::warn!("the volume does not answer; what runs is frozen");
@@ -175,7 +181,12 @@ impl UnderWay {
                 tracing::warn!("what runs did not end; it is killed");
                 work.kill();
             }
-            Action::Over(end) => return Ok(Some(end)),
+            Action::Over(end) => {
+                if end == End::Held {
+                    self.look_anew().map_err(GuardError::Start)?;
+                }
+                return Ok(Some(end));
+            }
         }
         Ok(None)
     }

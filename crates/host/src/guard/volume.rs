@@ -80,6 +80,17 @@ impl Volume {
         Self { way, kind, ages: true, ports: Vec::new() }
     }
 
+    /// What this machine has read of it before it was held is not to be believed any more.
+    ///
+    /// # Errors
+    /// The kernel may still remember it.
+    pub(super) fn forget_cached(&self) -> std::io::Result<()> {
+        match &self.way {
+            Way::Iscsi { .. } => Ok(()),
+            Way::Device { device, .. } => device.forget_cached(),
+        }
+    }
+
     /// Find out how this target shows that an owner lives.
     ///
     /// # Errors

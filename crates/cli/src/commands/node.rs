@@ -42,7 +42,8 @@ pub(crate) enum NodeCommand {
         /// Path on the node; what lies now where the running one was started from when left out
         #[arg(long, value_name = "PATH")]
         binary: Option<PathBuf>,
-        /// Although references to its file volumes exist, and although the binary is older
+        /// Although references to its file volumes exist or operations are under way (imports and
+        /// exports are cancelled), and although the binary is older
         #[arg(long)]
         force: bool,
     },

@@ -43,6 +43,8 @@ const ELF: [u8; 4] = *b"\x7fELF";
 /// Others may write to a file: group, and everybody.
 const WRITABLE: u32 = 0o022;
 const EXECUTABLE: u32 = 0o111;
+/// In a directory with this, as /tmp, each may take away only what is its own.
+const STICKY: u32 = 0o1000;
 
 /// What `commonhold formats` prints.
 #[derive(Serialize, Deserialize)]
@@ -226,11 +228,28 @@ fn is_ours(path: &Path, kept_out: &[PathBuf]) -> Result<(), String> {
     if !metadata.is_file() || mode & EXECUTABLE == 0 || head != ELF {
         return Err(no_program());
     }
-    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+    if !is_trusted(owner) {
         return Err("it belongs neither to root nor to who runs the daemon".to_owned());
     }
     if mode & WRITABLE != 0 {
         return Err("others than its owner may write to it".to_owned());
+    }
+    path.ancestors().skip(1).try_for_each(is_kept)
+}
+
+/// Whether a user is root, or who runs this daemon.
+fn is_trusted(user: u32) -> bool {
+    user == 0 || user == rustix::process::geteuid().as_raw()
+}
+
+/// Whether nobody else can put another file into the place of one in this directory: what was
+/// looked at is what is run later.
+fn is_kept(directory: &Path) -> Result<(), String> {
+    let metadata = std::fs::metadata(directory).map_err(|why| why.to_string())?;
+    let is_open = metadata.mode() & WRITABLE != 0 && metadata.mode() & STICKY == 0;
+    if is_open || !is_trusted(metadata.uid()) {
+        let place = directory.display();
+        return Err(format!("others than root may put another file there: see to {place}"));
     }
     Ok(())
 }
@@ -285,6 +304,10 @@ mod tests {
         write("other", &program, 0o755);
         std::fs::create_dir(at("pool")).unwrap();
         write("pool/inside", &program, 0o755);
+        std::fs::create_dir(at("shared")).unwrap();
+        write("shared/program", &program, 0o755);
+        let shared = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(at("shared"), shared).unwrap();
         let why = async |name: &str| {
             let named = Some(at(name).to_str().unwrap().to_owned());
             check(Path::new(SELF), named, &[at("pool")]).await.unwrap_err().to_string()
@@ -298,6 +321,7 @@ mod tests {
             ("no-mode", "no program"),
             ("open", "others than its owner"),
             ("pool/inside", "where clients write"),
+            ("shared/program", "others than root may put another file there"),
             ("other", "no commonhold"),
             ("nowhere", "No such file"),
         ] {

@@ -155,7 +155,8 @@ pub struct UpgradeNode {
     /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binary: Option<String>,
-    /// Although references to its file volumes exist, and although the binary is older.
+    /// Although references to its file volumes exist, operations are under way (imports and exports
+    /// are cancelled), or the binary is older.
     #[serde(default)]
     pub force: bool,
 }

@@ -266,8 +266,8 @@ impl World {
         self.target_down = false;
         for at in 0..self.hosts.len() {
             self.heal_network(at);
-            self.adopt(at);
             self.resume(at);
+            self.adopt(at);
             self.wake_command(at);
         }
         for event in std::mem::take(&mut self.target_deferred) {

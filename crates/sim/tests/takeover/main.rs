@@ -104,6 +104,15 @@ fn nothing_stale_nothing_lost_and_one_owner_at_a_time() {
     assert!(seen.takeovers > seen.seeds, "{} takeovers: the faults are too mild", seen.takeovers);
 }
 
+/// A guard that began on a machine that stood still took the time of that for its own: its clock
+/// went back when the machine went on, and its next look was late. No guard does that.
+#[test]
+fn a_guard_that_adopts_on_a_paused_machine_begins_when_that_goes_on() {
+    for seed in [10_116_736, 10_221_076] {
+        play(seed);
+    }
+}
+
 #[test]
 fn a_seed_names_one_run() {
     let run = || World::new(77, Scheme::Guard).run();

@@ -263,6 +263,8 @@ impl World {
             }
             Event::ToHost { link, .. } => (link.host, false),
             Event::Write { host, .. } | Event::NoLogin { host, .. } => (*host, false),
+            // No guard begins on a machine that stands still.
+            Event::Adopt { host } => (*host, false),
             Event::ToTarget { .. } | Event::Land { .. } => {
                 if self.target_paused {
                     self.target_deferred.push(event.clone());

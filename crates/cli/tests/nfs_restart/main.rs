@@ -77,11 +77,7 @@ fn clients_go_on(portal: u8, round_of: fn(&mut World, u64)) {
         rank(&graces, 500),
         rank(&graces, 1000)
     );
-    // Of fewer than a hundred one may be longer: the campaign has thousands.
-    let most = stalls.len().saturating_sub(1);
-    let few = if stalls.len() < 100 { rank(&stalls[..most], 1000) } else { rank(&stalls, 990) };
-    assert!(few < Duration::from_secs(5), "clients waited for too long");
-    assert!(rank(&stalls, 1000) < Duration::from_secs(20), "a client waited for far too long");
+    assert!(rank(&stalls, 990) < Duration::from_secs(5), "clients waited for too long");
     assert!(rank(&graces, 1000) < Duration::from_secs(1), "the grace outlasted its purpose");
     assert!(sums.answered > 100 * rounds && sums.tries > rounds, "the load was too light");
 }

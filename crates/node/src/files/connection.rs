@@ -314,9 +314,13 @@ impl Connection {
         silent && self.input.try_lock().is_ok_and(|input| input.waiting() > 0)
     }
 
-    /// Nothing runs, waits to run or waits to be sent.
+    /// Nothing runs, waits to run or waits to be sent. What a connection that has ended had not
+    /// read or sent waits for nobody.
     pub(super) fn is_at_rest(&self) -> bool {
         let desk = lock(&self.desk);
+        if desk.closed {
+            return desk.running == 0;
+        }
         let at_rest = desk.queue.is_empty() && desk.running == 0 && desk.reading.is_none();
         drop(desk);
         at_rest && lock(&self.output).is_empty()
@@ -342,6 +346,24 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener};
 
     use super::*;
+
+    /// A client that hung up in the moment of a stop kept the service for all the time that a stop
+    /// may take, and the others waited for the next start.
+    #[test]
+    fn a_connection_that_has_ended_keeps_no_stop_waiting() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let _near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (far, peer) = listener.accept().unwrap();
+        let connection = Connection::new((7, 0), (far, peer.ip()), None, Arc::default(), 0);
+        let reader = connection.begin_reading(0).unwrap();
+        connection.enqueue(Bytes::from_static(b"call"));
+        assert!(connection.dequeue_as(reader).is_some());
+        connection.gather(vec![Bytes::from_static(b"reply")]);
+        connection.close();
+        assert!(!connection.is_at_rest(), "a call still runs");
+        connection.has_run(4, false);
+        assert!(connection.is_at_rest());
+    }
 
     #[test]
     fn a_call_whose_reader_was_relieved_before_it_was_queued_is_not_forgotten() {

@@ -269,9 +269,8 @@ impl Control {
         let inner = &self.inner;
         let (open, node) = {
             let mut on = inner.catalog.read().await?;
-            let open = Query::<Operation>::all().one_of("state", ["pending", "running"]);
             let nodes = Query::<Node>::all().limit(1);
-            (catalog::select(&mut on, open).await?, catalog::select(&mut on, nodes).await?.pop())
+            (open_work(&mut on).await?, catalog::select(&mut on, nodes).await?.pop())
         };
         let Some(node) = node else { return Ok(()) };
         for operation in open {
@@ -314,22 +313,22 @@ impl Uses {
 async fn uses_of(on: &mut Connection, node: &Node, clients: u64) -> Result<Uses> {
     let query = on_node(on, node.id).await?.eq("kind", VolumeKind::File.word());
     let volumes = catalog::select(on, query).await?;
-    let mut references = Vec::new();
-    for volume in volumes {
-        let of_volume = Query::<Reference>::all().eq("volume", volume.id);
-        let of_volume = catalog::select(on, of_volume).await?;
-        if of_volume.is_empty() {
-            continue;
-        }
-        let project = catalog::get::<Project>(on, volume.project.0).await?;
-        let project = project.map(|project| project.name).unwrap_or_default();
-        references.extend(of_volume.into_iter().map(|one| NodeReference {
-            project: project.clone(),
+    let projects = volumes.iter().map(|volume| volume.project.0);
+    let projects = catalog::names::<Project>(on, projects.collect::<Vec<_>>()).await?;
+    let by_id: HashMap<VolumeId, Volume> =
+        volumes.into_iter().map(|volume| (volume.id, volume)).collect();
+    let named = |one: Reference| {
+        let volume = by_id.get(&one.volume?)?;
+        Some(NodeReference {
+            project: projects.get(&volume.project.0).cloned().unwrap_or_default(),
             volume: volume.name.clone(),
             kind: one.kind.word(),
             name: one.name,
-        }));
-    }
+        })
+    };
+    // All of them: to name each volume in the question would meet the limit of a statement.
+    let all = catalog::select(on, Query::<Reference>::all()).await?;
+    let references = all.into_iter().filter_map(named).collect();
     Ok(Uses { node: node.name.clone(), references, clients })
 }
 
@@ -339,11 +338,9 @@ async fn under_way(
     node: &Node,
     kind: &OperationKind,
 ) -> Result<Option<Operation>> {
-    let open = Query::<Operation>::all().one_of("state", ["pending", "running"]);
-    let open = catalog::select(on, open).await?;
     let is_same =
         |one: &Operation| one.subject.node() == Some(node.id) && one.kind.word() == kind.word();
-    Ok(open.into_iter().find(is_same))
+    Ok(open_work(on).await?.into_iter().find(is_same))
 }
 
 /// Operations that have not ended.

@@ -91,6 +91,16 @@ impl Ward {
         ward
     }
 
+    /// Its resources have failed on the first host, where it is kept, stopped.
+    fn failed_and_kept() -> Self {
+        let restart = RestartLimit { count: 0, within_ms: 600_000 };
+        let on_failure = OnFailure::Stop;
+        let ward = Self::running_by(Policy { restart, on_failure, ..Policy::default() });
+        processes::signal(&ward.mark(0), Signal::KILL).unwrap();
+        ward.stands(0, Standing::Failed);
+        ward
+    }
+
     fn home(&self, host: usize) -> Home {
         Home::new(self.directory(host))
     }
@@ -376,14 +386,7 @@ fn a_frozen_group_is_taken_over_by_nobody() {
 
 #[test]
 fn a_group_that_failed_and_is_kept_stays_so_when_its_warden_is_replaced() {
-    let policy = Policy {
-        restart: RestartLimit { count: 0, within_ms: 600_000 },
-        on_failure: OnFailure::Stop,
-        ..Policy::default()
-    };
-    let mut ward = Ward::running_by(policy);
-    processes::signal(&ward.mark(0), Signal::KILL).unwrap();
-    ward.stands(0, Standing::Failed);
+    let mut ward = Ward::failed_and_kept();
     for signal in [Signal::KILL, Signal::HUP] {
         kill_process(ward.warden(0), signal).unwrap();
         if signal == Signal::KILL {
@@ -439,14 +442,7 @@ fn a_frozen_group_stays_frozen_when_its_warden_is_replaced() {
 
 #[test]
 fn a_group_that_is_kept_and_forgiven_while_it_has_no_warden_runs_again() {
-    let policy = Policy {
-        restart: RestartLimit { count: 0, within_ms: 600_000 },
-        on_failure: OnFailure::Stop,
-        ..Policy::default()
-    };
-    let mut ward = Ward::running_by(policy);
-    processes::signal(&ward.mark(0), Signal::KILL).unwrap();
-    ward.stands(0, Standing::Failed);
+    let mut ward = Ward::failed_and_kept();
     kill_process(ward.warden(0), Signal::KILL).unwrap();
     ward.ended(0);
     ward.want(|_| {});

@@ -557,7 +557,7 @@ impl Machine {
                 _ => now_ms.saturating_sub(self.moved_ms) >= takeover_ms,
             },
         };
-        if !free {
+        if !free || self.advice.waits {
             self.claimable_ms = None;
             return false;
         }

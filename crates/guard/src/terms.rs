@@ -57,11 +57,14 @@ pub struct Advice {
     pub delay_ms: u64,
     /// Whether an owner that the volume shows as silent may be replaced. One that left may always.
     pub strikes: bool,
+    /// A host that comes first does not know yet what is wanted, or this one does not: nothing is
+    /// claimed, and the delay begins when it does.
+    pub waits: bool,
 }
 
 impl Default for Advice {
     fn default() -> Self {
-        Self { delay_ms: 0, strikes: true }
+        Self { delay_ms: 0, strikes: true, waits: false }
     }
 }
 

@@ -395,20 +395,38 @@ fn a_guard_that_adopts_goes_on_with_the_key_and_finds_out_at_once_that_it_was_lo
 #[test]
 fn advice_holds_a_claim_back_but_not_from_an_owner_that_left() {
     let (mut machine, key) = begin(settings());
-    machine.advise(Advice { delay_ms: 0, strikes: false });
+    machine.advise(Advice { strikes: false, ..Advice::default() });
     machine.on(0, Input::Tick);
     assert_eq!(machine.on(5, seen(other(1), 9_000)), [], "this host reaches no witness");
     machine.on(50, Input::Tick);
     let vacant = Key::of(other(1)).unwrap().vacated().number();
     assert_eq!(machine.on(55, seen(vacant, 3)), [Action::Ask(Request::Claim(key))]);
     let (mut machine, key) = begin(settings());
-    machine.advise(Advice { delay_ms: 100, strikes: true });
+    machine.advise(Advice { delay_ms: 100, ..Advice::default() });
     for at in [0, 50] {
         machine.on(at, Input::Tick);
         assert_eq!(machine.on(at + 5, seen(other(1), 9_000)), [], "others come first");
     }
     machine.on(105, Input::Tick);
     assert_eq!(machine.on(110, seen(other(1), 9_100)), [Action::Ask(Request::Claim(key))]);
+}
+
+#[test]
+fn the_delay_behind_a_host_that_comes_first_begins_when_that_one_knows_what_is_wanted() {
+    let (mut machine, key) = begin(settings());
+    let vacant = Key::of(other(1)).unwrap().vacated().number();
+    machine.advise(Advice { delay_ms: 100, waits: true, ..Advice::default() });
+    for at in (0..400).step_by(50) {
+        machine.on(at, Input::Tick);
+        assert_eq!(machine.on(at + 5, seen(vacant, 3)), [], "{at}");
+    }
+    machine.advise(Advice { delay_ms: 100, ..Advice::default() });
+    for at in [400, 450] {
+        machine.on(at, Input::Tick);
+        assert_eq!(machine.on(at + 5, seen(vacant, 3)), [], "{at}");
+    }
+    machine.on(505, Input::Tick);
+    assert_eq!(machine.on(510, seen(vacant, 3)), [Action::Ask(Request::Claim(key))]);
 }
 
 #[test]

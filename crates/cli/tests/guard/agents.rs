@@ -22,6 +22,8 @@ pub(crate) struct Fleet {
     /// What the agents run: a file of the test's own, which can be replaced.
     program: PathBuf,
     agents: Vec<Option<Child>>,
+    /// Where each agent hears beats; a restarted one is where it was.
+    ports: Vec<u16>,
     /// A process of each host's network, where the hosts have networks of their own.
     networks: Vec<u32>,
 }
@@ -38,6 +40,11 @@ fn with_argument(text: &str) -> BTreeSet<i32> {
         }
     }
     found
+}
+
+/// A port for datagrams that nobody uses.
+fn free_port() -> u16 {
+    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn kill(id: i32) {
@@ -59,7 +66,8 @@ impl Fleet {
         let program = service.path("agent-program");
         std::fs::copy(env!("CARGO_BIN_EXE_commonhold"), &program).unwrap();
         let agents = (0..HOSTS).map(|_| None).collect();
-        let mut fleet = Self { service, program, agents, networks };
+        let ports = (0..HOSTS).map(|_| free_port()).collect();
+        let mut fleet = Self { service, program, agents, ports, networks };
         for host in 0..HOSTS {
             fleet.start(host);
         }
@@ -105,6 +113,34 @@ impl Fleet {
     }
 
     fn start(&mut self, host: usize) {
+        self.start_at(host, &self.service.url.clone());
+    }
+
+    /// It hears the other hosts, and the service is never there.
+    fn start_cut_off(&mut self, host: usize) {
+        const NOWHERE: &str = "http://127.0.0.1:1";
+        wait_for("the silence", || (!self.hears(host)).then_some(()));
+        self.enrolled_at(host, &self.service.url, NOWHERE);
+        self.start_at(host, NOWHERE);
+        wait_for("beats of the other", || self.hears(host).then_some(()));
+        self.enrolled_at(host, NOWHERE, &self.service.url);
+    }
+
+    /// Whether another host was heard a moment ago.
+    fn hears(&self, host: usize) -> bool {
+        let age = self.report(host)["peers"][0]["heartbeat_age_ms"].as_u64();
+        age.is_some_and(|age| age < 1_000)
+    }
+
+    /// Where the host's agent is known.
+    fn enrolled_at(&self, host: usize, before: &str, now: &str) {
+        let file = self.service.path(&format!("agent-{host}")).join("agent.json");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(before), "{text}");
+        std::fs::write(file, text.replace(before, now)).unwrap();
+    }
+
+    fn start_at(&mut self, host: usize, url: &str) {
         let path = |name: &str| self.service.path(&format!("{name}-{host}"));
         let orders = self.service.path(&format!("orders-of-h{host}"));
         std::fs::write(orders, path("writer").display().to_string()).unwrap();
@@ -118,9 +154,15 @@ impl Fleet {
             }
         };
         let child = command
-            .args(["host", "run", "--url", &self.service.url, "--host", &format!("h{host}")])
+            .args(["host", "run", "--url", url, "--host", &format!("h{host}")])
             .args(["--initiator", &iqn(host), "--address", &address])
-            .args(["--heartbeat", &format!("{address}:0"), "--attach-by", "own", "--token-file"])
+            .args([
+                "--heartbeat",
+                &format!("{address}:{}", self.ports[host]),
+                "--attach-by",
+                "own",
+                "--token-file",
+            ])
             .arg(self.service.path("member"))
             .arg("--state")
             .arg(path("agent"))
@@ -194,6 +236,7 @@ impl Fleet {
     fn join(&mut self) -> usize {
         let host = self.agents.len();
         self.agents.push(None);
+        self.ports.push(free_port());
         self.start(host);
         let name = format!("h{host}");
         wait_for("the new agent", || {
@@ -206,6 +249,13 @@ impl Fleet {
 
     fn directory(&self, host: usize) -> String {
         self.service.path(&format!("agent-{host}")).join("groups").display().to_string()
+    }
+
+    /// What its warden says now; the service hears of it a second later.
+    fn report(&self, host: usize) -> Value {
+        let mut groups = std::fs::read_dir(self.directory(host)).unwrap();
+        let report = groups.next().unwrap().unwrap().path().join("report.json");
+        serde_json::from_str(&std::fs::read_to_string(report).unwrap()).unwrap()
     }
 
     /// What was started by the group's programs on this host.
@@ -381,6 +431,60 @@ fn an_agent_that_is_dismissed_ends_and_does_not_make_itself_known_again() {
     let mut agent = fleet.agents[0].take().unwrap();
     wait_for("the agent's end", || agent.try_wait().unwrap());
     fleet.still_writes(0, process);
+}
+
+#[test]
+fn a_start_waits_for_the_preferred_host_to_hear_of_it_and_not_for_ever() {
+    let mut fleet = Fleet::running();
+    let stop = |fleet: &Fleet| {
+        fleet.service.json(&["group", "stop", "g"]);
+        wait_for("the stop", || (fleet.shown()["state"] == "stopped").then_some(()));
+    };
+    stop(&fleet);
+    // Its agent hears nothing for a while; its warden lives, and says so.
+    let agent = fleet.agents[0].as_ref().unwrap().id();
+    let agent = Pid::from_raw(i32::try_from(agent).unwrap()).unwrap();
+    kill_process(agent, Signal::STOP).unwrap();
+    let start = ["group", "start", "g"];
+    assert!(fleet.service.run(&start).status.success());
+    let wanted = fleet.shown()["generation"].clone();
+    wait_for("the other to hear of it", || (fleet.report(1)["generation"] == wanted).then_some(()));
+    pause(700);
+    assert_eq!(fleet.diary(1).runs, 0, "the other has it first");
+    kill_process(agent, Signal::CONT).unwrap();
+    fleet.writes(0, 1);
+    assert_eq!(fleet.diary(1).runs, 0);
+    // Now it never hears of it.
+    stop(&fleet);
+    fleet.kill_agent(0);
+    fleet.service.json(&start);
+    fleet.writes(1, 0);
+    assert_eq!(fleet.diary(0).runs, 2);
+}
+
+#[test]
+fn a_stop_is_no_start_on_a_host_that_hears_of_it_later() {
+    let mut fleet = Fleet::running();
+    fleet.service.json(&["group", "move", "g", "h1"]);
+    fleet.writes(1, 0);
+    let shown = fleet.shown()["generation"].clone();
+    wait_for("the other's standby", || {
+        (fleet.standing(0) == "standby" && fleet.report(0)["generation"] == shown).then_some(())
+    });
+    fleet.kill_agent(0);
+    fleet.start_cut_off(0);
+    assert!(fleet.service.run(&["group", "stop", "g"]).status.success());
+    wait_for("the stop", || (fleet.report(1)["standing"] == "stopped").then_some(()));
+    let warning = "another host knows of something newer";
+    wait_for("the warning", || {
+        let report = fleet.report(0);
+        report["error"].as_str().is_some_and(|error| error.contains(warning)).then_some(())
+    });
+    assert_eq!((fleet.diary(0).runs, fleet.diary(1).runs), (1, 1));
+    fleet.kill_agent(0);
+    fleet.start(0);
+    wait_for("the news", || (fleet.standing(0) == "stopped").then_some(()));
+    assert_eq!(fleet.report(0)["error"], Value::Null);
 }
 
 #[test]

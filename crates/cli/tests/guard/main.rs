@@ -158,7 +158,20 @@ fn serve_again(service: &service::Service) -> Child {
     command.args(["serve", "--listen", &service.url.replace("http://", "")]);
     command.args(["--portals", &service.portal, "--nfs-portals", "none", "--data"]);
     command.arg(service.path("data")).env("XDG_CONFIG_HOME", service.home.path());
-    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    let doors = [service.url.replace("http://", ""), service.portal.clone()];
+    let serves = || doors.iter().all(|door| std::net::TcpStream::connect(door).is_ok());
+    loop {
+        let log = std::fs::File::create(service.path("log-again")).unwrap();
+        let mut child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let ended = wait_for("the service or its end", || {
+            child.try_wait().unwrap().map(Some).or_else(|| serves().then_some(None))
+        });
+        let Some(status) = ended else { return child };
+        // A connection to elsewhere may have come to use a port that was free for a moment.
+        let said = std::fs::read_to_string(service.path("log-again")).unwrap();
+        assert!(said.contains("in use"), "{status}: {said}");
+        pause(200);
+    }
 }
 
 #[test]

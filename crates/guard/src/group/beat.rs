@@ -1,11 +1,11 @@
 //! Signs of life between the hosts of a group, beside those through the volume.
 //!
 //! ```text
-//! | CHB1, 4 | group, 16 | host, 16 | life, 8 | sequence, 8 | role, 1 | volume age, 4 | HMAC-SHA-256, 32 |
+//! | CHB2, 4 | group, 16 | host, 16 | life, 8 | sequence, 8 | role, 1 | volume age, 4 | generation, 8 | HMAC-SHA-256, 32 |
 //! ```
 //!
 //! Numbers are big-endian. The volume decides who owns the group; beats can only hold a claim
-//! back, or tell that a preferred host is ready. So a lost, late or forged one costs time at most,
+//! back for a while, or tell that a preferred host is ready. So a lost, late or forged one costs time at most,
 //! and the key, with life and sequence that only grow, keeps strangers from costing even that.
 
 use std::collections::BTreeMap;
@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-const MAGIC: [u8; 4] = *b"CHB1";
-const BODY_BYTES: usize = 57;
+const MAGIC: [u8; 4] = *b"CHB2";
+const BODY_BYTES: usize = 65;
 const MAC_BYTES: usize = 32;
 /// The volume age of a host that has not reached it.
 const NEVER: u32 = u32::MAX;
@@ -31,10 +31,12 @@ pub enum Role {
     Ready,
     /// It has it.
     Owner,
+    /// It would take it, and has not reached the volume yet.
+    Trying,
 }
 
 impl Role {
-    const ALL: [Self; 3] = [Self::Out, Self::Ready, Self::Owner];
+    const ALL: [Self; 4] = [Self::Out, Self::Ready, Self::Owner, Self::Trying];
 }
 
 /// One sign of life.
@@ -48,6 +50,8 @@ pub struct Beat {
     pub role: Role,
     /// Since the volume last answered the sender; `None`: never.
     pub volume_age_ms: Option<u32>,
+    /// The newest word of what is wanted of the group that the sender knows.
+    pub generation: u64,
 }
 
 impl Beat {
@@ -59,6 +63,7 @@ impl Beat {
         body.extend(self.sequence.to_be_bytes());
         body.push(self.role as u8);
         body.extend(self.volume_age_ms.unwrap_or(NEVER).to_be_bytes());
+        body.extend(self.generation.to_be_bytes());
         body
     }
 
@@ -82,7 +87,8 @@ impl Beat {
         let (life, rest) = rest.split_first_chunk::<8>()?;
         let (sequence, rest) = rest.split_first_chunk::<8>()?;
         let (role, rest) = rest.split_first_chunk::<1>()?;
-        let (age, _) = rest.split_first_chunk::<4>()?;
+        let (age, rest) = rest.split_first_chunk::<4>()?;
+        let (generation, _) = rest.split_first_chunk::<8>()?;
         let age_ms = u32::from_be_bytes(*age);
         (*magic == MAGIC).then_some(())?;
         Some(Self {
@@ -92,6 +98,7 @@ impl Beat {
             sequence: u64::from_be_bytes(*sequence),
             role: *Role::ALL.get(usize::from(role[0]))?,
             volume_age_ms: (age_ms != NEVER).then_some(age_ms),
+            generation: u64::from_be_bytes(*generation),
         })
     }
 
@@ -153,6 +160,21 @@ impl Peers {
         })
     }
 
+    /// Whether this host lives, and has yet to hear that `generation` is wanted, or to reach the
+    /// volume by it.
+    #[must_use]
+    pub fn is_behind(&self, now_ms: u64, host: &[u8; 16], fresh_ms: u64, generation: u64) -> bool {
+        self.fresh(now_ms, host, fresh_ms)
+            .is_some_and(|beat| beat.generation < generation || beat.role == Role::Trying)
+    }
+
+    /// Whether any host knows of something newer that is wanted than `generation`.
+    #[must_use]
+    pub fn is_news(&self, now_ms: u64, fresh_ms: u64, generation: u64) -> bool {
+        let knows = |beat: &Beat| beat.generation > generation;
+        self.0.keys().any(|host| self.fresh(now_ms, host, fresh_ms).is_some_and(knows))
+    }
+
     fn fresh(&self, now_ms: u64, host: &[u8; 16], fresh_ms: u64) -> Option<&Beat> {
         let heard = self.0.get(host)?;
         (now_ms.saturating_sub(heard.at_ms) < fresh_ms).then_some(&heard.beat)
@@ -168,12 +190,14 @@ mod tests {
 
     fn beat(life: u64, sequence: u64) -> Beat {
         let role = Role::Owner;
-        Beat { group: [9; 16], host: A, life, sequence, role, volume_age_ms: Some(40) }
+        let (group, volume_age_ms, generation) = ([9; 16], Some(40), 5);
+        Beat { group, host: A, life, sequence, role, volume_age_ms, generation }
     }
 
     #[test]
     fn a_beat_reads_back_and_one_changed_bit_makes_it_none() {
-        for (role, volume_age_ms) in [(Role::Out, None), (Role::Ready, Some(0))] {
+        let ages = [None, Some(0), Some(7), Some(u32::MAX - 1)];
+        for (role, volume_age_ms) in Role::ALL.into_iter().zip(ages) {
             let beat = Beat { role, volume_age_ms, ..beat(1, 2) };
             let bytes = beat.encode(&KEY);
             assert_eq!((bytes.len(), Beat::decode(&bytes, &KEY)), (BEAT_BYTES, Some(beat)));
@@ -212,5 +236,22 @@ mod tests {
         peers.hear(1_700, Beat { role: Role::Ready, ..beat(1, 3) });
         assert!(peers.is_ready(1_701, &A, 500) && !peers.owns_well(1_701, &A, 500, 350));
         assert!(!peers.is_ready(1_701, &[2; 16], 500));
+    }
+
+    #[test]
+    fn behind_is_who_lives_and_has_not_heard_or_does_not_reach_the_volume_yet() {
+        let mut peers = Peers::default();
+        assert!(!peers.is_behind(1_000, &A, 500, 6), "nobody has heard of it");
+        peers.hear(1_000, Beat { role: Role::Out, ..beat(1, 1) });
+        assert!(peers.is_behind(1_499, &A, 500, 6) && !peers.is_behind(1_499, &A, 500, 5));
+        assert!(!peers.is_behind(1_500, &A, 500, 6), "it is silent");
+        assert!(peers.is_news(1_499, 500, 4) && !peers.is_news(1_499, 500, 5));
+        assert!(!peers.is_news(1_500, 500, 4), "it is silent");
+        peers.hear(1_600, Beat { role: Role::Trying, generation: 6, ..beat(1, 2) });
+        assert!(peers.is_behind(1_601, &A, 500, 6));
+        for (sequence, role) in [(3, Role::Ready), (4, Role::Out), (5, Role::Owner)] {
+            peers.hear(1_700, Beat { role, generation: 6, ..beat(1, sequence) });
+            assert!(!peers.is_behind(1_701, &A, 500, 6), "{role:?} at this generation");
+        }
     }
 }

@@ -39,6 +39,7 @@ impl Beats {
             sequence: 0,
             role: Role::Out,
             volume_age_ms: None,
+            generation: order.group.generation,
         };
         let sender = |any: &str| {
             let socket = UdpSocket::bind(any).ok()?;
@@ -61,6 +62,7 @@ impl Beats {
     /// The order has changed.
     pub(super) fn follow(&mut self, order: &Order) {
         self.key = key_of(&order.group);
+        self.template.generation = order.group.generation;
         let others = order.group.hosts.iter().filter(|peer| peer.host_id != order.host);
         self.peers = others
             .map(|peer| {

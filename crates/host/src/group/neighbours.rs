@@ -11,6 +11,13 @@ use super::witness::Witness;
 
 /// A host that the volume has answered within this could take the group.
 const REACHED_MS: u64 = 1_000;
+/// How long after something new is wanted a host that comes first may take to hear of it and to
+/// reach the volume: its agent asks the service every second.
+const NEWS_MS: u64 = 3_000;
+
+const OUTDATED: &str = "another host knows of something newer that is wanted of this group; this \
+    one takes it from no host that left it, until its agent (`commonhold host run`) reaches the \
+    service again";
 
 /// See the module's head.
 pub(super) struct Neighbours {
@@ -21,6 +28,10 @@ pub(super) struct Neighbours {
     answered_ms: Option<u64>,
     /// The last holder that was not this run.
     holder: Option<Key>,
+    /// The newest generation that is wanted, and since when this host knows it.
+    news: Option<(u64, u64)>,
+    /// Since when another host knows of something newer.
+    outdated_ms: Option<u64>,
 }
 
 impl Neighbours {
@@ -31,6 +42,8 @@ impl Neighbours {
             beat_ms: 0,
             answered_ms: None,
             holder: None,
+            news: None,
+            outdated_ms: None,
         })
     }
 
@@ -43,13 +56,28 @@ impl Neighbours {
         }
     }
 
+    /// What the volume showed in a run that is over says nothing of who holds it later.
+    pub(super) fn forget_holder(&mut self) {
+        self.holder = None;
+    }
+
     pub(super) fn tick(&mut self, now_ms: u64, order: &Order, course: Course) {
         let answered_age_ms = self.answered_ms.map(|at_ms| now_ms.saturating_sub(at_ms));
         let role = match course {
             Course::Owning { .. } | Course::Leaving => Role::Owner,
             Course::Contending if self.reaches(now_ms) => Role::Ready,
-            Course::Contending | Course::Idle(_) => Role::Out,
+            Course::Contending => Role::Trying,
+            Course::Idle(_) => Role::Out,
         };
+        let generation = order.group.generation;
+        if self.news.is_none_or(|(known, _)| known != generation) {
+            self.news = Some((generation, now_ms));
+            // The others are to know it before this host acts by it.
+            self.beat_ms = 0;
+        }
+        let is_outdated = self.is_outdated(now_ms, order);
+        self.outdated_ms =
+            self.outdated_ms.filter(|_| is_outdated).or(is_outdated.then_some(now_ms));
         if now_ms >= self.beat_ms {
             self.beat_ms = now_ms + BEAT_MS;
             self.beats.send(role, answered_age_ms);
@@ -65,15 +93,36 @@ impl Neighbours {
     }
 
     /// Why this host could take nothing over, though it reaches the volume.
-    pub(super) fn trouble(&self, order: &Order) -> Option<String> {
+    pub(super) fn trouble(&self, now_ms: u64, order: &Order) -> Option<String> {
+        if self.outdated_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= NEWS_MS) {
+            return Some(OUTDATED.to_owned());
+        }
         order.group.policy.witness.and_then(|_| self.witness.trouble())
     }
 
-    /// A claim waits for hosts that come first, for an owner that says that it is well, and for a
-    /// witness that this host has not reached.
+    /// Whether another host knows of something newer that is wanted.
+    fn is_outdated(&self, now_ms: u64, order: &Order) -> bool {
+        self.beats.heard().is_news(now_ms, lives_ms(order), order.group.generation)
+    }
+
+    /// Whether a host that comes first has a little time yet to hear what is wanted and to reach
+    /// the volume.
+    fn is_awaited(&self, now_ms: u64, order: &Order, seniors: &[HostId]) -> bool {
+        let news = self.news.filter(|(_, at_ms)| now_ms.saturating_sub(*at_ms) < NEWS_MS);
+        news.is_some_and(|(generation, _)| {
+            let (heard, fresh_ms) = (self.beats.heard(), lives_ms(order));
+            let is_behind =
+                |host: &HostId| heard.is_behind(now_ms, host.0.as_bytes(), fresh_ms, generation);
+            seniors.iter().any(is_behind)
+        })
+    }
+
+    /// A claim waits for hosts that come first, for all to know what is wanted, for an owner that
+    /// says that it is well, and for a witness that this host has not reached.
     pub(super) fn advice(&self, now_ms: u64, order: &Order) -> Advice {
         let policy = &order.group.policy;
-        let seniors: Vec<u32> = seniors(order).iter().map(number).collect();
+        let seniors = seniors(order);
+        let numbers: Vec<u32> = seniors.iter().map(number).collect();
         let holder = self.holder_host(order);
         let owns_well = holder.is_some_and(|host| {
             let (fresh_ms, answered_ms) = (policy.takeover_ms, policy.freeze_ms);
@@ -81,12 +130,18 @@ impl Neighbours {
         });
         let silent = self.holder.filter(|key| !key.is_vacant());
         let near = policy.witness.is_none() || self.witness.is_near(now_ms);
-        Advice { delay_ms: delay_ms(&seniors, silent.map(Key::host)), strikes: near && !owns_well }
+        Advice {
+            delay_ms: delay_ms(&numbers, silent.map(Key::host)),
+            strikes: near && !owns_well,
+            // A silent owner is replaced by whoever can.
+            waits: silent.is_none()
+                && (self.is_outdated(now_ms, order) || self.is_awaited(now_ms, order, &seniors)),
+        }
     }
 
     /// Whether a host that is preferred to this one says that it would take the group.
     pub(super) fn senior_is_ready(&self, now_ms: u64, order: &Order) -> bool {
-        let fresh_ms = order.group.policy.takeover_ms.max(3 * BEAT_MS);
+        let fresh_ms = lives_ms(order);
         let ready =
             |host: &HostId| self.beats.heard().is_ready(now_ms, host.0.as_bytes(), fresh_ms);
         seniors(order).iter().any(ready)
@@ -117,6 +172,11 @@ impl Neighbours {
 
 fn number(host: &HostId) -> u32 {
     host_number(&host.to_string())
+}
+
+/// A host that was heard within this lives.
+fn lives_ms(order: &Order) -> u64 {
+    order.group.policy.takeover_ms.max(3 * BEAT_MS)
 }
 
 /// The hosts that come before this one: the one that a move named, then in the order of the list.

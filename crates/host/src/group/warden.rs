@@ -373,6 +373,7 @@ impl Warden {
             // Why it was asked to stop, or could not be had, has been said.
             _ => String::new(),
         };
+        self.neighbours.forget_holder();
         self.liveness = self.liveness.filter(|_| end != End::Unreachable);
         if !why.is_empty() {
             self.story.because(why);
@@ -571,7 +572,7 @@ impl Warden {
         let group = (self.order.group.id, self.order.group.generation, owner);
         let peers = self.neighbours.beats.reports(now_ms);
         let mut report = self.story.report(now_ms, group, self.hands.machine(), peers);
-        report.error = report.error.or_else(|| self.neighbours.trouble(&self.order));
+        report.error = report.error.or_else(|| self.neighbours.trouble(now_ms, &self.order));
         if let Err(error) = self.home.give_report(&report) {
             tracing::warn!(%error, "the report cannot be written");
         }

@@ -1,6 +1,6 @@
 //! What is mounted on this machine, and unmounting that waits for nothing.
 //!
-//! Entry points: [`at`], [`detach`], [`is_in_use`], [`real_path`].
+//! Entry points: [`at`], [`of_kind`], [`detach`], [`is_in_use`], [`real_path`].
 
 use std::fs;
 use std::io;
@@ -29,6 +29,23 @@ pub fn at(path: &Path) -> io::Result<Option<Mounted>> {
     let real = real_path(path).unwrap_or_else(|| path.components().collect());
     let wanted = real.to_string_lossy();
     Ok(list.lines().rev().find_map(|line| mounted_at(line, &wanted)))
+}
+
+/// Where the first file system of this kind is mounted, and which of its directories is: (what is
+/// mounted, where).
+///
+/// # Errors
+/// The kernel's list cannot be read.
+pub fn of_kind(kind: &str) -> io::Result<Option<(PathBuf, PathBuf)>> {
+    let list = fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(list.lines().find_map(|line| place_of_kind(line, kind)))
+}
+
+fn place_of_kind(line: &str, kind: &str) -> Option<(PathBuf, PathBuf)> {
+    let (left, right) = line.split_once(" - ")?;
+    let mut places = left.split(' ').skip(3).map(|field| PathBuf::from(unescaped(field)));
+    let is_one = right.split(' ').next() == Some(kind);
+    places.next().zip(places.next()).filter(|_| is_one)
 }
 
 /// proc_pid_mountinfo(5): the mount point is the fifth field; after " - " come the kind, the
@@ -108,6 +125,8 @@ mod tests {
         assert_eq!(mounted_at(line, "/mnt/a b"), Some(mounted));
         assert_eq!(mounted_at(line, "/mnt/a"), None);
         assert_eq!(mounted_at("nonsense", "/"), None);
+        let place = Some(("/m".into(), "/mnt/a b".into()));
+        assert_eq!((place_of_kind(line, "ext4"), place_of_kind(line, "ext3")), (place, None));
         assert!(at(Path::new("/proc")).unwrap().is_some());
         assert_eq!(at(Path::new("/proc/self")).unwrap(), None);
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use env::processes;
+use host::group::Home;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ use crate::network::Bridge;
 use crate::service::Service;
 use crate::stage::{iqn, wait_for};
 use crate::writer::{Diary, Orders, diary, now_us};
-use crate::{is_gone, pause, serve_again};
+use crate::{is_gone, pause, serve_again, sweep};
 
 const HOSTS: usize = 2;
 
@@ -293,8 +294,7 @@ impl Drop for Fleet {
                     serde_json::from_str(&report.unwrap_or_default()).unwrap_or_default();
                 let (id, own) = (order["group"]["id"].as_str(), order["host"].as_str());
                 if let (Some(id), Some(own)) = (id, own) {
-                    let mark = format!("COMMONHOLD_GROUP_RUN={id}@{own}");
-                    let _ = processes::signal(&mark, Signal::KILL);
+                    sweep(&Home::new(group.path()), &format!("{id}@{own}"));
                 }
             }
         }

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use api::agent::{AgentGroup, Peer};
 use env::processes;
+use env::processes::cgroup::{self, Cgroup};
 use host::group::{Home, Order, Way};
 use model::group::{OnFailure, Policy, Report, Resource, RestartLimit, Standing, Wanted};
 use model::id::{GroupId, HostId, VolumeId};
@@ -14,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::stage::{Stage, iqn, wait_for};
 use crate::writer::{Orders, now_us};
-use crate::{is_gone, pause};
+use crate::{is_gone, pause, sweep};
 
 const HOSTS: usize = 2;
 
@@ -82,13 +83,50 @@ impl Ward {
     }
 
     fn running_by(policy: Policy) -> Self {
-        let mut ward = Self::new(policy);
-        ward.tell();
-        ward.start(0);
-        ward.stage.writes(0, 0);
-        ward.start(1);
-        ward.stands(1, Standing::Standby);
-        ward
+        Self::new(policy).begun()
+    }
+
+    fn begun(mut self) -> Self {
+        self.tell();
+        self.start(0);
+        self.stage.writes(0, 0);
+        self.start(1);
+        self.stands(1, Standing::Standby);
+        self
+    }
+
+    /// The resource also starts a program that clears its environment and leaves session and
+    /// parent: it writes a line every 10 ms.
+    fn with_runaway(mut self) -> Self {
+        let file = self.stage.service.path("runaway-of-$COMMONHOLD_HOST").display().to_string();
+        let Some(Resource::Exec { start, .. }) = self.group.resources.first_mut() else {
+            unreachable!("it has one resource")
+        };
+        let script = start.last_mut().unwrap();
+        *script = format!(
+            "env -i setsid sh -c \"while :; do echo >>{file}; sleep 0.01; done & \
+             echo \\$! >{file}.id\" >/dev/null 2>&1; {script}"
+        );
+        self
+    }
+
+    /// How many lines the runaway of this host has written, and which process it is.
+    fn runaway(&self, host: usize) -> (usize, i32) {
+        let read = |end: &str| {
+            let file = self.stage.service.path(&format!("runaway-of-h{host}{end}"));
+            std::fs::read_to_string(file).unwrap()
+        };
+        (read("").len(), read(".id").trim().parse().unwrap())
+    }
+
+    /// Where the group's cgroup is on this host, if it has one.
+    fn cgroup(&self, host: usize) -> Option<Cgroup> {
+        let room = self.home(host).past().unwrap().room?;
+        Some(Cgroup::new(room.join(self.run(host))))
+    }
+
+    fn run(&self, host: usize) -> String {
+        format!("{}@{}", self.group.id, host_id(host))
     }
 
     /// Its resources have failed on the first host, where it is kept, stopped.
@@ -174,7 +212,7 @@ impl Ward {
     }
 
     fn mark(&self, host: usize) -> String {
-        format!("COMMONHOLD_GROUP_RUN={}@{}", self.group.id, host_id(host))
+        format!("COMMONHOLD_GROUP_RUN={}", self.run(host))
     }
 
     fn warden(&self, host: usize) -> Pid {
@@ -206,7 +244,7 @@ impl Drop for Ward {
                 let _ = child.kill();
                 let _ = child.wait();
             }
-            let _ = processes::signal(&self.mark(host), Signal::KILL);
+            sweep(&self.home(host), &self.run(host));
             if std::thread::panicking() {
                 eprintln!("host {host}: {:?}\n{}", self.report(host), self.log(host));
             }
@@ -449,4 +487,63 @@ fn a_group_that_is_kept_and_forgiven_while_it_has_no_warden_runs_again() {
     ward.start(0);
     let runs = |ward: &Ward| ward.stage.diary(0).runs + ward.stage.diary(1).runs;
     wait_for("a run by the newer wish", || (runs(&ward) == 2).then_some(()));
+}
+
+#[test]
+fn a_program_that_cleared_its_environment_is_frozen_and_killed_with_its_group() {
+    if let Err(why) = cgroup::room() {
+        eprintln!("skipped: no cgroup can be made here: {why}");
+        return;
+    }
+    // A target that stands still for half a second must not be news to the other host.
+    let policy = Policy { takeover_ms: 3_000, ..Policy::default() };
+    let mut ward = Ward::new(policy).with_runaway().begun();
+    let (_, runaway) = ward.runaway(0);
+    assert!(!ward.processes(0).contains(&runaway), "the mark does not find it");
+    let cgroup = ward.cgroup(0).unwrap();
+    assert!(cgroup.members().unwrap().contains(&runaway));
+    let service = Pid::from_raw(ward.stage.service.pid().try_into().unwrap()).unwrap();
+    let freezes = |ward: &Ward| {
+        kill_process(service, Signal::STOP).unwrap();
+        wait_for("the freezer", || cgroup.is_frozen().unwrap().then_some(()));
+        let (lines, _) = ward.runaway(0);
+        pause(100);
+        assert_eq!(ward.runaway(0), (lines, runaway), "it stands still");
+    };
+    let goes_on = |ward: &Ward| {
+        let (lines, _) = ward.runaway(0);
+        wait_for("it goes on", || (ward.runaway(0).0 > lines + 5).then_some(()));
+        let before = ward.stage.diary(0).acknowledged.len();
+        wait_for("writes", || (ward.stage.diary(0).acknowledged.len() > before).then_some(()));
+    };
+    freezes(&ward);
+    kill_process(service, Signal::CONT).unwrap();
+    goes_on(&ward);
+    // The next life of the warden finds the cgroup again, by either way.
+    for signal in [Signal::HUP, Signal::KILL] {
+        kill_process(ward.warden(0), signal).unwrap();
+        if signal == Signal::KILL {
+            ward.ended(0);
+            ward.start(0);
+        }
+        goes_on(&ward);
+        ward.stands(0, Standing::Running);
+    }
+    assert_eq!((ward.runaway(0).1, ward.stage.diary(0).runs), (runaway, 1));
+    // Its warden dies while all of it is frozen, and the next one may only end it.
+    freezes(&ward);
+    kill_process(ward.warden(0), Signal::KILL).unwrap();
+    ward.ended(0);
+    kill_process(service, Signal::CONT).unwrap();
+    ward.stage.writes(1, 0);
+    assert!(!is_gone(runaway) && cgroup.is_frozen().unwrap());
+    ward.start(0);
+    ward.stands(0, Standing::Fenced);
+    assert!(is_gone(runaway) && ward.cgroup(0).is_none());
+    assert!(cgroup.members().unwrap().is_empty());
+    // In good order, too.
+    let (_, other) = ward.runaway(1);
+    ward.want(|group| group.wanted = Wanted::Stopped);
+    ward.stands(1, Standing::Stopped);
+    assert!(is_gone(other));
 }

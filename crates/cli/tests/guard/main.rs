@@ -21,6 +21,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use dice::Dice;
+use env::processes::Family;
+use env::processes::cgroup::Cgroup;
+use host::group::Home;
 use rustix::process::Signal;
 use stage::{Stage, wait_for};
 use writer::Orders;
@@ -36,6 +39,21 @@ fn the_command() {
 fn is_gone(process: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     stat.is_empty() || stat.contains(") Z ")
+}
+
+/// End what a host's run of a group has left, and its cgroup.
+fn sweep(home: &Home, run: &str) {
+    let room = home.past().ok().and_then(|past| past.room);
+    let cgroup = room.map(|room| Cgroup::new(room.join(run)));
+    let family = Family::new(format!("COMMONHOLD_GROUP_RUN={run}"), cgroup);
+    for _ in 0..500 {
+        let _ = family.kill();
+        if family.clear_away().is_ok() && family.is_gone().unwrap_or(true) {
+            return;
+        }
+        pause(10);
+    }
+    eprintln!("{run}: something of it runs on");
 }
 
 fn pause(millis: u64) {

@@ -1,9 +1,11 @@
 //! Calls that a device, a process or a program which hangs could hold up for ever. The warden has
 //! one thread, and must look at the volume and send its beats whatever hangs.
 
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use rustix::process::Signal;
+use env::processes::Family;
 use tokio::sync::mpsc;
 
 use super::outside;
@@ -48,41 +50,77 @@ pub(super) fn is_idle() -> bool {
     UNDER_WAY.load(Ordering::SeqCst) == 0
 }
 
-/// Signals to all that a group runs, each kind in the order of their sending: SIGCONT never
-/// overtakes the SIGSTOP before it. Nobody waits for them.
+/// What is said to all that a group runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sign {
+    Freeze,
+    Thaw,
+    Kill,
+}
+
+impl Sign {
+    fn give(self, family: &Family) -> io::Result<()> {
+        match self {
+            Self::Freeze => family.freeze(),
+            Self::Thaw => family.thaw(),
+            Self::Kill => family.kill(),
+        }
+    }
+}
+
+/// What freezes is given so long before it is asked whether it stands still.
+const FREEZING: Duration = Duration::from_millis(100);
+
+/// Signs to all that a group runs, each kind in the order of their giving: a thaw never overtakes
+/// the freeze before it. Nobody waits for them.
 pub(super) struct Signals {
-    processes: mpsc::UnboundedSender<(String, Signal)>,
-    units: mpsc::UnboundedSender<(String, &'static str)>,
+    processes: mpsc::UnboundedSender<(Family, Sign)>,
+    units: mpsc::UnboundedSender<(String, Sign)>,
 }
 
 impl Signals {
     pub(super) fn new() -> Self {
-        let (processes, mut marks) = mpsc::unbounded_channel::<(String, Signal)>();
+        let (processes, mut families) = mpsc::unbounded_channel::<(Family, Sign)>();
         tokio::spawn(async move {
-            while let Some((mark, signal)) = marks.recv().await {
-                let sent = aside(move || env::processes::signal(&mark, signal)).await;
-                if let Err(why) = sent.and_then(|sent| sent.map_err(|why| why.to_string())) {
-                    tracing::error!(why, ?signal, "the group's processes cannot be signalled");
+            while let Some((family, sign)) = families.recv().await {
+                let told = family.clone();
+                let given = aside(move || sign.give(&told)).await;
+                if let Err(why) = given.and_then(|given| given.map_err(|why| why.to_string())) {
+                    tracing::error!(why, ?sign, "the group's processes cannot be signalled");
+                }
+                if sign == Sign::Freeze {
+                    tokio::spawn(look_whether_frozen(family));
                 }
             }
         });
-        let (units, mut names) = mpsc::unbounded_channel::<(String, &'static str)>();
+        let (units, mut names) = mpsc::unbounded_channel::<(String, Sign)>();
         tokio::spawn(async move {
-            while let Some((name, signal)) = names.recv().await {
-                outside::signal_unit(&name, signal).await;
+            while let Some((name, sign)) = names.recv().await {
+                outside::signal_unit(&name, sign).await;
             }
         });
         Self { processes, units }
     }
 
-    /// To every process with the mark.
-    pub(super) fn to_processes(&self, mark: String, signal: Signal) {
+    /// To every process of the family.
+    pub(super) fn to_processes(&self, family: Family, sign: Sign) {
         // They are heard as long as this value lives.
-        let _ = self.processes.send((mark, signal));
+        let _ = self.processes.send((family, sign));
     }
 
-    /// To a unit of systemd: `STOP` or `CONT`.
-    pub(super) fn to_unit(&self, name: &str, signal: &'static str) {
-        let _ = self.units.send((name.to_owned(), signal));
+    /// To a unit of systemd.
+    pub(super) fn to_unit(&self, name: &str, sign: Sign) {
+        let _ = self.units.send((name.to_owned(), sign));
+    }
+}
+
+/// Nothing can be done about what waits inside the kernel; the log tells of it.
+async fn look_whether_frozen(family: Family) {
+    tokio::time::sleep(FREEZING).await;
+    if let Ok(Ok(true)) = aside(move || family.is_freezing()).await {
+        tracing::warn!(
+            "some of the group's processes wait inside the kernel, for the volume perhaps, and \
+             freeze when they come out of it"
+        );
     }
 }

@@ -1,9 +1,10 @@
 //! Programs that start a service, stop it, and say whether it runs.
 
+use std::io;
 use std::time::Duration;
 
 use ::guard::group::Step;
-use env::processes;
+use env::processes::Family;
 use rustix::process::Signal;
 
 use super::aside::aside;
@@ -14,13 +15,20 @@ use super::steps::Place;
 const GOING: Duration = Duration::from_millis(20);
 /// What a `stop` that has ended well leaves behind gets so long between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
+/// Of the processes that do not end so many are named.
+const NAMED_MAX: usize = 5;
 
 pub(super) async fn perform(
     place: &Place,
     (start, stop, status): (&[String], &[String], &[String]),
     step: Step,
 ) -> Result<(), String> {
-    let program = |line| Program { line, environment: &place.environment, log: place.log.clone() };
+    let program = |line| Program {
+        line,
+        environment: &place.environment,
+        family: Some(&place.family),
+        log: place.log.clone(),
+    };
     match step {
         Step::Start => program(start).succeed(&place.abort).await,
         Step::Check if status.is_empty() => Ok(()),
@@ -35,26 +43,25 @@ pub(super) async fn perform(
     }
 }
 
-async fn signal(place: &Place, signal: Signal) -> Result<usize, String> {
-    let mark = place.mark.clone();
-    aside(move || processes::signal(&mark, signal))
+/// What is done to all that the resource has started, and asked of it.
+async fn family<T: Send + 'static>(
+    place: &Place,
+    call: impl FnOnce(&Family) -> io::Result<T> + Send + 'static,
+) -> Result<T, String> {
+    let family = place.family.clone();
+    aside(move || call(&family))
         .await?
         .map_err(|why| format!("the processes of resource {} cannot be ended: {why}", place.index))
 }
 
-async fn left(place: &Place) -> Result<Option<i32>, String> {
-    let mark = place.mark.clone();
-    let all = aside(move || processes::marked(&mark)).await?.map_err(|why| why.to_string())?;
-    Ok(all.first().copied())
-}
-
 /// End what the resource has left running: asked first, killed then.
 async fn end(place: &Place) -> Result<(), String> {
-    if signal(place, Signal::TERM).await? == 0 {
+    if family(place, Family::is_gone).await? {
         return Ok(());
     }
+    family(place, |all| all.signal(Signal::TERM)).await?;
     let gone = async {
-        while left(place).await?.is_some() {
+        while !family(place, Family::is_gone).await? {
             tokio::time::sleep(GOING).await;
         }
         Ok(())
@@ -68,12 +75,16 @@ async fn end(place: &Place) -> Result<(), String> {
 /// Killed again and again: a process that was being born in a round of signals is not in its list.
 async fn killed(place: &Place) -> Result<(), String> {
     loop {
-        signal(place, Signal::KILL).await?;
-        let Some(one) = left(place).await? else { return Ok(()) };
+        family(place, Family::kill).await?;
+        if family(place, Family::is_gone).await? {
+            return Ok(());
+        }
         tokio::select! {
             () = tokio::time::sleep(GOING) => {}
             () = place.abort.notified() => {
-                return Err(format!("process {one} does not end"));
+                let left = family(place, Family::members).await?;
+                let left: Vec<_> = left.iter().take(NAMED_MAX).map(i32::to_string).collect();
+                return Err(format!("it does not end: process {}", left.join(", ")));
             }
         }
     }

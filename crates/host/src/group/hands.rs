@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use ::guard::Input;
 use ::guard::group::{Deed, Event, Limit, Outcome, Resources, Stage, Step, Terms};
+use env::processes::Family;
+use env::processes::cgroup::Cgroup;
 use model::group::{OnFailure, Resource};
-use rustix::process::Signal;
 use tokio::sync::{Notify, mpsc};
 
-use super::aside::Signals;
+use super::aside::{Sign, Signals};
 use super::home::{Order, WRITER_ISID, Way};
 use super::steps::{Place, perform};
 use super::warden::Warden;
@@ -128,20 +129,45 @@ fn terms_of(resource: &Resource) -> Terms {
 }
 
 impl Warden {
-    /// The mark of everything that the group's programs start.
-    fn mark(&self) -> String {
-        format!("{MARK}={}", self.run_of_host())
+    /// The cgroup of everything that the group's programs start, where they have one.
+    fn cgroup(&self) -> Option<Cgroup> {
+        self.past.room.as_ref().map(|room| Cgroup::new(room.join(self.run_of_host())))
     }
 
-    /// SIGSTOP to all that runs, or SIGCONT.
+    /// Everything that the group's programs start.
+    fn family(&self) -> Family {
+        Family::new(format!("{MARK}={}", self.run_of_host()), self.cgroup())
+    }
+
+    /// Everything that this resource's programs start.
+    fn family_of(&self, resource: usize) -> Family {
+        let cgroup = self.cgroup().map(|cgroup| cgroup.part(&resource.to_string()));
+        Family::new(format!("{RESOURCE_MARK}={}/{resource}", self.run_of_host()), cgroup)
+    }
+
+    /// All that runs stands still from now on, or goes on.
     pub(super) fn still(&self, stop: bool) {
-        let (signal, name) = if stop { (Signal::STOP, "STOP") } else { (Signal::CONT, "CONT") };
-        self.hands.signals.to_processes(self.mark(), signal);
+        let sign = if stop { Sign::Freeze } else { Sign::Thaw };
+        self.hands.signals.to_processes(self.family(), sign);
         for resource in self.hands.spec() {
-            if let Resource::Unit { name: unit } = resource {
-                self.hands.signals.to_unit(unit, name);
+            if let Resource::Unit { name } = resource {
+                self.hands.signals.to_unit(name, sign);
             }
         }
+    }
+
+    /// What runs is started in cgroups, if it can be, and found by them from now on; until nothing
+    /// runs any more, because another life of the warden may find another room.
+    pub(super) fn take_room(&mut self) {
+        let has_programs = self.hands.spec().iter().any(|one| matches!(one, Resource::Exec { .. }));
+        self.past.room = self.room.clone().filter(|_| has_programs);
+    }
+
+    fn leave_room(&mut self) {
+        if let Err(error) = self.family().clear_away() {
+            tracing::warn!(%error, "the group's cgroup stays");
+        }
+        self.past.room = None;
     }
 
     /// Do it; what the guard is told, if that was the end.
@@ -149,7 +175,7 @@ impl Warden {
         match deed {
             Deed::Do { resource, step } => self.begin(resource, step),
             Deed::Abort { resource } => self.hands.aborts[resource].notify_one(),
-            Deed::Silence => self.hands.signals.to_processes(self.mark(), Signal::KILL),
+            Deed::Silence => self.hands.signals.to_processes(self.family(), Sign::Kill),
             Deed::Restarts { resource } => {
                 tracing::warn!(resource, "the resource failed and is started again");
             }
@@ -166,6 +192,9 @@ impl Warden {
         let stays = self.order.group.policy.on_failure == OnFailure::Stop;
         let kept = stays && matches!(outcome, Outcome::Failed { .. });
         self.past.kept = kept.then_some(self.order.group.generation);
+        if !matches!(outcome, Outcome::Stuck { .. }) {
+            self.leave_room();
+        }
         if !kept && !matches!(outcome, Outcome::Stuck { .. }) {
             (self.past.owned, self.past.way) = (None, None);
         }
@@ -207,7 +236,7 @@ impl Warden {
             log: self.home.step_log(resource, step),
             way: self.order.way.clone(),
             environment: self.environment(resource),
-            mark: self.mark_of(resource),
+            family: self.family_of(resource),
             abort,
         };
         let (spec, ends) = (self.hands.spec[resource].clone(), self.hands.ends.clone());
@@ -216,10 +245,6 @@ impl Warden {
             // The warden is gone, and with it whoever wanted to know.
             let _ = ends.send(Done { resource, step, result });
         });
-    }
-
-    fn mark_of(&self, resource: usize) -> String {
-        format!("{RESOURCE_MARK}={}/{resource}", self.run_of_host())
     }
 
     /// A name of the group on this host: machines that stand for several hosts have several.

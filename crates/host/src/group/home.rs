@@ -114,6 +114,8 @@ pub struct Past {
     pub lives: u64,
     /// Resources failed under this generation, and the policy is to keep the group here, stopped.
     pub kept: Option<u64>,
+    /// Below which directory the group's cgroups are, if its programs were started in some.
+    pub room: Option<PathBuf>,
     /// Whether the target tells how old the owner's last command is; `None`: not asked yet.
     pub tells_ages: Option<bool>,
 }

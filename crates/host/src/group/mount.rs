@@ -152,6 +152,8 @@ mod tests {
     use std::process::Command;
     use std::sync::Arc;
 
+    use env::processes::Family;
+
     use super::*;
 
     fn run(line: &[&str]) -> String {
@@ -184,7 +186,7 @@ mod tests {
                 log: self.home.path().join("log"),
                 way: Way::Device { path: self.device.clone() },
                 environment: Vec::new(),
-                mark: "COMMONHOLD_TEST=none".to_owned(),
+                family: Family::new("COMMONHOLD_TEST=none".to_owned(), None),
                 abort: Arc::default(),
             }
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ::guard::group::Step;
 
+use super::aside::Sign;
 use super::steps::Place;
 
 /// For systemd to pass a signal on.
@@ -52,8 +53,13 @@ pub(super) async fn unit(place: &Place, name: &str, step: Step) -> Result<(), St
     }
 }
 
-/// SIGSTOP or SIGCONT to all of a unit.
-pub(super) async fn signal_unit(name: &str, signal: &str) {
+/// To all of a unit.
+pub(super) async fn signal_unit(name: &str, sign: Sign) {
+    let signal = match sign {
+        Sign::Freeze => "STOP",
+        Sign::Thaw => "CONT",
+        Sign::Kill => "KILL",
+    };
     let line = ["kill", "--signal", signal, name];
     let mut program = tokio::process::Command::new("systemctl");
     let ended = tokio::time::timeout(PATIENCE, program.args(line).kill_on_drop(true).status());

@@ -1,13 +1,17 @@
 //! Programs that a step runs: in a process group of their own, with an end.
 
+use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use env::processes::Family;
 use env::whole;
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::sync::Notify;
+
+use super::aside::aside;
 
 /// How long a killed program may take to be gone. One that hangs in the kernel is left behind.
 const DYING: Duration = Duration::from_secs(1);
@@ -18,6 +22,8 @@ const SAID_CHARS: usize = 300;
 pub(super) struct Program<'a> {
     pub(super) line: &'a [String],
     pub(super) environment: &'a [(String, String)],
+    /// Where it belongs, if it is one of the group's own.
+    pub(super) family: Option<&'a Family>,
     /// Takes what it says. A file, because what it leaves running keeps it open.
     pub(super) log: PathBuf,
 }
@@ -35,7 +41,7 @@ impl Program<'_> {
         let mut command = Command::new(name);
         command.args(arguments).process_group(0).stdin(Stdio::null()).stdout(out).stderr(err);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let mut child = command.spawn().map_err(failed)?;
+        let mut child = self.begin(command, abort).await?.map_err(failed)?;
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let status = tokio::select! {
             status = child.wait() => status,
@@ -50,6 +56,31 @@ impl Program<'_> {
         };
         let status = status.map_err(|why| format!("{name} cannot be waited for: {why}"))?;
         status.code().ok_or_else(|| format!("{name} was ended by {status}"))
+    }
+
+    /// Start it; where it belongs may stand still just now, and its start with it. One that is
+    /// aborted meanwhile is killed when it is there.
+    async fn begin(
+        &self,
+        mut command: Command,
+        abort: &Notify,
+    ) -> Result<io::Result<Child>, String> {
+        let family = self.family.cloned();
+        let mut begins = std::pin::pin!(aside(move || {
+            if let Some(family) = family {
+                family.admit(command.as_std_mut())?;
+            }
+            command.kill_on_drop(true).spawn()
+        }));
+        tokio::select! {
+            begun = &mut begins => begun,
+            () = abort.notified() => {
+                let name = self.line.first().map_or("", String::as_str);
+                // One that comes later is dropped, and killed so.
+                let _ = tokio::time::timeout(DYING, begins).await;
+                Err(format!("{name} took too long to start and was ended"))
+            }
+        }
     }
 
     /// Run it; only exit code 0 is good.

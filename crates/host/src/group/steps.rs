@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::guard::group::Step;
+use env::processes::Family;
 use model::group::Resource;
 use tokio::sync::Notify;
 
@@ -19,15 +20,16 @@ pub(super) struct Place {
     pub(super) way: Way,
     /// What the group's own programs find in their environment, the marks among it.
     pub(super) environment: Vec<(String, String)>,
-    /// The mark of everything that this resource starts.
-    pub(super) mark: String,
+    /// Everything that the resource's own programs start, and they.
+    pub(super) family: Family,
     pub(super) abort: Arc<Notify>,
 }
 
 impl Place {
-    /// A program of the system: not marked, because it is no part of the group.
+    /// A program of the system: neither marked nor in the cgroup, because it is no part of the
+    /// group.
     pub(super) fn tool<'a>(&self, line: &'a [String]) -> Program<'a> {
-        Program { line, environment: &[], log: self.log.clone() }
+        Program { line, environment: &[], family: None, log: self.log.clone() }
     }
 
     /// Run a program of the system that must succeed.

@@ -2,6 +2,7 @@
 //! [`super::hands`].
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use ::guard::{
     Advice, End, Input, Key, Liveness, Machine, Seen, Settings, Standing, State, Task, Why,
     host_number,
 };
+use env::processes::{self, cgroup};
 use env::scsi_device::ScsiDevice;
-use env::{OsRandom, Random, RealClock, processes};
+use env::{OsRandom, Random, RealClock};
 use model::group::{self, BEAT_MS, Reservation, Wanted};
 use scsi::nexus::InitiatorPort;
 use scsi::reservations::ReservationType;
@@ -61,6 +63,8 @@ pub struct Warden {
     pub(super) past: Past,
     pub(super) hands: Hands,
     pub(super) story: Story,
+    /// Where cgroups can be made.
+    pub(super) room: Option<PathBuf>,
     clock: Arc<RealClock>,
     conduct: Conduct,
     neighbours: Neighbours,
@@ -95,12 +99,18 @@ impl Warden {
         home.remember(&past)?;
         home.settle_in()?;
         let neighbours = Neighbours::open(&home, &order, past.lives)?;
+        let room = cgroup::room();
+        match &room {
+            Ok(room) => tracing::debug!(room = %room.display(), "programs get cgroups"),
+            Err(why) => tracing::info!(why, "programs get no cgroup and are found by their mark"),
+        }
         let kept = ::guard::group::Past { fenced: past.fenced, failed: past.failed };
         let (stops, _) = mpsc::channel(1);
         let warden = Self {
             conduct: Conduct::new(kept, None),
             hands: Hands::new(&order),
             story: Story::new(order.group.resources.len(), 0),
+            room: room.ok(),
             clock: Arc::new(RealClock::default()),
             neighbours,
             asks,
@@ -164,6 +174,7 @@ impl Warden {
         let boot = processes::boot_id()?;
         let Some((began, _)) = self.past.owned.clone().filter(|(_, then)| *then == boot) else {
             (self.past.owned, self.past.kept, self.past.way) = (None, None, None);
+            self.past.room = None;
             self.home.remember(&self.past)?;
             if self.past.fenced == Some(EARLIER) {
                 self.story.because("this host lost the volume under a group that is deleted");
@@ -583,6 +594,7 @@ impl Work for Warden {
     fn start(&mut self) -> io::Result<()> {
         self.past.owned = Some((self.order.group.generation, processes::boot_id()?));
         self.past.way = Some(self.order.way.clone());
+        self.take_room();
         self.home.remember(&self.past)?;
         if let Some(key) = self.key {
             self.story.took(key);

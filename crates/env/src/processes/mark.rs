@@ -1,15 +1,11 @@
-//! Processes of this machine that carry a mark in their environment, and whatever they start.
-//!
-//! Entry points: [`marked`], [`signal`]; [`is_outdated`] and [`line`] for single ones. The mark survives a daemon's double fork, a new session
-//! and the death of whoever started it; only a program that clears its environment loses it.
+//! Processes of this machine that carry a mark in their environment, and whatever they start. The
+//! mark survives a daemon's double fork, a new session and the death of whoever started it; only a
+//! program that clears its environment loses it, and one of another user hides it from who has no
+//! CAP_SYS_PTRACE.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -34,7 +30,7 @@ pub fn marked(mark: &str) -> io::Result<BTreeSet<i32>> {
     Ok(found)
 }
 
-fn carries(id: i32, mark: &str) -> bool {
+pub(super) fn carries(id: i32, mark: &str) -> bool {
     let Ok(environment) = fs::read(format!("/proc/{id}/environ")) else { return false };
     environment.split(|byte| *byte == 0).any(|one| one == mark.as_bytes())
 }
@@ -45,16 +41,25 @@ fn carries(id: i32, mark: &str) -> bool {
 /// # Errors
 /// /proc cannot be read, or a process may not be signalled; all the others have been.
 pub fn signal(mark: &str, signal: Signal) -> io::Result<usize> {
+    signal_all(|| marked(mark), |id| carries(id, mark), signal)
+}
+
+/// The same of those that are found by `find`, where `is_one` tells of one whether it is.
+pub(super) fn signal_all(
+    find: impl Fn() -> io::Result<BTreeSet<i32>>,
+    is_one: impl Fn(i32) -> bool,
+    signal: Signal,
+) -> io::Result<usize> {
     let mut told = BTreeSet::new();
     let mut refused = None;
     for _ in 0..ROUNDS_MAX {
-        let fresh: Vec<i32> = marked(mark)?.difference(&told).copied().collect();
+        let fresh: Vec<i32> = find()?.difference(&told).copied().collect();
         if fresh.is_empty() {
             break;
         }
         for id in fresh {
             told.insert(id);
-            refused = tell(id, mark, signal).err().or(refused);
+            refused = tell(id, &is_one, signal).err().or(refused);
         }
     }
     refused.map_or(Ok(told.len()), Err)
@@ -62,11 +67,11 @@ pub fn signal(mark: &str, signal: Signal) -> io::Result<usize> {
 
 /// The descriptor holds on to the process while it is looked at once more, so that a number that
 /// was given to another process meanwhile is not hit.
-fn tell(id: i32, mark: &str, signal: Signal) -> io::Result<()> {
+fn tell(id: i32, is_one: &impl Fn(i32) -> bool, signal: Signal) -> io::Result<()> {
     let Some(id_known) = Pid::from_raw(id) else { return Ok(()) };
     let gone = |error: Errno| error == Errno::SRCH;
     match pidfd_open(id_known, PidfdFlags::empty()) {
-        Ok(process) if carries(id, mark) => match pidfd_send_signal(&process, signal) {
+        Ok(process) if is_one(id) => match pidfd_send_signal(&process, signal) {
             Err(error) if !gone(error) => Err(error.into()),
             _ => Ok(()),
         },
@@ -74,38 +79,6 @@ fn tell(id: i32, mark: &str, signal: Signal) -> io::Result<()> {
         Err(error) if gone(error) => Ok(()),
         Err(error) => Err(error.into()),
     }
-}
-
-/// The words of its command line.
-///
-/// # Errors
-/// There is no such process.
-pub fn line(id: i32) -> io::Result<Vec<OsString>> {
-    let text = fs::read(format!("/proc/{id}/cmdline"))?;
-    let words = text.split(|byte| *byte == 0).filter(|word| !word.is_empty());
-    Ok(words.map(|word| OsString::from_vec(word.to_vec())).collect())
-}
-
-/// Whether another program stands at `path` than the process runs: it was replaced since it
-/// started. `false` where one of them cannot be looked at.
-#[must_use]
-pub fn is_outdated(id: i32, path: &Path) -> bool {
-    let of = |path: &Path| {
-        let about = fs::metadata(path).ok()?;
-        Some((about.dev(), about.ino(), about.mtime(), about.mtime_nsec()))
-    };
-    match (of(Path::new(&format!("/proc/{id}/exe"))), of(path)) {
-        (Some(runs), Some(stands)) => runs != stands,
-        _ => false,
-    }
-}
-
-/// An id of this boot of the machine.
-///
-/// # Errors
-/// The kernel does not tell.
-pub fn boot_id() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -1,0 +1,234 @@
+//! Control groups (version 2): what is put into one stays there with all that it starts, whatever
+//! it does to its environment, its session or its parent. They are frozen and killed as one.
+//!
+//! Entry points: [`room`], where this process may make some; [`Cgroup`].
+
+// What a child does before it is the new program.
+#![allow(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::io::Errno;
+
+use crate::mounts;
+
+/// The directory below which all of ours are.
+const OURS: &str = "commonhold";
+/// What systemd writes at a cgroup that it leaves to whom it gave it (`Delegate=yes`).
+const DELEGATED: [&str; 2] = ["user.delegate", "trusted.delegate"];
+
+/// The directory in which this process may make cgroups and put programs into them: below its own
+/// cgroup where that was given into its hands, else below the topmost. It was tried.
+///
+/// # Errors
+/// Why there is none, as a sentence.
+pub fn room() -> Result<PathBuf, String> {
+    let (root, top) = mounts::of_kind("cgroup2")
+        .map_err(|why| why.to_string())?
+        .ok_or("no cgroup2 is mounted")?;
+    let own = fs::read_to_string("/proc/self/cgroup").map_err(|why| why.to_string())?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::"));
+    let own = own.and_then(|own| Path::new(own).strip_prefix(&root).ok());
+    let own = own.map(|own| top.join(own)).filter(|own| is_given(own));
+    let mut refused = String::new();
+    for above in own.into_iter().chain([top]) {
+        let room = above.join(OURS);
+        match Cgroup(room.join(format!("trial-{}", std::process::id()))).try_out() {
+            Ok(()) => return Ok(room),
+            Err(why) => refused = format!("{}: {why}", room.display()),
+        }
+    }
+    Err(refused)
+}
+
+/// Whether whoever made this cgroup leaves what is below it to its members.
+fn is_given(path: &Path) -> bool {
+    let is_one = |name: &&str| {
+        let mut value = [0; 1];
+        rustix::fs::getxattr(path, *name, &mut value).is_ok() && value == *b"1"
+    };
+    !rustix::process::geteuid().is_root() || DELEGATED.iter().any(is_one)
+}
+
+/// One cgroup. Nothing is in one that does not exist.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cgroup(PathBuf);
+
+impl Cgroup {
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// One inside this one, which is frozen and killed together with it.
+    #[must_use]
+    pub fn part(&self, name: &str) -> Self {
+        Self(self.0.join(name))
+    }
+
+    /// The command is to run in here from its first instruction on. It is made where it is not
+    /// there. Starting the command takes as long as this cgroup is frozen.
+    ///
+    /// # Errors
+    /// It cannot be made or entered.
+    pub fn admit(&self, command: &mut Command) -> io::Result<()> {
+        self.before_it_runs(command, Ok(()))
+    }
+
+    /// `then`: what becomes of the child once it is in here.
+    fn before_it_runs(&self, command: &mut Command, then: Result<(), Errno>) -> io::Result<()> {
+        fs::create_dir_all(&self.0)?;
+        let door = OpenOptions::new().write(true).open(self.0.join("cgroup.procs"))?;
+        let enter = move || {
+            rustix::io::write(&door, b"0")?;
+            then.map_err(io::Error::from)
+        };
+        // SAFETY: between fork and exec only `write` is called, on a descriptor that is open; no
+        // memory is allocated and no lock taken.
+        unsafe { command.pre_exec(enter) };
+        Ok(())
+    }
+
+    /// Make it, see that it can do all that is needed, let a child in, and remove it.
+    fn try_out(&self) -> io::Result<()> {
+        // The child ends by this before it becomes a program: it has entered then.
+        const ENTERED: Errno = Errno::CANCELED;
+        let mut child = Command::new("/");
+        let tried = self.before_it_runs(&mut child, Err(ENTERED)).and_then(|()| {
+            let lacks = ["cgroup.freeze", "cgroup.kill"].map(|name| !self.0.join(name).exists());
+            if lacks.contains(&true) {
+                return Err(io::Error::other("freezing and killing need Linux 5.14"));
+            }
+            match child.spawn() {
+                Err(error) if error.raw_os_error() == Some(ENTERED.raw_os_error()) => Ok(()),
+                Err(error) => Err(error),
+                Ok(mut child) => child.wait().map(drop),
+            }
+        });
+        let removed = self.remove();
+        tried.and(removed)
+    }
+
+    /// Those that are in here, or in one inside of it. Zombies are not, and those of other process
+    /// namespaces have no number here.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn members(&self) -> io::Result<BTreeSet<i32>> {
+        let mut found = BTreeSet::new();
+        for one in self.tree()? {
+            let text = missing_is_empty(fs::read_to_string(one.join("cgroup.procs")))?;
+            found.extend(text.lines().filter_map(|id| id.parse::<i32>().ok()).filter(|id| *id > 0));
+        }
+        Ok(found)
+    }
+
+    /// Whether anything is in here, or in one inside of it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn is_populated(&self) -> io::Result<bool> {
+        self.event("populated 1")
+    }
+
+    /// Whether everything in here stands still. What waits inside the kernel, for a device that
+    /// does not answer for one, does so when it comes out.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn is_frozen(&self) -> io::Result<bool> {
+        self.event("frozen 1")
+    }
+
+    /// Whether it was frozen, and something in it does not stand still yet.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn is_freezing(&self) -> io::Result<bool> {
+        let wanted = missing_is_empty(fs::read_to_string(self.0.join("cgroup.freeze")))?;
+        Ok(wanted.trim() == "1" && !self.is_frozen()?)
+    }
+
+    fn event(&self, line: &str) -> io::Result<bool> {
+        let text = missing_is_empty(fs::read_to_string(self.0.join("cgroup.events")))?;
+        Ok(text.lines().any(|one| one == line))
+    }
+
+    /// Everything in here stands still from now on, and what comes in, or lets it go on.
+    ///
+    /// # Errors
+    /// The kernel does not allow it.
+    pub fn freeze(&self, still: bool) -> io::Result<()> {
+        self.say("cgroup.freeze", if still { "1" } else { "0" })
+    }
+
+    /// SIGKILL to everything in here, frozen or not.
+    ///
+    /// # Errors
+    /// The kernel does not allow it.
+    pub fn kill(&self) -> io::Result<()> {
+        self.say("cgroup.kill", "1")
+    }
+
+    fn say(&self, name: &str, word: &str) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(self.0.join(name));
+        match file.and_then(|mut file| io::Write::write_all(&mut file, word.as_bytes())) {
+            Err(error) if !is_missing(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Remove it and those inside of it, which are empty.
+    ///
+    /// # Errors
+    /// Something is in there.
+    pub fn remove(&self) -> io::Result<()> {
+        for one in self.tree()?.iter().rev() {
+            match fs::remove_dir(one) {
+                Err(error) if !is_missing(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// It and those inside of it, each after the one that it is in.
+    fn tree(&self) -> io::Result<Vec<PathBuf>> {
+        let mut found = vec![self.0.clone()];
+        let mut at = 0;
+        while at < found.len() {
+            match fs::read_dir(&found[at]) {
+                Ok(entries) => {
+                    for entry in entries {
+                        let entry = entry?;
+                        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                            found.push(entry.path());
+                        }
+                    }
+                }
+                Err(error) if is_missing(&error) => {}
+                Err(error) => return Err(error),
+            }
+            at += 1;
+        }
+        Ok(found)
+    }
+}
+
+/// It is not there, was removed while it was open (ENODEV), or cannot hold processes at all.
+fn is_missing(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP))
+}
+
+fn missing_is_empty(read: io::Result<String>) -> io::Result<String> {
+    match read {
+        Err(error) if is_missing(&error) => Ok(String::new()),
+        other => other,
+    }
+}

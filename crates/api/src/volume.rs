@@ -204,6 +204,17 @@ pub struct BackupQuery {
     pub snapshot: Option<String>,
 }
 
+/// How an archive becomes a volume's tree.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RestoreQuery {
+    /// Leave access control lists out, and set modes such that nobody may more than with them.
+    /// Without this, one that cannot be kept is an error.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drop_acls: bool,
+}
+
 /// Write a volume's content to a new image file on the node.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -231,6 +231,49 @@ fn backed_up_and_restored(service: &Service) {
     assert!(!names(&left).iter().any(is_bad), "{left}");
 }
 
+/// A directory becomes a volume, which becomes a directory: with its access control lists, also of
+/// users for whom tar knows a name. Archives of GNU tar with names alone are refused.
+fn lists_go_through_directories(service: &Service) {
+    let [from, to, text] = ["from", "to", "text.tar"].map(|name| service.path(name));
+    std::fs::create_dir(&from).unwrap();
+    std::fs::write(from.join("page"), "text").unwrap();
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 6, u32::MAX), (2, 6, 0), (4, 0, u32::MAX), (16, 6, u32::MAX), (32, 0, u32::MAX)];
+    let mut list = 2u32.to_le_bytes().to_vec();
+    for (tag, may, id) in entries {
+        list.extend([&tag.to_le_bytes()[..], &may.to_le_bytes(), &id.to_le_bytes()].concat());
+    }
+    let set = |path: &std::path::Path, key| {
+        rustix::fs::setxattr(path, key, &list, rustix::fs::XattrFlags::empty()).unwrap();
+    };
+    set(&from.join("page"), "system.posix_acl_access");
+    set(&from, "system.posix_acl_default");
+    let restore = |from: &str, name| {
+        service.run(&["volume", "restore", from, name, "--size", "64m", "--output", "json"])
+    };
+    let [from_text, to_text] = [&from, &to].map(|path| path.to_str().unwrap().to_owned());
+    let done = restore(&from_text, "lists");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let done = service.run(&["volume", "backup", "lists", "--to", &format!("{to_text}/")]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    for (path, key) in
+        [(to.join("page"), "system.posix_acl_access"), (to.clone(), "system.posix_acl_default")]
+    {
+        let mut found = vec![0; 1 << 10];
+        let length = rustix::fs::getxattr(&path, key, &mut found[..]).unwrap();
+        assert_eq!(found[..length], list, "{}", path.display());
+    }
+
+    let text = text.to_str().unwrap();
+    let packed = ["--acls", "--zstd", "-C", &from_text, "-cf", text, "."];
+    assert!(std::process::Command::new("tar").args(packed).status().unwrap().success());
+    let refused = ["volume", "restore", text, "named", "--size", "64m"];
+    let (_, error) = service.refused(&refused);
+    assert!(error.contains("'root'") && error.contains("--drop-acls"), "{error}");
+    let dropped = service.run(&[&refused[..], &["--drop-acls"]].concat());
+    assert!(dropped.status.success(), "{}", String::from_utf8_lossy(&dropped.stderr));
+}
+
 /// With nothing said: it needs root, and the usual port.
 #[test]
 fn the_first_file_volume_needs_one_command_and_survives_a_kill() {
@@ -249,6 +292,7 @@ fn the_first_file_volume_needs_one_command_and_survives_a_kill() {
     service.json(&["snapshot", "create", "wp-uploads", "first"]);
 
     backed_up_and_restored(&service);
+    lists_go_through_directories(&service);
 
     // Mounts of its own end with the process; the next one has them again.
     let service = Service::with_defaults(service.kill());

@@ -1,6 +1,7 @@
 //! Backup and restore of file volumes: streams that go through.
 
 use model::event::EventResult;
+use model::file::Acls;
 use model::snapshot::{Snapshot, SnapshotState};
 use model::user::Role;
 use model::volume::{Volume, VolumeKind};
@@ -58,8 +59,15 @@ impl Control {
     ///
     /// # Errors
     /// A reader; a block volume, or one that is not empty or at other work; the stream is no
-    /// archive, breaks off, or holds more than the volume may; the node cannot be reached.
-    pub async fn volume_restore(&self, caller: &Caller, volume: &str, from: Pieces) -> Result<()> {
+    /// archive, breaks off, holds more than the volume may, or an access control list that is to be
+    /// kept and cannot be; the node cannot be reached.
+    pub async fn volume_restore(
+        &self,
+        caller: &Caller,
+        volume: &str,
+        acls: Acls,
+        from: Pieces,
+    ) -> Result<()> {
         caller.must_be(Role::Member, "restore volumes")?;
         let mut on = self.inner.catalog.read().await?;
         let volume: Volume = resolve(&mut on, caller, volume).await?;
@@ -68,7 +76,7 @@ impl Control {
         if !volume.status.is_exported() {
             return Err(busy(&volume, "restore"));
         }
-        let done = self.inner.node.restore(volume.id, from).await;
+        let done = self.inner.node.restore(volume.id, acls, from).await;
         let (result, detail) = match &done {
             Ok(()) => (EventResult::Done, String::new()),
             Err(error) => (EventResult::Failed, error.to_string()),

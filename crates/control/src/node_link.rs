@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use model::export::{ConnectedClient, FileUsage};
+use model::file::Acls;
 use model::id::{OperationId, VolumeId};
 use model::node::{Binary, NodeReport};
 use model::order::{
@@ -115,8 +116,8 @@ pub trait NodeLink: Send + Sync {
     ///
     /// # Errors
     /// The node cannot be reached; `Refused`, with the reason: the volume is not empty, the stream
-    /// is no archive or breaks off, or there is no room.
-    async fn restore(&self, volume: VolumeId, from: Pieces) -> Result<(), OrderError>;
+    /// is no archive or breaks off, holds a list that cannot be kept, or there is no room.
+    async fn restore(&self, volume: VolumeId, acls: Acls, from: Pieces) -> Result<(), OrderError>;
 
     /// The volume's reservation state.
     ///

@@ -272,6 +272,76 @@ pub enum AttributeIs {
     There,
 }
 
+/// Whom an entry of an access control list speaks of (POSIX.1e draft 17, 23.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AclWho {
+    Owner,
+    User(u32),
+    OwningGroup,
+    Group(u32),
+    /// The most that anybody gets but the owner and others.
+    Mask,
+    Others,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AclEntry {
+    pub who: AclWho,
+    /// Bits of rwx: 7 at most.
+    pub may: u16,
+}
+
+/// An access control list as POSIX file systems have it, in the order that it is stored in.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Acl(pub Vec<AclEntry>);
+
+impl Acl {
+    fn may(&self, who: AclWho) -> Option<u16> {
+        self.0.iter().find(|entry| entry.who == who).map(|entry| entry.may)
+    }
+    /// Whether it says nothing but what a mode says.
+    #[must_use]
+    pub fn is_a_mode(&self) -> bool {
+        let plain = |who| matches!(who, AclWho::Owner | AclWho::OwningGroup | AclWho::Others);
+        self.0.iter().all(|entry| plain(entry.who))
+    }
+    /// The permission bits of a file that has it. The mask, where there is one, stands in the place
+    /// of the owning group.
+    #[must_use]
+    pub fn mode(&self) -> u32 {
+        let group = self.may(AclWho::Mask).or(self.may(AclWho::OwningGroup));
+        self.bits(group.unwrap_or(0))
+    }
+    /// The permission bits of a file that has lost it: nobody may more than with it.
+    #[must_use]
+    pub fn mode_without(&self) -> u32 {
+        let mask = self.may(AclWho::Mask).unwrap_or(0o7);
+        self.bits(self.may(AclWho::OwningGroup).unwrap_or(0) & mask)
+    }
+    fn bits(&self, group: u16) -> u32 {
+        let of = |who| self.may(who).unwrap_or(0);
+        (of(AclWho::Owner) << 6 | group << 3 | of(AclWho::Others)).into()
+    }
+}
+
+/// Which of a file's lists.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AclKind {
+    /// Says who may use the file.
+    Access,
+    /// Of a directory: what is made in it begins with this one.
+    Default,
+}
+
+/// What becomes of access control lists that are in an archive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Acls {
+    /// One that cannot be kept is an error.
+    Keep,
+    /// Modes become such that nobody may more than with the list.
+    Drop,
+}
+
 /// Why an operation on files failed. Every variant is one `errno`, or a finding of the store.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum FileError {
@@ -467,6 +537,19 @@ pub trait FileStore: 'static {
     ) -> FileResult<Changed>;
     fn remove_xattr(&self, caller: &Caller, file: FileId, name: &[u8]) -> FileResult<Changed>;
 
+    /// An access control list; `None` where the file has none besides its mode, or cannot have one.
+    fn acl(&self, caller: &Caller, file: FileId, which: AclKind) -> FileResult<Option<Acl>>;
+    /// Gives the file that list, or takes it away. [`FileError::NotSupported`] where it cannot have
+    /// one: the file system keeps none, or it is a symbolic link. A list of access sets the
+    /// permission bits, and a later change of these changes the list.
+    fn set_acl(
+        &self,
+        caller: &Caller,
+        file: FileId,
+        which: AclKind,
+        acl: Option<&Acl>,
+    ) -> FileResult<()>;
+
     /// Somebody opens a regular file: until [`Self::let_go`] is called as often, it stays as it is
     /// when its last name goes, and survives a restart; only its `links` are 0, and it gets no name
     /// again. [`FileError::Stale`] when it is gone.
@@ -477,4 +560,26 @@ pub trait FileStore: 'static {
     /// may, every file is held; when they do no more, files without a name that nobody holds are
     /// gone. False from the start; to be said again changes nothing.
     fn await_holders(&self, may_come: bool);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_loses_a_list_gives_nobody_more_than_it_did() {
+        let list = |entries: &[(AclWho, u16)]| {
+            Acl(entries.iter().map(|(who, may)| AclEntry { who: *who, may: *may }).collect())
+        };
+        let (owner, group, others) = (AclWho::Owner, AclWho::OwningGroup, AclWho::Others);
+        let plain = list(&[(owner, 6), (group, 4), (others, 0)]);
+        assert!(plain.is_a_mode());
+        assert_eq!((plain.mode(), plain.mode_without()), (0o640, 0o640));
+        let named = [(owner, 7), (AclWho::User(5), 7), (group, 4), (AclWho::Mask, 6), (others, 1)];
+        let named = list(&named);
+        assert!(!named.is_a_mode());
+        assert_eq!((named.mode(), named.mode_without()), (0o761, 0o741));
+        let masked = list(&[(owner, 7), (group, 7), (AclWho::Mask, 5), (others, 0)]);
+        assert_eq!((masked.mode(), masked.mode_without()), (0o750, 0o750));
+    }
 }

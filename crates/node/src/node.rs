@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use env::{BlockIo, Clock, Files, IoEngine, Random};
 use model::export::{ConnectedClient, FileUsage};
+use model::file::Acls;
 use model::id::{AttachmentId, PoolId, VolumeId};
 use model::node::FileServiceReport;
 use model::order::{
@@ -314,8 +315,13 @@ impl Node {
     ///
     /// # Errors
     /// When the volume is not here or not empty, the stream is none, or there is no room.
-    pub async fn restore(&self, volume: VolumeId, from: Pieces) -> Result<(), OrderError> {
-        self.orders.restore_tree(volume, from).await
+    pub async fn restore(
+        &self,
+        volume: VolumeId,
+        acls: Acls,
+        from: Pieces,
+    ) -> Result<(), OrderError> {
+        self.orders.restore_tree(volume, acls, from).await
     }
 
     /// What the node sees by itself, from now on.

@@ -10,6 +10,7 @@
 //! because a dropped one leaves operations running that nobody waits for.
 #![allow(unexpected_cfgs, reason = "cfg(fuzzing) is set by the fuzz targets' builds alone")]
 
+mod acl;
 pub mod archive;
 mod error;
 mod fields;

@@ -25,8 +25,8 @@ use crate::snapshot::{CreateSnapshot, Snapshot, UpdateSnapshot};
 use crate::token::{CreateToken, CreatedToken, Token, UpdateToken};
 use crate::user::{CreateUser, UpdateUser, User, WhoAmI};
 use crate::volume::{
-    BackupQuery, CreateVolume, DeleteVolume, ExportVolume, ResizeVolume, RetypeVolume,
-    RevertVolume, UpdateVolume, Volume,
+    BackupQuery, CreateVolume, DeleteVolume, ExportVolume, ResizeVolume, RestoreQuery,
+    RetypeVolume, RevertVolume, UpdateVolume, Volume,
 };
 use crate::volume_type::{CreateGrant, CreateVolumeType, Grant, UpdateVolumeType, VolumeType};
 
@@ -79,10 +79,15 @@ impl Client {
     ///
     /// # Errors
     /// What the service refused, or why it could not be asked.
-    pub async fn volume_restore(&self, volume: &str, from: super::Body) -> Result<()> {
+    pub async fn volume_restore(
+        &self,
+        volume: &str,
+        how: &RestoreQuery,
+        from: super::Body,
+    ) -> Result<()> {
         let path = ["v1", "volumes", volume, "restore"];
         let request = self.request(reqwest::Method::POST, &path)?;
-        self.answer(request.timeout(STREAM_LIMIT).body(from)).await
+        self.answer(request.query(how).timeout(STREAM_LIMIT).body(from)).await
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api::snapshot::CreateSnapshot;
-use api::volume::{BackupQuery, CreateVolume, DeleteVolume, VolumeKind};
+use api::volume::{BackupQuery, CreateVolume, DeleteVolume, RestoreQuery, VolumeKind};
 use api::{Body, Download, Size};
 use clap::Args;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -38,6 +38,9 @@ pub(crate) struct RestoreArguments {
     /// The network that it is served on
     #[arg(long)]
     network: Option<String>,
+    /// Leave access control lists out, where they cannot be kept; nobody may more than with them
+    #[arg(long)]
+    drop_acls: bool,
 }
 
 fn is_dash(path: &Path) -> bool {
@@ -148,9 +151,11 @@ async fn one_backup(
         let is_whole = taken.is_ok();
         let ended = tokio::task::spawn_blocking(move || unpacking.end(is_whole)).await;
         // What tar says is why the rest was not taken.
-        ended.map_err(|why| failed(to)(why.into()))?.map_err(failed(to))?;
+        let said = ended.map_err(|why| failed(to)(why.into()))?.map_err(failed(to))?;
         let size = crate::output::bytes(taken?);
         drop(bar);
+        // A file system that keeps no lists or attributes is no error to tar.
+        said.iter().for_each(|line| note(line));
         note(&format!("Backed up {volume} to {}: {size}, packed.", to.display()));
         return Ok(());
     }
@@ -205,7 +210,7 @@ async fn take(
 
 /// A new volume with the archive's content; it goes again when that fails.
 pub(super) async fn restore(context: &Context, asked: RestoreArguments) -> Result<(), Failure> {
-    let RestoreArguments { from, name, size, volume_type, network } = asked;
+    let RestoreArguments { from, name, size, volume_type, network, drop_acls } = asked;
     let mut packing = None;
     let (source, total): (Box<dyn AsyncRead + Send + Unpin>, _) = if is_dash(&from) {
         (Box::new(standard(io::stdin().as_fd()).map_err(failed(&from))?), None)
@@ -231,26 +236,33 @@ pub(super) async fn restore(context: &Context, asked: RestoreArguments) -> Resul
     let patient = Context { client: context.client.clone(), wait: true, ..*context };
     let volume = super::volume::settle(&patient, made).await?;
     let bar = Arc::new(Bar::of_bytes(format!("restore of {name}"), total));
-    let restored = context.client.volume_restore(&id, body(source, Arc::clone(&bar))).await;
+    let how = RestoreQuery { drop_acls };
+    let restored = context.client.volume_restore(&id, &how, body(source, Arc::clone(&bar))).await;
     drop(bar);
     // A directory that could not be read whole ends in an archive that looks whole.
     let packed = match packing {
         Some(ending) => tokio::task::spawn_blocking(move || directory::packed(ending)).await,
-        None => Ok(Ok(())),
+        None => Ok(Ok(Vec::new())),
     };
     let packed = packed.unwrap_or_else(|why| Err(why.into())).map_err(|why| why.to_string());
-    if let Err(why) = restored.map_err(|why| why.to_string()).and(packed) {
-        let how = DeleteVolume { cascade: true, force: true, ..DeleteVolume::default() };
-        let left = match context.client.volume_delete(&id, &how).await {
-            Ok(_) => format!("the new volume {name} is deleted again"),
-            Err(left) => format!("the new volume {name} is left over, half full: {left}"),
-        };
-        let message = format!("{why}; {left}");
-        let hint = "Look at the archive, and at the size: a volume must hold all of it.".to_owned();
-        return Err(Failure::Work { message, hint });
+    match restored.map_err(|why| why.to_string()).and(packed) {
+        Ok(said) => said.iter().for_each(|line| note(line)),
+        Err(why) => return Err(undone(context, &id, &name, &why).await),
     }
     let volume = context.client.volume_show(&volume.id.to_string()).await?;
     context.show(&volume)
+}
+
+/// The new volume goes again; says so, and why.
+async fn undone(context: &Context, id: &str, name: &str, why: &str) -> Failure {
+    let how = DeleteVolume { cascade: true, force: true, ..DeleteVolume::default() };
+    let left = match context.client.volume_delete(id, &how).await {
+        Ok(_) => format!("the new volume {name} is deleted again"),
+        Err(left) => format!("the new volume {name} is left over, half full: {left}"),
+    };
+    let message = format!("{why}; {left}");
+    let hint = "Look at the archive, and at the size: a volume must hold all of it.".to_owned();
+    Failure::Work { message, hint }
 }
 
 fn body(from: Box<dyn AsyncRead + Send + Unpin>, bar: Arc<Bar>) -> Body {

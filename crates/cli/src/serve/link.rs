@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use async_trait::async_trait;
 use control::{NodeLink, Pieces};
 use model::export::{ConnectedClient, FileUsage};
+use model::file::Acls;
 use model::id::{OperationId, VolumeId};
 use model::node::{Binary, NodeReport};
 use model::order::{
@@ -136,8 +137,8 @@ impl NodeLink for Link {
         self.node()?.backup(volume, snapshot).await
     }
 
-    async fn restore(&self, volume: VolumeId, from: Pieces) -> Result<(), OrderError> {
-        self.node()?.restore(volume, from).await
+    async fn restore(&self, volume: VolumeId, acls: Acls, from: Pieces) -> Result<(), OrderError> {
+        self.node()?.restore(volume, acls, from).await
     }
 
     async fn reservations(&self, volume: VolumeId) -> Result<ReservationView, OrderError> {

@@ -499,7 +499,12 @@ impl NodeLink for FakeNode {
         Err(OrderError::Refused { why: "this node has no trees".to_owned() })
     }
 
-    async fn restore(&self, _volume: VolumeId, _from: control::Pieces) -> Result<(), OrderError> {
+    async fn restore(
+        &self,
+        _volume: VolumeId,
+        _acls: model::file::Acls,
+        _from: control::Pieces,
+    ) -> Result<(), OrderError> {
         Err(OrderError::Refused { why: "this node has no trees".to_owned() })
     }
 

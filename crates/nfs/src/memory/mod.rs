@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use model::file::{
-    Access, AttributeIs, Attributes, Caller, Changed, Content, Creation, FileError, FileId,
-    FileResult, FileStore, Limits, Listing, Made, New, Range, ReadData, Removal, SetAttributes,
-    SetTime, Space, Stability, Time, Written,
+    Access, Acl, AclKind, AttributeIs, Attributes, Caller, Changed, Content, Creation, FileError,
+    FileId, FileResult, FileStore, Limits, Listing, Made, New, Range, ReadData, Removal,
+    SetAttributes, SetTime, Space, Stability, Time, Written,
 };
 
 pub use self::forgotten::Forgotten;
@@ -559,6 +559,14 @@ impl FileStore for Memory {
     }
     fn remove_xattr(&self, caller: &Caller, file: FileId, name: &[u8]) -> FileResult<Changed> {
         self.tree().remove_xattr(caller, file, name)
+    }
+    fn acl(&self, _: &Caller, file: FileId, _: AclKind) -> FileResult<Option<Acl>> {
+        self.tree().node(file).map(|_| None)
+    }
+    /// Modes are all that it has.
+    fn set_acl(&self, _: &Caller, file: FileId, _: AclKind, acl: Option<&Acl>) -> FileResult<()> {
+        self.tree().node(file)?;
+        acl.map_or(Ok(()), |_| Err(FileError::NotSupported))
     }
     fn hold(&self, file: FileId) -> FileResult<()> {
         self.tree().hold(file)

@@ -9,7 +9,7 @@
 use std::io::{self, Read, Write};
 
 use bytes::{Buf, Bytes, BytesMut};
-use model::file::{Caller, FileId, FileStore};
+use model::file::{Acls, Caller, FileId, FileStore};
 use model::id::VolumeId;
 use model::order::OrderError;
 use store::StoreError;
@@ -55,13 +55,14 @@ impl Orders {
     pub(crate) async fn restore_tree(
         &self,
         volume: VolumeId,
+        acls: Acls,
         from: Pieces,
     ) -> Result<(), OrderError> {
         let volume = self.file_volume(volume).await?;
         blocking(move || {
             is_empty(&volume)?;
             // Durable at the end, all together: a volume that is half restored is of no use.
-            let read = volume.in_bulk(|| read_all(&volume, from))?;
+            let read = volume.in_bulk(|| read_all(&volume, acls, from))?;
             read.map_err(|error| StoreError::Refused { why: error.to_string() })
         })
         .await
@@ -76,10 +77,10 @@ fn write_all(volume: &FileVolume, top: FileId, sink: Sink) -> Result<(), Archive
     Ok(())
 }
 
-fn read_all(volume: &FileVolume, from: Pieces) -> Result<(), ArchiveError> {
+fn read_all(volume: &FileVolume, acls: Acls, from: Pieces) -> Result<(), ArchiveError> {
     let source = Source { pieces: from, piece: Bytes::new() };
     let mut unpacked = zstd::Decoder::new(source)?;
-    archive::read(volume, &mut unpacked)?;
+    archive::read(volume, acls, &mut unpacked)?;
     // What is behind the archive's end is read, too: the checksum comes last.
     io::copy(&mut unpacked, &mut io::sink())?;
     Ok(())

@@ -3,13 +3,14 @@
 use std::io;
 use std::time::Duration;
 
-use api::volume::BackupQuery;
+use api::volume::{BackupQuery, RestoreQuery};
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use futures::stream::poll_fn;
+use model::file::Acls;
 use tokio::sync::mpsc;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -53,7 +54,7 @@ async fn volume_backup(
 
 /// Fill an empty file volume from such a stream. Answered when all of it is durable.
 #[utoipa::path(
-    post, path = "/v1/volumes/{volume}/restore", tag = "volume",
+    post, path = "/v1/volumes/{volume}/restore", tag = "volume", params(RestoreQuery),
     request_body(content = [u8], content_type = "application/zstd"),
     responses((status = 204, description = "Restored"), Refusals)
 )]
@@ -61,11 +62,13 @@ async fn volume_restore(
     State(app): State<Shared>,
     signed: Signed,
     Path(volume): Path<String>,
+    Query(query): Query<RestoreQuery>,
     body: Body,
 ) -> Empty {
     let (sender, pieces) = mpsc::channel(4);
     tokio::spawn(pass(body, sender));
-    app.control.volume_restore(&signed.caller, &volume, pieces).await?;
+    let acls = if query.drop_acls { Acls::Drop } else { Acls::Keep };
+    app.control.volume_restore(&signed.caller, &volume, acls, pieces).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -235,12 +235,17 @@ impl NodeLink for FakeNode {
     async fn restore(
         &self,
         _volume: VolumeId,
+        acls: model::file::Acls,
         mut from: control::Pieces,
     ) -> Result<(), OrderError> {
         let mut all = Vec::new();
         while let Some(piece) = from.recv().await {
             let broken = |why: std::io::Error| OrderError::Refused { why: why.to_string() };
             all.extend_from_slice(&piece.map_err(broken)?);
+        }
+        let has_acls = all.starts_with(b"tar.zst with acls");
+        if has_acls && acls == model::file::Acls::Keep {
+            return Err(OrderError::Refused { why: "say --drop-acls".to_owned() });
         }
         if all.starts_with(b"tar.zst") {
             return Ok(());

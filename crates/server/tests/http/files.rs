@@ -8,7 +8,8 @@ use api::reference::{CreateReference, ReferenceKind, ReferenceQuery};
 use api::snapshot::CreateSnapshot;
 use api::user::Role;
 use api::volume::{
-    BackupQuery, CreateVolume, DeleteVolume, ResizeVolume, Volume, VolumeKind, VolumeQuery,
+    BackupQuery, CreateVolume, DeleteVolume, ResizeVolume, RestoreQuery, Volume, VolumeKind,
+    VolumeQuery,
 };
 use api::{Client, Size};
 use model::size::ByteSize;
@@ -187,16 +188,24 @@ async fn backups_and_restores_are_streams_for_members() {
     let tuesday = BackupQuery { snapshot: Some("tuesday".into()) };
     refused(admin.volume_backup("tree", &tuesday).await, 404, "snapshot_not_found");
 
-    admin.volume_restore("tree", "tar.zst and more".into()).await.unwrap();
+    let plain = RestoreQuery::default();
+    admin.volume_restore("tree", &plain, "tar.zst and more".into()).await.unwrap();
+    refused(
+        admin.volume_restore("tree", &plain, "tar.zst with acls".into()).await,
+        409,
+        "node_failed",
+    );
+    let dropping = RestoreQuery { drop_acls: true };
+    admin.volume_restore("tree", &dropping, "tar.zst with acls".into()).await.unwrap();
     // More than the limit of other bodies, and more than is read before it is refused.
     let large = vec![b'x'; 3 << 20];
-    let error = admin.volume_restore("tree", large.into()).await.unwrap_err();
+    let error = admin.volume_restore("tree", &plain, large.into()).await.unwrap_err();
     assert!(error.message.contains("no archive"), "{error:?}");
 
     volume(admin, "disk", "ssd").await;
     refused(admin.volume_backup("disk", &living).await, 409, "wrong_kind");
-    refused(admin.volume_restore("disk", "tar.zst".into()).await, 409, "wrong_kind");
+    refused(admin.volume_restore("disk", &plain, "tar.zst".into()).await, 409, "wrong_kind");
     let reader = world.user("default", Role::Reader).await;
     refused(reader.volume_backup("tree", &living).await, 403, "forbidden");
-    refused(reader.volume_restore("tree", "tar.zst".into()).await, 403, "forbidden");
+    refused(reader.volume_restore("tree", &plain, "tar.zst".into()).await, 403, "forbidden");
 }

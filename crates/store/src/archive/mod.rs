@@ -6,8 +6,8 @@
 //! writes it.
 //!
 //! Kept: names and contents byte for byte, owner, group, permission and set-id bits, times of
-//! change, holes, extended attributes of users, hard links, symbolic links, pipes and devices. Not
-//! kept: sockets, which are nothing without who listens, and times of access.
+//! change, holes, extended attributes of users, POSIX access control lists, hard links, symbolic
+//! links, pipes and devices. Not kept: sockets, which are nothing without who listens, and times of access.
 //!
 //! A tree may live while it is written. What goes meanwhile is left out, or ends in zeros when its
 //! header was written already; a snapshot's tree is of one moment.
@@ -18,6 +18,7 @@
 //! Invariant: nothing in an archive leads out of the tree: it is walked by the trait, name by
 //! name, which follows no link.
 
+mod give;
 mod pax;
 mod read;
 mod write;
@@ -50,6 +51,11 @@ pub enum ArchiveError {
     File { path: String, why: FileError },
     #[error("'{path}' cannot be in a file volume: {why}")]
     Entry { path: String, why: String },
+    #[error(
+        "'{path}' {why}; to restore without access control lists, which gives nobody more than \
+         they did, say --drop-acls"
+    )]
+    Acl { path: String, why: String },
     #[error("the stream: {0}")]
     Stream(#[from] std::io::Error),
 }

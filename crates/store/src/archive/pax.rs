@@ -1,5 +1,7 @@
 //! Extended attributes in an archive: records `SCHILY.xattr.NAME` of an entry's extended header
-//! (POSIX.1-2024, pax), as GNU tar, star and bsdtar write and read them.
+//! (POSIX.1-2024, pax), as GNU tar, star and bsdtar write and read them; and access control lists,
+//! records `SCHILY.acl.access` and `SCHILY.acl.default` with the list as text. Where GNU tar has
+//! written the kernel's own form of a list besides, that one counts: it has numbers for users.
 //!
 //! ```text
 //!   the stream --Filter--> the same without these records --> tar
@@ -13,7 +15,10 @@ use std::cell::RefCell;
 use std::io::{self, Cursor, Read};
 use std::rc::Rc;
 
+use model::file::{Acl, AclKind};
 use tar::{EntryType, Header};
+
+use crate::acl::{self, Unreadable};
 
 /// Bytes of extended headers and names that one entry may have.
 pub(super) const HEADER_BYTES_MAX: u64 = 16 << 20;
@@ -22,6 +27,10 @@ const BLOCK_BYTES: usize = 512;
 const KEY: &[u8] = b"SCHILY.xattr.";
 /// The namespace that the trees of file volumes have.
 const USER: &[u8] = b"user.";
+/// Behind it stands which list, or a kind of list that is not kept here.
+const ACL_KEY: &[u8] = b"SCHILY.acl.";
+/// The kernel's form of a list, among the extended attributes.
+const ACL_ATTRIBUTE: &[u8] = b"system.posix_acl_";
 /// A way to tell holes that `tar` does not know: what follows would be taken for the content.
 const HOLES: &[u8] = b"GNU.sparse.";
 /// Where the header of a sparse file, and each block behind it, says that another follows.
@@ -35,6 +44,55 @@ pub(super) struct Found {
     pub(super) attributes: Vec<(Vec<u8>, Vec<u8>)>,
     /// Attributes of other namespaces.
     pub(super) others: u64,
+    pub(super) acls: Lists,
+}
+
+/// What was said of one access control list.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) enum Said {
+    #[default]
+    Nothing,
+    Text(Result<Acl, Unreadable>),
+    Bytes(Option<Acl>),
+}
+
+#[derive(Default)]
+pub(super) struct Lists {
+    pub(super) access: Said,
+    pub(super) default: Said,
+    /// There is one of another kind, such as NFSv4's.
+    pub(super) is_foreign: bool,
+}
+
+impl Lists {
+    fn of(&mut self, which: &[u8]) -> Option<&mut Said> {
+        match which {
+            b"access" => Some(&mut self.access),
+            b"default" => Some(&mut self.default),
+            _ => None,
+        }
+    }
+    fn text(&mut self, which: &[u8], value: &[u8]) {
+        match self.of(which) {
+            Some(Said::Bytes(_)) => {}
+            Some(said) => *said = Said::Text(acl::parse(value)),
+            None => self.is_foreign = true,
+        }
+    }
+    fn bytes(&mut self, which: &[u8], value: &[u8]) {
+        match self.of(which) {
+            Some(said) => *said = Said::Bytes(acl::decode(value)),
+            None => self.is_foreign = true,
+        }
+    }
+}
+
+/// The key of an access control list.
+pub(super) fn acl_key(which: AclKind) -> &'static str {
+    match which {
+        AclKind::Access => "SCHILY.acl.access",
+        AclKind::Default => "SCHILY.acl.default",
+    }
 }
 
 /// The key of an attribute; `None` for a name that an archive cannot hold.
@@ -99,7 +157,16 @@ fn sift(payload: &[u8], found: &mut Found) -> io::Result<Sifted> {
             let digits = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
             sifted.size = Some(digits.ok_or_else(|| bad("a size is no number"))?);
         }
-        match key.strip_prefix(KEY).map(|name| name.strip_prefix(USER)) {
+        if let Some(which) = key.strip_prefix(ACL_KEY) {
+            found.acls.text(which, value);
+            continue;
+        }
+        let attribute = key.strip_prefix(KEY);
+        if let Some(which) = attribute.and_then(|name| name.strip_prefix(ACL_ATTRIBUTE)) {
+            found.acls.bytes(which, value);
+            continue;
+        }
+        match attribute.map(|name| name.strip_prefix(USER)) {
             None if value.contains(&b'\n') => match key {
                 b"path" => sifted.names.extend(long(EntryType::GNULongName, value)),
                 b"linkpath" => sifted.names.extend(long(EntryType::GNULongLink, value)),
@@ -244,6 +311,25 @@ mod tests {
         assert_eq!(left, b"20 mtime=1769882400\n");
         assert_eq!(found.attributes, [(b"a=b%".to_vec(), b"x\n13 path=evil\n".to_vec())]);
         assert_eq!(found.others, 1);
+    }
+
+    #[test]
+    fn the_kernels_form_of_a_list_counts_more_than_its_text() {
+        let record = |key: &str, value: &[u8]| {
+            let body = [b" ", key.as_bytes(), b"=", value, b"\n"].concat();
+            let length = body.len() + 2;
+            [length.to_string().as_bytes(), &body].concat()
+        };
+        let text = record("SCHILY.acl.access", b"user::rw-\nuser:joe:rw-\n");
+        let bytes = record("SCHILY.xattr.system.posix_acl_access", &[2, 0, 0, 0]);
+        for payload in [[&text[..], &bytes].concat(), [&bytes[..], &text].concat()] {
+            let (left, found) = sifted(&payload).unwrap();
+            assert_eq!((left, found.others), (Vec::new(), 0));
+            assert_eq!(found.acls.access, Said::Bytes(Some(Acl::default())));
+            assert_eq!(found.acls.default, Said::Nothing);
+        }
+        let (_, found) = sifted(&text).unwrap();
+        assert!(matches!(found.acls.access, Said::Text(Err(Unreadable::Named(..)))));
     }
 
     #[test]

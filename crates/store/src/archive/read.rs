@@ -6,11 +6,12 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use model::file::{
-    AttributeIs, Caller, Creation, FileError, FileId, FileKind, FileStore, New, SetAttributes,
-    SetTime, Stability, Time,
+    Acls, AttributeIs, Caller, Creation, FileError, FileId, FileKind, FileStore, New,
+    SetAttributes, Stability, Time,
 };
 use tar::{Archive, Entry, EntryType};
 
+use super::give::{Given, bare, give};
 use super::pax::{Filter, Found, HEADER_BYTES_MAX};
 use super::{ArchiveError, Figures, PIECE_BYTES, SNAPSHOTS, at, root};
 
@@ -22,17 +23,18 @@ const PERMISSIONS: u32 = 0o7777;
 /// is taken is an error, but for directories.
 ///
 /// # Errors
-/// The archive is no archive, or breaks off; it holds what leads out of the tree; the tree has no
-/// room.
-pub fn read<F: FileStore>(tree: &F, from: impl Read) -> Result<Figures, ArchiveError> {
+/// The archive is no archive, or breaks off; it holds what leads out of the tree, or an access
+/// control list that is to be kept and cannot be; the tree has no room.
+pub fn read<F: FileStore>(tree: &F, acls: Acls, from: impl Read) -> Result<Figures, ArchiveError> {
     let allowed = Rc::new(Cell::new(HEADER_BYTES_MAX));
     let found = Rc::new(RefCell::new(Found::default()));
     let measured = Measured { from, allowed: Rc::clone(&allowed) };
     let mut archive = Archive::new(Filter::new(measured, Rc::clone(&found)));
     let mut reader = Reader {
         tree,
+        acls,
         caller: root(),
-        levels: vec![Level { name: Vec::new(), directory: tree.root(), set: None }],
+        levels: vec![Level { name: Vec::new(), directory: tree.root(), given: None }],
         piece: vec![0; PIECE_BYTES as usize],
         figures: Figures::default(),
     };
@@ -70,12 +72,14 @@ impl<R: Read> Read for Measured<R> {
 struct Level {
     name: Vec<u8>,
     directory: FileId,
-    /// What it is given when the archive leaves it: what is made in it would change its time.
-    set: Option<(u32, u32, SetAttributes)>,
+    /// What it is given when the archive leaves it: what is made in it would change its time, and
+    /// begin with its default list. With its path as the archive has it.
+    given: Option<(Given, Vec<u8>)>,
 }
 
 struct Reader<'a, F> {
     tree: &'a F,
+    acls: Acls,
     caller: Caller,
     levels: Vec<Level>,
     /// Where content goes through.
@@ -119,7 +123,11 @@ fn exact_time(text: &[u8]) -> Option<Time> {
 }
 
 impl<F: FileStore> Reader<'_, F> {
-    fn take<R: Read>(&mut self, mut entry: Entry<'_, R>, found: Found) -> Result<(), ArchiveError> {
+    fn take<R: Read>(
+        &mut self,
+        mut entry: Entry<'_, R>,
+        mut found: Found,
+    ) -> Result<(), ArchiveError> {
         let path = entry.path_bytes().into_owned();
         let mut names = names(&path)?;
         let header = entry.header();
@@ -132,18 +140,16 @@ impl<F: FileStore> Reader<'_, F> {
         // GNU tar has it in two's complement before 1970.
         let seconds = header.mtime()?.cast_signed();
         let exact = exact(&mut entry)?.unwrap_or(Time { seconds, nanos: 0 });
-        let set = SetAttributes {
-            mode: (kind != EntryType::Symlink).then_some(mode),
-            modified: Some(SetTime::To(exact)),
-            ..SetAttributes::default()
-        };
+        let mode = (kind != EntryType::Symlink).then_some(mode);
+        let lists = std::mem::take(&mut found.acls);
+        let given = Given { uid, gid, mode, modified: Some(exact), lists };
         self.figures.entries += 1;
         self.figures.skipped += found.others;
         if kind == EntryType::Directory {
             self.enter(&names, &path)?;
             self.describe(self.here(), found).map_err(at(&path))?;
             if let Some(level) = self.levels.last_mut() {
-                level.set = Some((uid, gid, set));
+                level.given = Some((given, path));
             }
             return Ok(());
         }
@@ -157,7 +163,7 @@ impl<F: FileStore> Reader<'_, F> {
             None => return Ok(()),
         };
         self.describe(made, found).map_err(at(&path))?;
-        self.give(made, (uid, gid, set)).map_err(at(&path))
+        give(self.tree, &self.caller, made, (given, self.acls), &path)
     }
 
     /// Gives a file its extended attributes.
@@ -292,11 +298,13 @@ impl<F: FileStore> Reader<'_, F> {
                 Err(FileError::NotFound) => {
                     let set = SetAttributes { mode: Some(0o755), ..Default::default() };
                     let made = self.tree.make(caller, here, name, &New::Directory, &set);
-                    made.map_err(at(path))?.attributes.file
+                    let made = made.map_err(at(path))?.attributes.file;
+                    bare(self.tree, caller, made, path)?;
+                    made
                 }
                 Err(error) => return Err(at(path)(error)),
             };
-            self.levels.push(Level { name: name.clone(), directory, set: None });
+            self.levels.push(Level { name: name.clone(), directory, given: None });
         }
         Ok(())
     }
@@ -305,22 +313,10 @@ impl<F: FileStore> Reader<'_, F> {
     fn leave(&mut self, keep: usize) -> Result<(), ArchiveError> {
         while self.levels.len() > keep {
             let Some(level) = self.levels.pop() else { break };
-            if let Some(set) = level.set {
-                self.give(level.directory, set).map_err(at(&level.name))?;
+            if let Some((given, path)) = level.given {
+                give(self.tree, &self.caller, level.directory, (given, self.acls), &path)?;
             }
         }
-        Ok(())
-    }
-
-    fn give(
-        &self,
-        file: FileId,
-        (uid, gid, set): (u32, u32, SetAttributes),
-    ) -> Result<(), FileError> {
-        // The owner first: a change of it takes set-id bits away.
-        let owner = SetAttributes { uid: Some(uid), gid: Some(gid), ..Default::default() };
-        self.tree.set_attributes(&self.caller, file, &owner, None)?;
-        self.tree.set_attributes(&self.caller, file, &set, None)?;
         Ok(())
     }
 }

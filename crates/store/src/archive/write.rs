@@ -4,11 +4,14 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
 
 use bytes::Bytes;
-use model::file::{Attributes, Caller, Content, Entry, FileError, FileId, FileKind, FileStore};
+use model::file::{
+    AclKind, Attributes, Caller, Content, Entry, FileError, FileId, FileKind, FileStore,
+};
 use tar::{Builder, EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 
 use super::pax::{self, HEADER_BYTES_MAX};
 use super::{ArchiveError, Figures, PIECE_BYTES, SNAPSHOTS, at, root};
+use crate::acl;
 
 /// Entries of a directory that are read at once.
 const ENTRIES_MAX: usize = 256;
@@ -260,6 +263,7 @@ impl<F: FileStore, W: Write> Writer<'_, F, W> {
         }
         if kind != EntryType::Link {
             self.attributes(attributes, &mut records).map_err(at(path))?;
+            self.acls(attributes, &mut records).map_err(at(path))?;
         }
         let records = records.iter().map(|(key, value)| (&**key, &value[..]));
         self.tar.append_pax_extensions(records)?;
@@ -282,6 +286,20 @@ impl<F: FileStore, W: Write> Writer<'_, F, W> {
             header.set_device_minor(minor)?;
         }
         Ok(header)
+    }
+
+    /// The records of a file's access control lists.
+    fn acls(&self, of: &Attributes, records: &mut Vec<(String, Bytes)>) -> Result<(), FileError> {
+        for which in [AclKind::Access, AclKind::Default] {
+            let found = match self.tree.acl(&self.caller, of.file, which) {
+                Err(error) if is_gone(error) => None,
+                found => found?,
+            };
+            if let Some(list) = found {
+                records.push((pax::acl_key(which).to_owned(), Bytes::from(acl::text(&list))));
+            }
+        }
+        Ok(())
     }
 
     /// The records of a file's extended attributes.

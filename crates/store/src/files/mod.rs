@@ -17,6 +17,7 @@
 //! Invariant: nothing of a volume is reached by a path that somebody outside gives: only by one
 //! name, in a directory of the volume, without following links.
 
+mod acls;
 mod attributes;
 mod browse;
 mod cache;

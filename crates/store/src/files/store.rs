@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use model::file::{
-    Access, AttributeIs, Attributes, Caller, Changed, Content, Creation, FileId, FileResult,
-    FileStore, Limits, Listing, Made, New, Range, ReadData, Removal, SetAttributes, Space,
-    Stability, Time, Written,
+    Access, Acl, AclKind, AttributeIs, Attributes, Caller, Changed, Content, Creation, FileId,
+    FileResult, FileStore, Limits, Listing, Made, New, Range, ReadData, Removal, SetAttributes,
+    Space, Stability, Time, Written,
 };
 
 use super::FileVolume;
@@ -194,6 +194,18 @@ impl FileStore for FileVolume {
     }
     fn remove_xattr(&self, caller: &Caller, file: FileId, name: &[u8]) -> FileResult<Changed> {
         self.0.remove_xattr(caller, file, name)
+    }
+    fn acl(&self, caller: &Caller, file: FileId, which: AclKind) -> FileResult<Option<Acl>> {
+        self.0.acl(caller, file, which)
+    }
+    fn set_acl(
+        &self,
+        caller: &Caller,
+        file: FileId,
+        which: AclKind,
+        acl: Option<&Acl>,
+    ) -> FileResult<()> {
+        self.0.set_acl(caller, file, which, acl)
     }
     fn hold(&self, file: FileId) -> FileResult<()> {
         self.0.hold(file)

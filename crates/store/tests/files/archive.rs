@@ -6,8 +6,8 @@ use std::io::Write;
 
 use bytes::Bytes;
 use model::file::{
-    AttributeIs, Caller, Content, Creation, FileError, FileId, FileKind, FileStore, New, Removal,
-    SetAttributes, SetTime, Stability, Time,
+    Acls, AttributeIs, Caller, Content, Creation, FileError, FileId, FileKind, FileStore, New,
+    Removal, SetAttributes, SetTime, Stability, Time,
 };
 use nfs::memory::Memory;
 use store::archive::{self, ArchiveError};
@@ -126,7 +126,7 @@ fn seen<F: FileStore>(tree: &F) -> BTreeMap<String, Seen> {
     all
 }
 
-fn packed<F: FileStore>(tree: &F) -> Vec<u8> {
+pub(crate) fn packed<F: FileStore>(tree: &F) -> Vec<u8> {
     archive::write(tree, tree.root(), Vec::new()).unwrap().1
 }
 
@@ -137,14 +137,14 @@ fn a_tree_comes_back_as_it_was_on_every_file_system() {
         plant(&volume);
         let whole = packed(&volume);
         assert!((whole.len() as u64) < MIB, "holes are not written: {} bytes", whole.len());
-        let figures = archive::read(&copy, &whole[..]).unwrap();
+        let figures = archive::read(&copy, Acls::Keep, &whole[..]).unwrap();
         assert_eq!(figures.skipped, 0);
         assert_eq!(seen(&copy), seen(&volume));
         let holes = copy.lookup(&ROOT, copy.root(), b"holes").unwrap();
         assert_eq!(copy.seek(&ROOT, holes.file, 0, Content::Data), Ok(MIB));
         assert!(holes.used_bytes < MIB, "{} bytes are used", holes.used_bytes);
         // Again, nothing is written over.
-        let again = archive::read(&copy, &whole[..]);
+        let again = archive::read(&copy, Acls::Keep, &whole[..]);
         assert!(matches!(again, Err(ArchiveError::File { why: FileError::Exists, .. })));
     }
 }
@@ -155,35 +155,37 @@ fn what_is_cut_or_larger_than_the_volume_is_an_error() {
     plant(&tree);
     let whole = packed(&tree);
     let copy = Memory::new(0, 1 << 26);
-    archive::read(&copy, &whole[..]).unwrap();
+    archive::read(&copy, Acls::Keep, &whole[..]).unwrap();
     assert_eq!(seen(&copy), seen(&tree));
     for cut in [100, 512, 700, whole.len() / 2] {
         let copy = Memory::new(0, 1 << 26);
-        let read = archive::read(&copy, &whole[..cut]);
+        let read = archive::read(&copy, Acls::Keep, &whole[..cut]);
         assert!(matches!(read, Err(ArchiveError::Stream(_))), "{cut}: {read:?}");
     }
     let big = Memory::new(0, 1 << 26);
     file(&big, big.root(), b"big", &[(0, &[1; 1 << 18])]);
-    let read = archive::read(&small, &packed(&big)[..]);
+    let read = archive::read(&small, Acls::Keep, &packed(&big)[..]);
     let full = |why: &FileError| matches!(why, FileError::NoSpace | FileError::Quota);
     assert!(matches!(&read, Err(ArchiveError::File { why, .. }) if full(why)), "{read:?}");
 }
 
+/// What tar makes of the input.
+pub(crate) fn program(arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    use std::process::{Command, Stdio};
+    let mut command = Command::new("tar");
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let feeds = std::thread::spawn(move || stdin.write_all(&input));
+    let done = child.wait_with_output().unwrap();
+    let _ = feeds.join().unwrap();
+    assert!(done.status.success(), "tar {arguments:?}");
+    done.stdout
+}
+
 #[test]
 fn gnu_tar_and_we_read_each_others_extended_attributes() {
-    let program = |arguments: &[&str], input: &[u8]| {
-        use std::process::{Command, Stdio};
-        let mut command = Command::new("tar");
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.to_vec();
-        let feeds = std::thread::spawn(move || stdin.write_all(&input));
-        let done = child.wait_with_output().unwrap();
-        let _ = feeds.join().unwrap();
-        assert!(done.status.success(), "tar {arguments:?}");
-        done.stdout
-    };
     if !rustix::process::geteuid().is_root() {
         return;
     }
@@ -194,14 +196,14 @@ fn gnu_tar_and_we_read_each_others_extended_attributes() {
     program(&["--xattrs", "--numeric-owner", "-xpf", "-", "-C", at], &packed(&tree));
     let back = program(&["--xattrs", "--numeric-owner", "-cf", "-", "-C", at, "."], &[]);
     let copy = Memory::new(0, 1 << 26);
-    archive::read(&copy, &back[..]).unwrap();
+    archive::read(&copy, Acls::Keep, &back[..]).unwrap();
     let xattrs = |tree: &Memory| {
         let all = seen(tree).into_iter();
         all.map(|(path, seen)| (path, seen.6)).collect::<BTreeMap<_, _>>()
     };
     assert_eq!(xattrs(&copy), xattrs(&tree));
     let sparse = program(&["--xattrs", "--sparse", "-cf", "-", "-C", at, "./holes"], &[]);
-    let refused = archive::read(&Memory::new(0, 1 << 26), &sparse[..]).unwrap_err();
+    let refused = archive::read(&Memory::new(0, 1 << 26), Acls::Keep, &sparse[..]).unwrap_err();
     assert!(refused.to_string().contains("--sparse"), "{refused}");
 }
 
@@ -254,7 +256,8 @@ fn a_backup_goes_on_when_listed_files_vanish_under_it() {
         let stream = Hindered { written: Vec::new(), after, happens: Some(vanish) };
         let (_, stream) = archive::write(&tree, top, stream).unwrap();
         let copy = Memory::new(0, 1 << 26);
-        archive::read(&copy, &stream.written[..]).unwrap_or_else(|why| panic!("{after}: {why}"));
+        archive::read(&copy, Acls::Keep, &stream.written[..])
+            .unwrap_or_else(|why| panic!("{after}: {why}"));
         let last = copy.lookup(&ROOT, copy.root(), b"last").unwrap();
         assert_eq!(last.size_bytes, 5);
         let second = copy.lookup(&ROOT, copy.root(), b"second");
@@ -270,7 +273,7 @@ fn a_socket_with_two_names_does_not_break_the_restore() {
     tree.link(&ROOT, socket, tree.root(), b"two").unwrap();
     let (figures, whole) = archive::write(&tree, tree.root(), Vec::new()).unwrap();
     assert_eq!(figures.skipped, 2);
-    archive::read(&copy, &whole[..]).unwrap();
+    archive::read(&copy, Acls::Keep, &whole[..]).unwrap();
     assert!(copy.read_directory(&ROOT, copy.root(), 0, 10, false).unwrap().entries.is_empty());
 }
 
@@ -303,7 +306,7 @@ fn a_file_from_before_1970_in_an_archive_of_gnu_tar_is_restored() {
     header.set_cksum();
     bytes[..512].copy_from_slice(header.as_bytes());
     let tree = Memory::new(0, 1 << 20);
-    archive::read(&tree, &bytes[..]).unwrap();
+    archive::read(&tree, Acls::Keep, &bytes[..]).unwrap();
     let old = tree.lookup(&ROOT, tree.root(), b"old").unwrap();
     assert_eq!(old.modified, Time { seconds: -86_400, nanos: 0 });
 }
@@ -311,7 +314,7 @@ fn a_file_from_before_1970_in_an_archive_of_gnu_tar_is_restored() {
 #[test]
 fn what_leads_out_of_the_tree_is_refused() {
     use tar::EntryType::{Link, Regular};
-    let read = |bytes: &[u8]| archive::read(&Memory::new(0, 1 << 20), bytes);
+    let read = |bytes: &[u8]| archive::read(&Memory::new(0, 1 << 20), Acls::Keep, bytes);
     for name in [&b"../up"[..], b"a/../../up", b".snapshots/s/file"] {
         let answer = read(&hostile(name, Regular, b""));
         assert!(matches!(answer, Err(ArchiveError::Entry { .. })), "{answer:?}");
@@ -326,7 +329,7 @@ fn what_leads_out_of_the_tree_is_refused() {
     let through = Memory::new(0, 1 << 20);
     let link = New::Symlink(Bytes::from_static(b"/etc"));
     through.make(&ROOT, through.root(), b"d", &link, &SetAttributes::default()).unwrap();
-    let answer = archive::read(&through, &hostile(b"d/passwd", Regular, b"")[..]);
+    let answer = archive::read(&through, Acls::Keep, &hostile(b"d/passwd", Regular, b"")[..]);
     assert!(matches!(answer, Err(ArchiveError::File { why: FileError::NotDirectory, .. })));
     assert!(read(b"this is no archive, but text that goes on and on").is_err());
 }
@@ -342,6 +345,7 @@ fn headers_without_end_are_not_kept_in_memory() {
     bytes.write_all(header.as_bytes()).unwrap();
     bytes.resize(1 << 25, b'n');
     all.append(&header, &bytes[512..]).unwrap();
-    let answer = archive::read(&Memory::new(0, 1 << 20), &all.into_inner().unwrap()[..]);
+    let answer =
+        archive::read(&Memory::new(0, 1 << 20), Acls::Keep, &all.into_inner().unwrap()[..]);
     assert!(answer.is_err_and(|why| why.to_string().contains("16 MiB")));
 }

@@ -1,5 +1,5 @@
 //! Directories in the place of archives: the system's `tar` makes and reads them, with owners, modes,
-//! times, links, holes and extended attributes, as far as who runs it may.
+//! times, links, holes, extended attributes and access control lists, as far as who runs it may.
 //!
 //! ```text
 //!   service --tar.zst--> pipe --thread: zstd--> tar -x --> DIR.part --whole--> DIR
@@ -7,7 +7,7 @@
 //! ```
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,37 +18,80 @@ const LEVEL: i32 = 0;
 /// How tar ends when a file changed while it was read.
 const CHANGED: i32 = 1;
 
-/// What a thread and its tar came to.
-pub(super) type Ending = JoinHandle<io::Result<()>>;
+/// Lines that are kept of what tar says.
+const LINES_MAX: usize = 20;
+
+/// What a thread and its tar came to: what it said, or why it failed.
+pub(super) type Ending = JoinHandle<io::Result<Vec<String>>>;
 
 /// Waits for the end of what [`pack`] began.
-pub(super) fn packed(ending: Ending) -> io::Result<()> {
+pub(super) fn packed(ending: Ending) -> io::Result<Vec<String>> {
     ending.join().unwrap_or_else(|_| Err(io::Error::other("the archive broke off")))
 }
 
 fn tar(arguments: &[&str], directory: &Path) -> Command {
     let mut tar = Command::new("tar");
     tar.args(arguments).args(["--numeric-owner", "--xattrs", "--xattrs-include=user.*", "-f", "-"]);
-    tar.arg("-C").arg(directory).stderr(Stdio::piped());
+    tar.arg("-C").arg(directory);
     tar
 }
 
-fn spawn(command: &mut Command) -> io::Result<Child> {
-    command.spawn().map_err(|why| io::Error::new(why.kind(), format!("tar: {why}")))
+/// What tar said: of very many lines, the first ones, and the last.
+#[derive(Default)]
+struct Said {
+    lines: Vec<String>,
+    left_out: u64,
+    last: String,
 }
 
-/// Its last words, where it did not do what it should.
-fn ended(mut child: Child, allowed: &[i32]) -> io::Result<()> {
-    let mut said = String::new();
-    if let Some(mut errors) = child.stderr.take() {
-        errors.read_to_string(&mut said)?;
+impl Said {
+    fn read(from: impl Read) -> io::Result<Self> {
+        let (mut said, mut from, mut line) = (Self::default(), BufReader::new(from), Vec::new());
+        while from.read_until(b'\n', &mut line)? > 0 {
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            if said.lines.len() < LINES_MAX {
+                said.lines.push(text.clone());
+            } else {
+                said.left_out += 1;
+            }
+            said.last = text;
+            line.clear();
+        }
+        Ok(said)
     }
-    let status = child.wait()?;
-    if status.success() || status.code().is_some_and(|code| allowed.contains(&code)) {
-        return Ok(());
+
+    fn all(mut self) -> Vec<String> {
+        if self.left_out > 0 {
+            self.lines.push(format!("tar: {} more lines like these", self.left_out));
+        }
+        self.lines
     }
-    let last = said.trim().lines().last().unwrap_or_default();
-    Err(io::Error::other(format!("{last} (tar: {status})")))
+}
+
+/// A tar that runs, and what it says meanwhile: it must not wait for somebody to read that.
+struct Running {
+    child: Child,
+    said: JoinHandle<io::Result<Said>>,
+}
+
+impl Running {
+    fn new(command: &mut Command) -> io::Result<Self> {
+        let spawned = command.stderr(Stdio::piped()).spawn();
+        let mut child = spawned.map_err(|why| io::Error::new(why.kind(), format!("tar: {why}")))?;
+        let errors = child.stderr.take();
+        let said = std::thread::spawn(|| errors.map_or(Ok(Said::default()), Said::read));
+        Ok(Self { child, said })
+    }
+
+    /// What it said, where it did what it should; else an error with its last words.
+    fn end(mut self, allowed: &[i32]) -> io::Result<Vec<String>> {
+        let status = self.child.wait()?;
+        let said = self.said.join().unwrap_or_else(|_| Ok(Said::default()))?;
+        if status.success() || status.code().is_some_and(|code| allowed.contains(&code)) {
+            return Ok(said.all());
+        }
+        Err(io::Error::other(format!("{} (tar: {status})", said.last)))
+    }
 }
 
 /// A directory that is being filled.
@@ -68,29 +111,32 @@ pub(super) fn unpack(to: &Path) -> io::Result<(Unpacking, File)> {
     std::fs::create_dir(&part)
         .map_err(|why| io::Error::new(why.kind(), format!("{}: {why}", part.display())))?;
     let (from, into) = io::pipe()?;
-    let mut child = spawn(tar(&["-x", "-p"], &part).stdin(Stdio::piped()))?;
-    let stdin = child.stdin.take();
+    let mut tar = tar(&["-x", "-p", "--acls"], &part);
+    let mut running = Running::new(tar.stdin(Stdio::piped()))?;
+    let stdin = running.child.stdin.take();
     let ending = std::thread::spawn(move || {
         let copied = match stdin {
             Some(stdin) => zstd::stream::copy_decode(from, stdin),
             None => Ok(()),
         };
         // What tar says is why it took no more.
-        ended(child, &[]).and(copied)
+        let said = running.end(&[])?;
+        copied.map(|()| said)
     });
     Ok((Unpacking { part, to, ending }, File::from(OwnedFd::from(into))))
 }
 
 impl Unpacking {
-    /// All of the archive has been given, or not; the file is dropped.
-    pub(super) fn end(self, is_whole: bool) -> io::Result<()> {
-        let done = packed(self.ending).and_then(|()| {
+    /// All of the archive has been given, or not; the file is dropped. Answers with what tar said.
+    pub(super) fn end(self, is_whole: bool) -> io::Result<Vec<String>> {
+        let done = packed(self.ending).and_then(|said| {
             if !is_whole {
-                return Ok(());
+                return Ok(said);
             }
             rustix::fs::syncfs(File::open(&self.part)?)?;
             // An empty directory of that name gives way.
-            std::fs::rename(&self.part, &self.to)
+            std::fs::rename(&self.part, &self.to)?;
+            Ok(said)
         });
         if !is_whole || done.is_err() {
             // What is not whole is of no use; that it stays is no reason to say something else.
@@ -103,15 +149,18 @@ impl Unpacking {
 /// A directory as an archive, and what comes of it.
 pub(super) fn pack(directory: &Path) -> io::Result<(File, Ending)> {
     let (from, into) = io::pipe()?;
-    let mut tar = tar(&["-c", "--exclude=./.snapshots"], directory);
-    let mut child = spawn(tar.arg(".").stdout(Stdio::piped()))?;
-    let stdout = child.stdout.take();
+    // Lists as the kernel has them: as text, tar gives names for users where it knows any.
+    let lists = "--xattrs-include=system.posix_acl_*";
+    let mut tar = tar(&["-c", "--exclude=./.snapshots", lists], directory);
+    let mut running = Running::new(tar.arg(".").stdout(Stdio::piped()))?;
+    let stdout = running.child.stdout.take();
     let ending = std::thread::spawn(move || {
         let copied = match stdout {
             Some(stdout) => zstd::stream::copy_encode(stdout, into, LEVEL),
             None => Ok(()),
         };
-        ended(child, &[CHANGED]).and(copied)
+        let said = running.end(&[CHANGED])?;
+        copied.map(|()| said)
     });
     Ok((File::from(OwnedFd::from(from)), ending))
 }

@@ -9,7 +9,7 @@ use crate::steps::{Outcome, has_program};
 pub(crate) type Peer = (&'static str, &'static str);
 
 /// For the end-to-end tests.
-pub(crate) const TESTED: [Peer; 7] = [
+pub(crate) const TESTED: [Peer; 9] = [
     ("iscsi-ls", "libiscsi-bin"),
     ("sg_persist", "sg3-utils"),
     ("fio", "fio"),
@@ -17,6 +17,8 @@ pub(crate) const TESTED: [Peer; 7] = [
     ("mkfs.ext4", "e2fsprogs"),
     ("mkfs.xfs", "xfsprogs"),
     ("curl", "curl"),
+    ("rpcbind", "rpcbind"),
+    ("showmount", "nfs-common"),
 ];
 
 /// For measuring and comparing.

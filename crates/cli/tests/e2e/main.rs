@@ -6,5 +6,6 @@ mod file_systems;
 mod libiscsi;
 mod peers;
 mod programs;
+mod rpcbind;
 #[path = "../service/mod.rs"]
 mod service;

@@ -63,6 +63,8 @@ const fn since(minor_min: u32, row: Row) -> Row {
     Row { minor_min, ..row }
 }
 
+/// numlinks.
+const LINKS: u32 = 35;
 /// FH4_PERSISTENT: a handle is good as long as its file.
 const PERSISTENT: u32 = 0;
 
@@ -104,7 +106,7 @@ const TABLE: [Row; 50] = [
     both(MODE, |subject, to| to.u32(subject.attributes.mode)),
     // no_trunc.
     read(34, |_, to| to.put(&true)),
-    read(35, |subject, to| to.u32(subject.attributes.links)),
+    read(LINKS, |subject, to| to.u32(subject.links())),
     both(OWNER, |subject, to| to.opaque(subject.attributes.uid.to_string().as_bytes())),
     both(OWNER_GROUP, |subject, to| to.opaque(subject.attributes.gid.to_string().as_bytes())),
     read(41, |subject, to| to.put(&device(subject.attributes.kind))),
@@ -132,6 +134,12 @@ const TABLE: [Row; 50] = [
 ];
 
 impl Subject {
+    /// A file that is open has none once its last name is gone. NFSv4.0 has no way to say that it
+    /// stays all the same, and Linux takes one without links for gone: `fstat` fails with ESTALE.
+    fn links(&self) -> u32 {
+        let links = self.attributes.links;
+        if self.minor == 0 { links.max(1) } else { links }
+    }
     fn room(&self) -> Space {
         self.space.unwrap_or(Space {
             total_bytes: 0,

@@ -48,6 +48,23 @@ fn a_removed_file_stays_for_each_who_has_it_open_until_he_closes_it() {
 }
 
 #[test]
+fn a_client_of_nfsv4_0_is_not_told_that_its_open_file_has_no_links_and_so_is_gone() {
+    let world = World::new();
+    let client = world.client("one");
+    let (_, handle) = opened(&client);
+    remove(&client, "f");
+    let wanted = op(9, &Bitmap::of([35]));
+    let links = |mut reply: Reply| {
+        let found: Fattr = reply.ok(9);
+        found.values
+    };
+    assert_eq!(links(in_handle(&client, &handle, wanted.clone()))[..], 0u32.to_be_bytes());
+    let mut zero = world.compound(0, &[op(22, &handle), wanted]);
+    assert_eq!(zero.next(22), Status::Ok);
+    assert_eq!(links(zero)[..], 1u32.to_be_bytes());
+}
+
+#[test]
 fn a_file_that_another_is_renamed_over_goes_with_the_lease_of_who_has_it_open() {
     let world = World::new();
     let (one, two) = (world.client("one"), world.client("two"));

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control::{Caller, Control, PoolCreate};
+use env::posix::signals;
 use env::{OsRandom, RealClock, RealFiles};
 use model::order::Notice;
 use model::pool::{Driver, PoolState};
@@ -53,6 +54,9 @@ const POOLS_PAUSE: Duration = Duration::from_millis(10);
 const STEPS_LIMIT: Duration = Duration::from_secs(30);
 /// How long an end waits until what the node said last is recorded.
 const RECORD_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a signal that the process was sent may take until the runtime tells of it.
+const HEARD_LIMIT: Duration = Duration::from_millis(20);
 
 /// A running service.
 pub(crate) struct Daemon {
@@ -268,8 +272,11 @@ impl Daemon {
         self.control.close().await;
         tracing::info!("ended");
         let Some(wish) = wish else { return Ok(None) };
-        // Told to end meanwhile, nobody is to come after.
-        if tokio::time::timeout(Duration::ZERO, ended).await.is_ok() {
+        // Nothing is left that has to end in order: until the next program is there a signal ends
+        // the process at once, and none is swallowed.
+        signals::end_at_once().map_err(|why| Failure::Io { what: "signals".into(), why })?;
+        // Told to end before, nobody is to come after.
+        if tokio::time::timeout(HEARD_LIMIT, ended).await.is_ok() {
             return Ok(None);
         }
         Ok(Some(Successor { wish, sockets: self.sockets, data: self.data }))

@@ -145,6 +145,28 @@ fn what_is_no_commonhold_is_refused_and_nothing_stops() {
     assert_eq!(holder.client.sessions, 1, "it was interrupted");
 }
 
+/// What was told between the end of one program and the beginning of the next was swallowed by
+/// the handler of the one that was ending.
+#[test]
+fn a_stop_in_the_last_moment_before_the_next_program_is_obeyed() {
+    for _ in 0..8 {
+        let home = tempfile::tempdir().unwrap();
+        let service = Service::start_in(home, &[]);
+        let asked = service.run(&["node", "upgrade", "--force", "--no-wait"]);
+        assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+        let limit = std::time::Instant::now() + Duration::from_secs(60);
+        while !service.log().contains("serve: ended") {
+            assert!(std::time::Instant::now() < limit, "{}", service.log());
+        }
+        let pid = rustix::process::Pid::from_raw(service.pid().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        // Either program ends in order; between the two the process just ends.
+        let (status, _home) = service.ended();
+        let by_signal = std::os::unix::process::ExitStatusExt::signal(&status);
+        assert!(status.success() || by_signal == Some(15), "{status}");
+    }
+}
+
 #[test]
 fn the_old_program_goes_on_and_says_why_when_the_new_one_is_gone_at_the_last_moment() {
     if !place::is_root() {

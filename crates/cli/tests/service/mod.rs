@@ -135,9 +135,14 @@ impl Service {
     }
 
     /// SIGTERM, and what the process ended with.
-    pub fn end(mut self) -> (ExitStatus, tempfile::TempDir) {
+    pub fn end(self) -> (ExitStatus, tempfile::TempDir) {
         let pid = self.process.id().to_string();
         assert!(Command::new("kill").arg(&pid).status().unwrap().success());
+        self.ended()
+    }
+
+    /// What the process ended with, which has been told to.
+    pub fn ended(mut self) -> (ExitStatus, tempfile::TempDir) {
         let limit = Instant::now() + Duration::from_secs(30);
         let status = loop {
             if let Some(status) = self.process.try_wait().unwrap() {

@@ -1,6 +1,6 @@
 //! What the kernel offers to a file server and the standard library does not: acting as somebody
-//! else, names of inodes that outlive paths, subvolumes, who listens, and whether a thread has
-//! waited. Linux only; safe wrappers of calls.
+//! else, names of inodes that outlive paths, subvolumes, who listens, whether a thread has
+//! waited, and signals that end the process. Linux only; safe wrappers of calls.
 
 // Each call takes memory that lives on this side of it.
 #![allow(unsafe_code)]
@@ -12,6 +12,7 @@ pub mod handle;
 pub mod identity;
 pub mod listeners;
 pub mod namespace;
+pub mod signals;
 pub mod waits;
 
 use std::io;

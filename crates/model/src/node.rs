@@ -59,6 +59,20 @@ pub struct CatalogFormat {
     pub checksum: String,
 }
 
+/// Forms of one thing on a node's disk that a binary reads, besides the catalog.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DiskFormat {
+    pub what: String,
+    pub reads: Vec<u32>,
+}
+
+impl DiskFormat {
+    #[must_use]
+    pub fn new(what: &str, reads: &[u32]) -> Self {
+        Self { what: what.to_owned(), reads: reads.to_vec() }
+    }
+}
+
 /// A binary that may take the running one's place.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Binary {
@@ -78,6 +92,8 @@ pub enum Unfit {
     Older { version: String, running: String },
     #[error("{version} does not know the catalog's form {number}, which is written already")]
     Catalog { version: String, number: i64 },
+    #[error("{version} does not read form {form} of {what}, which may be on the disk")]
+    Disk { version: String, what: String, form: u32 },
 }
 
 /// `MAJOR.MINOR.PATCH`, and what may follow behind a `-` or `+`, which does not count.
@@ -109,9 +125,45 @@ pub fn may_replace(
     Ok(())
 }
 
+/// Whether a binary reads whatever the running one does: all of that may be on the disk.
+///
+/// # Errors
+/// What it does not read.
+pub fn reads_all(version: &str, running: &[DiskFormat], new: &[DiskFormat]) -> Result<(), Unfit> {
+    for DiskFormat { what, reads } in running {
+        let known = new.iter().find(|one| one.what == *what).map_or(&[][..], |one| &one.reads);
+        if let Some(form) = reads.iter().find(|form| !known.contains(form)) {
+            let (version, what) = (version.to_owned(), what.clone());
+            return Err(Unfit::Disk { version, what, form: *form });
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_binary_must_read_all_that_the_running_one_reads() {
+        let running = [DiskFormat::new("maps", &[1, 2]), DiskFormat::new("records", &[1])];
+        let judge = |new: &[DiskFormat]| reads_all("0.2.0", &running, new);
+        let (maps, records) = (DiskFormat::new("maps", &[1, 2, 3]), running[1].clone());
+        assert_eq!(judge(&running), Ok(()));
+        let more = DiskFormat::new("more", &[1]);
+        assert_eq!(judge(&[more, records.clone(), maps.clone()]), Ok(()));
+        for (new, lacking, number) in [
+            (vec![DiskFormat::new("maps", &[2, 3]), records], "maps", 1),
+            (vec![maps], "records", 1),
+            (Vec::new(), "maps", 1),
+        ] {
+            let unfit = judge(&new).unwrap_err();
+            assert!(
+                matches!(&unfit, Unfit::Disk { what, form, .. } if what == lacking && *form == number),
+                "{unfit}"
+            );
+        }
+    }
 
     #[test]
     fn a_binary_must_read_the_catalog_and_be_no_older_unless_asked_for() {

@@ -15,6 +15,9 @@ use sha2::{Digest, Sha256};
 
 /// Bytes of every handle of ours: within NFSv3's 64 and NFSv4's 128.
 pub const HANDLE_BYTES: usize = 56;
+/// Of the whole layout. Clients keep handles through an upgrade: a program that takes those of
+/// another layout for none makes all that is mounted stale.
+pub const LAYOUT: u32 = 1;
 const SIGNED_BYTES: usize = 40;
 const TAG_BYTES: usize = 16;
 const _: () = assert!(SIGNED_BYTES + TAG_BYTES == HANDLE_BYTES);

@@ -19,6 +19,10 @@ use model::pool::Driver;
 use model::size::ByteSize;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+/// Of all the records here. A field that an older program may leave out, or does not know, is no
+/// other form; one without which it would serve something wrong is.
+pub const FORM: u32 = 1;
+
 /// What is remembered of a pool.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PoolRecord {

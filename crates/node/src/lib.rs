@@ -34,11 +34,26 @@ pub mod unit;
 pub mod wire;
 pub mod worker;
 
+use model::node::DiskFormat;
+
 pub use facts::facts_of;
 pub use node::{Limits, Node, Settings, World};
 pub use orders::Pieces;
 pub use sockets::{Kept, Purpose, Sockets};
 pub use worker::BlockIoFactory;
+
+/// What this program reads of what a node has on its disk.
+#[must_use]
+pub fn disk_formats() -> Vec<DiskFormat> {
+    let mut all = store::disk_formats();
+    all.extend([
+        DiskFormat::new("reservations", &[scsi::reservations::RECORD_VERSION.into()]),
+        DiskFormat::new("the node's last orders", &[journal::FORM]),
+        DiskFormat::new("the records of NFS clients", &[nfs::v4::state::RECORD_LAYOUT]),
+        DiskFormat::new("the handles that NFS clients keep", &[nfs::handle::LAYOUT]),
+    ]);
+    all
+}
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]

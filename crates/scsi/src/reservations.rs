@@ -36,7 +36,7 @@ mod request;
 use std::sync::Arc;
 
 pub use self::change::{Change, Refusal};
-pub use self::record::{RECORD_BYTES_MAX, RecordError};
+pub use self::record::{RECORD_BYTES_MAX, RecordError, VERSION as RECORD_VERSION};
 pub use self::request::Request;
 
 use self::change::Draft;

@@ -31,6 +31,19 @@ mod stack;
 mod tree;
 mod volume;
 
+use model::node::DiskFormat;
+
 pub use error::StoreError;
 pub use pool::{Pool, Progress, SnapshotInfo, VolumeInfo};
 pub use volume::{Sanitize, SanitizeMethod, SanitizeOrder, Volume};
+
+/// What this program reads of what is on the disk. A form that it reads no more is no upgrade for
+/// a node that may have it.
+#[must_use]
+pub fn disk_formats() -> Vec<DiskFormat> {
+    vec![
+        DiskFormat::new("the records of block volumes", &[record::VERSION.into()]),
+        DiskFormat::new("the maps of block volumes", &[map::VERSION.into()]),
+        DiskFormat::new("the records of file volumes", &[files::record::VERSION.into()]),
+    ]
+}

@@ -28,7 +28,7 @@ const CHUNKS_PER_WORD: u64 = 32;
 /// Chunks that one page describes (1008 MiB).
 pub(crate) const CHUNKS_PER_PAGE: u64 = WORDS as u64 * CHUNKS_PER_WORD;
 const MAGIC: &[u8; 8] = b"CMHDMAP\n";
-const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 1;
 /// The low bit of every chunk in a word.
 const LOW_BITS: u64 = 0x5555_5555_5555_5555;
 

@@ -16,7 +16,7 @@ use crate::error::StoreError;
 use crate::fields::Fields;
 
 const MAGIC: &[u8; 8] = b"CMHDREC\n";
-const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 1;
 const HEADER_BYTES: usize = 32;
 const CRC_AT: std::ops::Range<usize> = 24..28;
 /// Slots are powers of two from here on.

@@ -2,7 +2,7 @@
 //! nothing but a pause.
 //!
 //! ```text
-//!  asked -> the binary is looked at, runs, knows the catalog -> everything ends as on SIGTERM
+//!  asked -> the binary is looked at, runs, reads all forms -> everything ends as on SIGTERM
 //!        -> main: exec, with the same arguments --------> the new one: sockets go on listening
 //!                   '- cannot -> exec of the old binary -> the old one: says why
 //!                                   '- cannot -> an end, with the reason
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use env::handover;
 use model::id::OperationId;
-use model::node::{Binary, CatalogFormat};
+use model::node::{Binary, CatalogFormat, DiskFormat, reads_all};
 use model::order::OrderError;
 use node::{Kept, Purpose, Sockets};
 use rustix::fs::OFlags;
@@ -51,12 +51,15 @@ const STICKY: u32 = 0o1000;
 pub(crate) struct Formats {
     version: String,
     catalog: Vec<CatalogFormat>,
+    /// What else it reads; one that does not say reads nothing for sure.
+    #[serde(default)]
+    disk: Vec<DiskFormat>,
 }
 
 impl Formats {
     pub(crate) fn own() -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Self { version, catalog: control::catalog_formats() }
+        Self { version, catalog: control::catalog_formats(), disk: node::disk_formats() }
     }
 }
 
@@ -197,6 +200,8 @@ pub(super) async fn check(
     let said = answer(&path, "formats").await.map_err(unfit)?;
     let formats: Formats = serde_json::from_str(&said)
         .map_err(|_| unfit("it does not say which catalogs it can read".to_owned()))?;
+    reads_all(&version, &node::disk_formats(), &formats.disk)
+        .map_err(|lacking| unfit(lacking.to_string()))?;
     let path = path.to_str().ok_or_else(|| unfit("its path is no text".to_owned()))?.to_owned();
     Ok(Binary { path, version, catalog: formats.catalog })
 }

@@ -145,6 +145,34 @@ fn what_is_no_commonhold_is_refused_and_nothing_stops() {
     assert_eq!(holder.client.sessions, 1, "it was interrupted");
 }
 
+#[test]
+fn a_binary_that_does_not_read_what_is_on_the_disk_is_refused_by_its_name() {
+    let home = tempfile::tempdir().unwrap();
+    let binary = home.path().join("daemon");
+    install(&binary);
+    let service = Service::start_of(&binary, home, &["--nfs-portals", "none"]);
+    // One that has another name for a form does not have that form.
+    let other = service.path("other");
+    install(&other);
+    let mut bytes = std::fs::read(&other).unwrap();
+    let name = b"the maps of block volumes";
+    let found = bytes.windows(name.len()).enumerate().filter(|(_, one)| *one == name);
+    let places: Vec<_> = found.map(|(at, _)| at).collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at + name.len() - 1] = b'z';
+    }
+    std::fs::write(&other, bytes).unwrap();
+    let path = other.to_str().unwrap();
+    let (code, says) = service.refused(&["node", "upgrade", "--force", "--binary", path]);
+    assert!(
+        code == 4 && says.contains("does not read form 1 of the maps of block volumes"),
+        "{says}"
+    );
+    assert!(says.contains(path) && says.contains("Nothing has stopped"), "{says}");
+    assert_eq!(service.json(&["node", "upgrade", "--force"])["state"], "succeeded");
+}
+
 /// What was told between the end of one program and the beginning of the next was swallowed by
 /// the handler of the one that was ending.
 #[test]

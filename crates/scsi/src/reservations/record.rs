@@ -10,7 +10,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 const MAGIC: [u8; 8] = *b"CHOLD-PR";
-const VERSION: u16 = 1;
+/// The form that is written and read.
+pub const VERSION: u16 = 1;
 const HEAD_BYTES: usize = 20;
 const REGISTRATION_HEAD_BYTES: usize = 14;
 /// Flags of the head.

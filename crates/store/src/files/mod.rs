@@ -29,7 +29,7 @@ mod ids;
 mod listing;
 mod names;
 mod pool;
-mod record;
+pub(crate) mod record;
 mod recount;
 mod room;
 mod snapshots;

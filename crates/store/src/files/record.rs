@@ -16,7 +16,7 @@ use crate::error::StoreError;
 use crate::fields::Fields;
 
 const MAGIC: &[u8; 8] = b"CMHDFIL\n";
-const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 1;
 const HEADER_BYTES: usize = 20;
 /// A volume with ten thousand snapshots of long names fits.
 const RECORD_BYTES_MAX: usize = 4 << 20;

@@ -48,7 +48,9 @@ pub use self::locks::{Denied, LockOwner, LockRequest};
 pub use self::opens::{Claim, OpenRequest, Opened};
 pub use self::owners::{OwnerKey, Turn};
 pub use self::ranges::{Held, Ranges};
-pub use self::record::{ClientRecord, ClientRecords, Effect, RecordError, settle};
+pub use self::record::{
+    ClientRecord, ClientRecords, Effect, LAYOUT as RECORD_LAYOUT, RecordError, settle,
+};
 pub(super) use self::session::SMALL_BYTES;
 pub use self::session::{Channel, SequenceRequest, Sequenced};
 pub use self::view::{Counts, Holder};

@@ -11,7 +11,7 @@ use super::Shared;
 use crate::xdr::{XdrError, from_bytes, to_bytes, xdr_struct};
 
 /// The layout of a record; a reader of another refuses it.
-const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 1;
 
 xdr_struct! {
     /// One client that may have opens and locks.

@@ -13,6 +13,7 @@ use model::group::{OnFailure, Policy, Report, Resource, RestartLimit, Standing, 
 use model::id::{GroupId, HostId, VolumeId};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::machine::Machine;
 use crate::stage::{Stage, iqn, wait_for};
 use crate::writer::{Orders, now_us};
 use crate::{is_gone, pause, sweep};
@@ -20,23 +21,25 @@ use crate::{is_gone, pause, sweep};
 const HOSTS: usize = 2;
 
 /// A group, as the agents of its hosts would have it from the service.
-struct Ward {
-    stage: Stage,
-    group: AgentGroup,
+pub(crate) struct Ward {
+    pub(crate) stage: Stage,
+    pub(crate) group: AgentGroup,
     wardens: Vec<Option<Child>>,
+    /// Of each host, where they are machines of their own.
+    pub(crate) machines: Vec<Machine>,
 }
 
-fn host_id(host: usize) -> HostId {
+pub(crate) fn host_id(host: usize) -> HostId {
     HostId(uuid::Uuid::from_u128(0xA000 + host as u128))
 }
 
-fn sh(script: String) -> Vec<String> {
+pub(crate) fn sh(script: String) -> Vec<String> {
     vec!["/bin/sh".to_owned(), "-c".to_owned(), script]
 }
 
 impl Ward {
     /// Nothing is started yet.
-    fn new(policy: Policy) -> Self {
+    pub(crate) fn new(policy: Policy) -> Self {
         let stage = Stage::new();
         let own = std::env::current_exe().unwrap().display().to_string();
         let file = stage.service.path("process-of-$COMMONHOLD_HOST").display().to_string();
@@ -74,7 +77,8 @@ impl Ward {
             permitted: 0,
             heartbeat_key: "07".repeat(32),
         };
-        Self { stage, group, wardens: (0..HOSTS).map(|_| None).collect() }
+        let wardens = (0..HOSTS).map(|_| None).collect();
+        Self { stage, group, wardens, machines: Vec::new() }
     }
 
     /// The group runs on the first host, and the second stands by.
@@ -86,7 +90,7 @@ impl Ward {
         Self::new(policy).begun()
     }
 
-    fn begun(mut self) -> Self {
+    pub(crate) fn begun(mut self) -> Self {
         self.tell();
         self.start(0);
         self.stage.writes(0, 0);
@@ -169,7 +173,7 @@ impl Ward {
     }
 
     /// Something else is wanted.
-    fn want(&mut self, change: impl FnOnce(&mut AgentGroup)) {
+    pub(crate) fn want(&mut self, change: impl FnOnce(&mut AgentGroup)) {
         self.group.forgiven = self.group.generation + 1;
         self.update(change);
     }
@@ -184,7 +188,12 @@ impl Ward {
     fn start(&mut self, host: usize) {
         let log = self.stage.service.path(&format!("ward-log-{host}"));
         let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_commonhold"))
+        let program = env!("CARGO_BIN_EXE_commonhold");
+        let mut command = match self.machines.get(host) {
+            Some(machine) => machine.command(program),
+            None => Command::new(program),
+        };
+        let child = command
             .args(["host", "warden"])
             .arg(self.directory(host))
             .env(Orders::VARIABLE, self.stage.orders(host).encode())
@@ -200,7 +209,7 @@ impl Ward {
         self.home(host).report().unwrap()
     }
 
-    fn stands(&self, host: usize, standing: Standing) -> Report {
+    pub(crate) fn stands(&self, host: usize, standing: Standing) -> Report {
         wait_for(&format!("host {host} stands as {}", standing.word()), || {
             self.report(host).filter(|report| report.standing == standing)
         })

@@ -9,12 +9,14 @@ mod dice;
 mod drain;
 mod figures;
 mod group;
+mod machine;
 mod network;
 mod observer;
 mod partition;
 #[path = "../service/mod.rs"]
 mod service;
 mod stage;
+mod units;
 mod writer;
 
 use std::process::{Child, Command, Stdio};

@@ -96,7 +96,7 @@ impl Signals {
         let (units, mut names) = mpsc::unbounded_channel::<(String, Sign)>();
         tokio::spawn(async move {
             while let Some((name, sign)) = names.recv().await {
-                outside::signal_unit(&name, sign).await;
+                outside::sign_to_unit(&name, sign).await;
             }
         });
         Self { processes, units }

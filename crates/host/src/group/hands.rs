@@ -147,7 +147,11 @@ impl Warden {
 
     /// All that runs stands still from now on, or goes on.
     pub(super) fn still(&self, stop: bool) {
-        let sign = if stop { Sign::Freeze } else { Sign::Thaw };
+        self.give(if stop { Sign::Freeze } else { Sign::Thaw });
+    }
+
+    /// To all that runs.
+    fn give(&self, sign: Sign) {
         self.hands.signals.to_processes(self.family(), sign);
         for resource in self.hands.spec() {
             if let Resource::Unit { name } = resource {
@@ -175,7 +179,7 @@ impl Warden {
         match deed {
             Deed::Do { resource, step } => self.begin(resource, step),
             Deed::Abort { resource } => self.hands.aborts[resource].notify_one(),
-            Deed::Silence => self.hands.signals.to_processes(self.family(), Sign::Kill),
+            Deed::Silence => self.give(Sign::Kill),
             Deed::Restarts { resource } => {
                 tracing::warn!(resource, "the resource failed and is started again");
             }

@@ -38,6 +38,12 @@ impl Place {
         self.tool(&line).succeed(&self.abort).await
     }
 
+    /// Run a program of the system that may say no; `Err` when it could not be run to its end.
+    pub(super) async fn tell(&self, line: &[&str]) -> Result<(), String> {
+        let line: Vec<String> = line.iter().map(|part| (*part).to_owned()).collect();
+        self.tool(&line).run(&self.abort).await.map(drop)
+    }
+
     /// What a program of the system that succeeds says.
     pub(super) async fn ask(&self, line: &[&str]) -> Result<String, String> {
         let line: Vec<String> = line.iter().map(|part| (*part).to_owned()).collect();

@@ -1,0 +1,148 @@
+//! A machine with a systemd of its own: namespaces of processes, mounts and cgroups on this one,
+//! whose network it shares. It is paused and killed as a whole, by its cgroup.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use env::mounts;
+use env::processes::cgroup::Cgroup;
+
+use crate::stage::wait_for;
+
+const SYSTEMD: &str = "/lib/systemd/systemd";
+const BUS: &str = "/usr/bin/dbus-daemon";
+/// What stands in the home is the machine's to write, and nothing else.
+const BOOT: &str = "set -e
+mount --bind \"$1\" \"$1\"
+mount -o remount,bind,ro /
+mount -t proc proc /proc
+mount -t tmpfs run /run
+mount -t cgroup2 cgroup /sys/fs/cgroup
+exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_UNIT_PATH=\"$2\" \
+    /lib/systemd/systemd --system --unit=test.target --log-target=console --show-status=no";
+
+pub(crate) struct Machine {
+    first: Child,
+    systemd: String,
+    cgroup: Cgroup,
+    units: PathBuf,
+}
+
+impl Machine {
+    /// Whether this machine lets us have others, and why not.
+    pub(crate) fn can_be() -> Result<(), String> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("it needs root".to_owned());
+        }
+        for program in [SYSTEMD, "/usr/bin/unshare", "/usr/bin/nsenter"] {
+            if !Path::new(program).exists() {
+                return Err(format!("there is no {program}"));
+            }
+        }
+        env::processes::cgroup::room().map(drop)
+    }
+
+    /// It has these units, and writes below `home` alone. `bus`: with a D-Bus, where there is the
+    /// program for it.
+    pub(crate) fn boot(home: &Path, name: &str, units: &[(&str, String)], bus: bool) -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let (_, top) = mounts::of_kind("cgroup2").unwrap().unwrap();
+        let own = format!("commonhold-machine-{}-{number}", std::process::id());
+        let cgroup = Cgroup::new(top.join(own));
+        let directory = home.join(format!("units-of-{name}"));
+        std::fs::create_dir_all(&directory).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
+        write("test.target", "[Unit]\nDefaultDependencies=no\n");
+        units.iter().for_each(|(name, text)| write(name, text));
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--pid", "--fork", "--cgroup", "--uts", "--kill-child"]);
+        command.args(["--propagation", "private", "sh", "-c", BOOT, "sh"]);
+        let log = std::fs::File::create(home.join(format!("console-of-{name}"))).unwrap();
+        command.arg(home).arg(&directory).stdin(Stdio::null()).stderr(log.try_clone().unwrap());
+        command.stdout(log);
+        cgroup.admit(&mut command).unwrap();
+        let first = command.spawn().unwrap();
+        let children = format!("/proc/{0}/task/{0}/children", first.id());
+        let systemd = wait_for("the machine's first process", || {
+            let text = std::fs::read_to_string(&children).unwrap();
+            text.split_whitespace().next().map(str::to_owned)
+        });
+        let machine = Self { first, systemd, cgroup, units: directory };
+        wait_for("systemd", || {
+            let state = machine.systemctl(&["is-system-running"]);
+            (String::from_utf8_lossy(&state.stdout).trim() == "running").then_some(())
+        });
+        if bus {
+            machine.start_bus();
+        }
+        machine
+    }
+
+    fn start_bus(&self) {
+        if !Path::new(BUS).exists() {
+            return;
+        }
+        let socket = "[Unit]\nDefaultDependencies=no\n[Socket]\n\
+                      ListenStream=/run/dbus/system_bus_socket\n";
+        let service = format!(
+            "[Unit]\nDefaultDependencies=no\n[Service]\nType=notify\nRuntimeDirectory=dbus\n\
+             ExecStart={BUS} --system --address=systemd: --nofork --nopidfile \
+             --systemd-activation\n"
+        );
+        std::fs::write(self.units.join("dbus.socket"), socket).unwrap();
+        std::fs::write(self.units.join("dbus.service"), service).unwrap();
+        for line in [&["daemon-reload"][..], &["start", "dbus.socket"], &["start", "dbus.service"]]
+        {
+            let output = self.systemctl(line);
+            assert!(output.status.success(), "{line:?}: {output:?}");
+        }
+        wait_for("systemd on its bus", || {
+            let mut bus = self.command("busctl");
+            bus.args(["--no-pager", "status", "org.freedesktop.systemd1"]);
+            bus.output().unwrap().status.success().then_some(())
+        });
+    }
+
+    pub(crate) fn has_bus(&self) -> bool {
+        self.units.join("dbus.service").exists()
+    }
+
+    /// A program in there.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.systemd, "--mount", "--pid", "--cgroup", "--uts"]);
+        command.arg(program);
+        self.cgroup.part("visitors").admit(&mut command).unwrap();
+        command
+    }
+
+    pub(crate) fn systemctl(&self, line: &[&str]) -> Output {
+        self.command("systemctl").args(line).output().unwrap()
+    }
+
+    pub(crate) fn state_of(&self, unit: &str) -> String {
+        let output = self.systemctl(&["show", "--property=ActiveState", "--value", unit]);
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// What a unit of `system.slice` runs in.
+    pub(crate) fn cgroup_of(&self, unit: &str) -> Cgroup {
+        self.cgroup.part("system.slice").part(unit)
+    }
+
+    /// All of it stands still, or goes on.
+    pub(crate) fn pause(&self, still: bool) {
+        self.cgroup.freeze(still).unwrap();
+        wait_for("the pause", || (self.cgroup.is_frozen().unwrap() == still).then_some(()));
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.cgroup.kill();
+        let _ = self.first.wait();
+        wait_for("the machine's end", || self.cgroup.remove().ok());
+    }
+}

@@ -238,7 +238,11 @@ mod tests {
             owner: Some(HostId(uuid::Uuid::nil())),
             for_ms: 3,
             why: "the volume was free".to_owned(),
-            resources: vec![ResourceReport { state: ResourceState::Running, error: None }],
+            resources: vec![ResourceReport {
+                state: ResourceState::Running,
+                error: None,
+                found_by: None,
+            }],
             error: Some("none".to_owned()),
             peers: vec![peer],
         };

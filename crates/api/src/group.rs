@@ -257,6 +257,16 @@ pub enum ResourceStateWord {
     Failed,
 }
 
+/// How all that the programs of a resource start is found, to be frozen and ended.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case", as = FoundBy)]
+pub enum FoundByWord {
+    /// It is in a cgroup of its own, and marked besides.
+    Cgroup,
+    /// By a mark in its environment alone.
+    Mark,
+}
+
 /// What a host says of one resource.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct ResourceReport {
@@ -265,6 +275,10 @@ pub struct ResourceReport {
     /// What went wrong last.
     #[serde(default)]
     pub error: Option<String>,
+    /// Absent where the resource has no programs of its own.
+    #[serde(default)]
+    #[schema(value_type = Option<FoundByWord>)]
+    pub found_by: Option<String>,
 }
 
 /// What is done to a file system before it is mounted.
@@ -455,6 +469,7 @@ mod tests {
         let report = model::group::ResourceReport {
             state: model::group::ResourceState::Failed,
             error: Some("why".to_owned()),
+            found_by: Some(model::group::FoundBy::Cgroup),
         };
         let report = serde_json::to_value(report).unwrap();
         let schema = serde_json::to_value(ResourceReport::schema()).unwrap();

@@ -267,6 +267,16 @@ impl ResourceState {
     }
 }
 
+/// How all that the programs of a resource start is found, to be frozen and ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FoundBy {
+    /// It is in a cgroup of its own, and marked besides.
+    Cgroup,
+    /// By a mark in its environment alone.
+    Mark,
+}
+
 /// What an agent says of one resource; reports keep the order of the group's resources.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -275,6 +285,9 @@ pub struct ResourceReport {
     /// What went wrong last, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Absent where the resource has no programs of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_by: Option<FoundBy>,
 }
 
 /// How long ago another host of the group was heard.

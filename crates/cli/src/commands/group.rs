@@ -10,8 +10,8 @@ use api::group::{
 };
 use clap::{Args, Subcommand, ValueEnum};
 use model::group::{
-    GroupState, OnFailure, Policy, PolicyChange, Reservation, Resource, RestartChange, Standing,
-    Wanted,
+    FoundBy, GroupState, OnFailure, Policy, PolicyChange, Reservation, Resource, ResourceReport,
+    RestartChange, Standing, Wanted,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -371,6 +371,15 @@ fn hears(said: &api::group::HostReport) -> String {
     peers.collect::<Vec<_>>().join(", ")
 }
 
+/// How what the resource's programs have started is found, where it has some.
+fn found_by(said: &ResourceReport) -> &'static str {
+    match said.found_by {
+        None => "",
+        Some(FoundBy::Cgroup) => ", in a cgroup",
+        Some(FoundBy::Mark) => ", found by its mark",
+    }
+}
+
 /// What stands above the table of the hosts.
 #[derive(Serialize)]
 struct Summary {
@@ -395,7 +404,7 @@ impl From<&Group> for Summary {
         });
         let states = states.unwrap_or_default();
         let resource = |(at, resource): (usize, &Resource)| match states.get(at) {
-            Some(said) => format!("{resource} ({})", said.state.word()),
+            Some(said) => format!("{resource} ({}{})", said.state.word(), found_by(said)),
             None => resource.to_string(),
         };
         Self {

@@ -59,6 +59,7 @@ pub(crate) async fn cluster() -> Cluster {
 
 impl Cluster {
     pub(crate) fn report(&self, standing: Standing, epoch: u64) -> Report {
+        let running = ResourceReport { state: ResourceState::Running, error: None, found_by: None };
         Report {
             group: self.group,
             standing,
@@ -67,7 +68,7 @@ impl Cluster {
             owner: None,
             for_ms: 10,
             why: "the volume was free".to_owned(),
-            resources: vec![ResourceReport { state: ResourceState::Running, error: None }; 2],
+            resources: vec![running; 2],
             error: None,
             peers: vec![PeerReport { host: self.ids[1], heartbeat_age_ms: Some(40) }],
         }

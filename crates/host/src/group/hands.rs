@@ -6,7 +6,7 @@ use ::guard::Input;
 use ::guard::group::{Deed, Event, Limit, Outcome, Resources, Stage, Step, Terms};
 use env::processes::Family;
 use env::processes::cgroup::Cgroup;
-use model::group::{OnFailure, Resource};
+use model::group::{FoundBy, OnFailure, Report, Resource};
 use tokio::sync::{Notify, mpsc};
 
 use super::aside::{Sign, Signals};
@@ -165,6 +165,16 @@ impl Warden {
     pub(super) fn take_room(&mut self) {
         let has_programs = self.hands.spec().iter().any(|one| matches!(one, Resource::Exec { .. }));
         self.past.room = self.room.clone().filter(|_| has_programs);
+    }
+
+    /// How what the group's programs start is found.
+    pub(super) fn say_how_found(&self, report: &mut Report) {
+        let room = if self.past.owned.is_some() { &self.past.room } else { &self.room };
+        let found_by = if room.is_some() { FoundBy::Cgroup } else { FoundBy::Mark };
+        for (said, resource) in report.resources.iter_mut().zip(self.hands.spec()) {
+            let has_programs = matches!(resource, Resource::Exec { .. });
+            said.found_by = has_programs.then_some(found_by);
+        }
     }
 
     fn leave_room(&mut self) {

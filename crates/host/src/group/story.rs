@@ -70,6 +70,7 @@ impl Story {
         let of = |(at, error): (usize, &Option<String>)| ResourceReport {
             state: state_of(resources, at, error.is_some()),
             error: error.clone(),
+            found_by: None,
         };
         Report {
             group,

@@ -583,6 +583,7 @@ impl Warden {
         let group = (self.order.group.id, self.order.group.generation, owner);
         let peers = self.neighbours.beats.reports(now_ms);
         let mut report = self.story.report(now_ms, group, self.hands.machine(), peers);
+        self.say_how_found(&mut report);
         report.error = report.error.or_else(|| self.neighbours.trouble(now_ms, &self.order));
         if let Err(error) = self.home.give_report(&report) {
             tracing::warn!(%error, "the report cannot be written");

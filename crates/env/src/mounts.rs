@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
@@ -31,21 +31,30 @@ pub fn at(path: &Path) -> io::Result<Option<Mounted>> {
     Ok(list.lines().rev().find_map(|line| mounted_at(line, &wanted)))
 }
 
-/// Where the first file system of this kind is mounted, and which of its directories is: (what is
-/// mounted, where).
+/// Where the first file system of this kind is mounted that no other mount hides, and which of its
+/// directories is: (what is mounted, where).
 ///
 /// # Errors
 /// The kernel's list cannot be read.
 pub fn of_kind(kind: &str) -> io::Result<Option<(PathBuf, PathBuf)>> {
     let list = fs::read_to_string("/proc/self/mountinfo")?;
-    Ok(list.lines().find_map(|line| place_of_kind(line, kind)))
+    let seen = |point: &Path| {
+        let about = statx(CWD, point, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
+        Some(about.stx_mnt_id)
+    };
+    let all = list.lines().filter_map(|line| place_of_kind(line, kind));
+    let mut in_sight = all.filter(|(id, _, point)| seen(point) == Some(*id));
+    Ok(in_sight.next().map(|(_, directory, point)| (directory, point)))
 }
 
-fn place_of_kind(line: &str, kind: &str) -> Option<(PathBuf, PathBuf)> {
+/// Number of the mount, what is mounted, where.
+fn place_of_kind(line: &str, kind: &str) -> Option<(u64, PathBuf, PathBuf)> {
     let (left, right) = line.split_once(" - ")?;
-    let mut places = left.split(' ').skip(3).map(|field| PathBuf::from(unescaped(field)));
-    let is_one = right.split(' ').next() == Some(kind);
-    places.next().zip(places.next()).filter(|_| is_one)
+    let mut fields = left.split(' ');
+    let id = fields.next()?.parse().ok()?;
+    let mut places = fields.skip(2).map(|field| PathBuf::from(unescaped(field)));
+    let (directory, point) = places.next().zip(places.next())?;
+    (right.split(' ').next() == Some(kind)).then_some((id, directory, point))
 }
 
 /// proc_pid_mountinfo(5): the mount point is the fifth field; after " - " come the kind, the
@@ -125,10 +134,11 @@ mod tests {
         assert_eq!(mounted_at(line, "/mnt/a b"), Some(mounted));
         assert_eq!(mounted_at(line, "/mnt/a"), None);
         assert_eq!(mounted_at("nonsense", "/"), None);
-        let place = Some(("/m".into(), "/mnt/a b".into()));
+        let place = Some((36, "/m".into(), "/mnt/a b".into()));
         assert_eq!((place_of_kind(line, "ext4"), place_of_kind(line, "ext3")), (place, None));
         assert!(at(Path::new("/proc")).unwrap().is_some());
         assert_eq!(at(Path::new("/proc/self")).unwrap(), None);
+        assert_eq!(of_kind("proc").unwrap(), Some(("/".into(), "/proc".into())));
     }
 
     #[test]

@@ -29,7 +29,8 @@ pub(crate) struct Fleet {
     networks: Vec<u32>,
 }
 
-/// Processes that have this in their command line.
+/// Processes that have this in their command line. A child of one of them that has it, too, is
+/// about to become another program.
 fn with_argument(text: &str) -> BTreeSet<i32> {
     let mut found = BTreeSet::new();
     for entry in std::fs::read_dir("/proc").unwrap() {
@@ -40,7 +41,15 @@ fn with_argument(text: &str) -> BTreeSet<i32> {
             found.insert(id);
         }
     }
+    let all = found.clone();
+    found.retain(|id| parent_of(*id).is_none_or(|parent| !all.contains(&parent)));
     found
+}
+
+/// proc_pid_stat(5): the second field after the name. `None` for one that is gone.
+fn parent_of(id: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 /// A port for datagrams that nobody uses.

@@ -9,10 +9,12 @@
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::mounts;
@@ -84,12 +86,14 @@ impl Cgroup {
     fn before_it_runs(&self, command: &mut Command, then: Result<(), Errno>) -> io::Result<()> {
         fs::create_dir_all(&self.0)?;
         let door = OpenOptions::new().write(true).open(self.0.join("cgroup.procs"))?;
+        let last = last_descriptor()?;
         let enter = move || {
+            leave_files(last, door.as_raw_fd());
             rustix::io::write(&door, b"0")?;
             then.map_err(io::Error::from)
         };
-        // SAFETY: between fork and exec only `write` is called, on a descriptor that is open; no
-        // memory is allocated and no lock taken.
+        // SAFETY: between fork and exec only `fstat`, `close` and `write` are called; no memory is
+        // allocated and no lock taken.
         unsafe { command.pre_exec(enter) };
         Ok(())
     }
@@ -107,7 +111,7 @@ impl Cgroup {
             match child.spawn() {
                 Err(error) if error.raw_os_error() == Some(ENTERED.raw_os_error()) => Ok(()),
                 Err(error) => Err(error),
-                Ok(mut child) => child.wait().map(drop),
+                Ok(mut child) => child.wait().and(Err(io::Error::other("the child was lost"))),
             }
         });
         let removed = self.remove();
@@ -217,6 +221,29 @@ impl Cgroup {
             at += 1;
         }
         Ok(found)
+    }
+}
+
+/// The highest descriptor that is open now.
+fn last_descriptor() -> io::Result<RawFd> {
+    let of = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    Ok(fs::read_dir("/proc/self/fd")?.filter_map(of).max().unwrap_or(STDERR))
+}
+
+const STDERR: RawFd = 2;
+
+/// A child that is about to stand still in a frozen cgroup must not hold the files that its parent
+/// has open: by a lock it would keep the next life of the parent out. Pipes and sockets stay until
+/// exec closes them, because by one of them the child says whether it became the program.
+fn leave_files(last: RawFd, but: RawFd) {
+    for number in (STDERR + 1..=last).filter(|number| *number != but) {
+        // SAFETY: it is only looked at; the kernel answers EBADF for a number that nothing has.
+        let seen = unsafe { BorrowedFd::borrow_raw(number) };
+        let kind = rustix::fs::fstat(seen).map(|about| FileType::from_raw_mode(about.st_mode));
+        if kind.is_ok_and(|kind| !matches!(kind, FileType::Fifo | FileType::Socket)) {
+            // SAFETY: in this process nobody uses it any more: it becomes another program or ends.
+            unsafe { rustix::io::close(number) };
+        }
     }
 }
 

@@ -120,8 +120,11 @@ impl Family {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::process::{Child, Stdio};
     use std::time::{Duration, Instant};
+
+    use rustix::fs::{FlockOperation, flock};
 
     use super::*;
     use crate::processes::cgroup;
@@ -191,16 +194,35 @@ mod tests {
     fn a_program_that_is_started_while_its_family_is_frozen_runs_when_that_goes_on() {
         let Some(family) = family("late") else { return };
         runaway(&family).wait().unwrap();
+        until("a shell and its child", || family.members().unwrap().len() == 2);
+        let home = tempfile::tempdir().unwrap();
+        let open = || File::create(home.path().join("lock")).unwrap();
+        let lock = || flock(open(), FlockOperation::NonBlockingLockExclusive);
+        let ours = open();
+        flock(&ours, FlockOperation::LockExclusive).unwrap();
         family.freeze().unwrap();
         std::thread::scope(|threads| {
             let late = threads.spawn(|| runaway(&family).wait().unwrap());
+            until("a third one", || family.members().unwrap().len() == 3);
             std::thread::sleep(Duration::from_millis(100));
             assert!(!late.is_finished(), "it is in there before it runs");
+            assert!(lock().is_err());
+            drop(ours);
+            lock().expect("it does not hold what its parent had open");
             family.thaw().unwrap();
             assert!(late.join().unwrap().success());
         });
         family.kill().unwrap();
         until("the end", || family.is_gone().unwrap());
+        family.clear_away().unwrap();
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_said_to_be_missing() {
+        let Some(family) = family("missing") else { return };
+        let mut command = Command::new("/no/such/program");
+        family.admit(&mut command).unwrap();
+        assert_eq!(command.spawn().unwrap_err().kind(), io::ErrorKind::NotFound);
         family.clear_away().unwrap();
     }
 

@@ -7,6 +7,9 @@ use super::{Xdr, padding};
 /// Data of at least so many bytes is not copied into the message but sent from where it is.
 pub const SHARED_BYTES_MIN: usize = 2048;
 
+/// Room that a writer begins with: most results fit, and do not move while they grow.
+const FIRST_BYTES: usize = 128;
+
 /// Gathers the pieces of a message, for one vectored send.
 #[derive(Default, Debug)]
 pub struct Writer {
@@ -25,11 +28,17 @@ impl Writer {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+    fn add(&mut self, bytes: &[u8]) {
+        if self.tail.capacity() == 0 && !bytes.is_empty() {
+            self.tail.reserve(bytes.len().max(FIRST_BYTES));
+        }
+        self.tail.extend_from_slice(bytes);
+    }
     pub fn u32(&mut self, value: u32) {
-        self.tail.extend_from_slice(&value.to_be_bytes());
+        self.add(&value.to_be_bytes());
     }
     pub fn u64(&mut self, value: u64) {
-        self.tail.extend_from_slice(&value.to_be_bytes());
+        self.add(&value.to_be_bytes());
     }
     /// The number of elements or bytes that follow.
     pub(crate) fn count(&mut self, count: usize) {
@@ -38,12 +47,12 @@ impl Writer {
     }
     /// Opaque data of fixed length, padded.
     pub fn fixed(&mut self, data: &[u8]) {
-        self.tail.extend_from_slice(data);
+        self.add(data);
         self.pad(data.len());
     }
     /// What is XDR already, so that no padding is due.
     pub fn encoded(&mut self, xdr: &[u8]) {
-        self.tail.extend_from_slice(xdr);
+        self.add(xdr);
     }
     /// Opaque data of variable length, padded; copied.
     pub fn opaque(&mut self, data: &[u8]) {
@@ -71,7 +80,11 @@ impl Writer {
             self.done_bytes += other.done_bytes;
             self.done.append(&mut other.done);
         }
-        self.tail.extend_from_slice(&other.tail);
+        if self.tail.capacity() == 0 {
+            self.tail = other.tail;
+        } else {
+            self.tail.extend_from_slice(&other.tail);
+        }
     }
     fn pad(&mut self, length: usize) {
         self.tail.extend_from_slice(&[0; 3][..padding(length)]);

@@ -15,7 +15,7 @@ use super::attributes::count;
 use super::cache::OpenFile;
 use super::errno::{refused, refused_io};
 use super::usage::{FS_BLOCK_BYTES, Reserved};
-use super::volume::{Inner, Op, stat};
+use super::volume::{Inner, Op, may_all, stat};
 use crate::pool::locked;
 
 pub(super) const IO_BYTES_MAX: u32 = 1 << 20;
@@ -252,7 +252,9 @@ impl Op<'_> {
         }
         let file = self.file(id)?;
         file.regular()?;
-        self.check_data(caller, &file, &stat(&file.fd)?, READ)?;
+        if !may_all(caller) {
+            self.check_data(caller, &file, &stat(&file.fd)?, READ)?;
+        }
         Ok(file)
     }
 }

@@ -54,6 +54,11 @@ impl IdKey {
     pub(super) fn root(&self, tree: u32) -> FileId {
         self.id(tree, 0, ROOT_INODE, 0)
     }
+    /// Whether it is the root of its tree. A hash is a part of a quick call: of others it is not
+    /// computed.
+    pub(super) fn is_root(&self, file: FileId) -> bool {
+        file.inode == ROOT_INODE && file == self.root(file.tree)
+    }
     pub(super) fn snapshots(&self) -> FileId {
         self.id(SNAPSHOTS_TREE, 0, SNAPSHOTS_INODE, 0)
     }
@@ -67,10 +72,10 @@ impl IdKey {
     /// # Errors
     /// `Stale` when this volume did not give the id, for a tree of this salt.
     pub(super) fn named(&self, file: FileId, salt: u32) -> FileResult<Named> {
-        if file == self.root(file.tree) {
+        if self.is_root(file) {
             return Ok(Named::Root);
         }
-        if file == self.snapshots() {
+        if file.tree == SNAPSHOTS_TREE && file == self.snapshots() {
             return Ok(Named::Snapshots);
         }
         let low = file.generation & u64::from(u32::MAX);

@@ -66,6 +66,13 @@ impl<'a> Place<'a> {
     }
 }
 
+/// A file that was made just now.
+struct Fresh {
+    found: Statx,
+    /// Something was set since it was found, which the directory's flush does not cover.
+    is_set: bool,
+}
+
 impl Op<'_> {
     /// The names of the directories of snapshots and of nameless files are taken, though no listing
     /// has them.
@@ -99,13 +106,25 @@ impl Op<'_> {
         Ok(hidden)
     }
 
-    /// A file that was made just now gets the rest of its attributes. Says whether there were
-    /// any, which the directory's flush does not cover.
-    fn finish(&self, caller: &Caller, file: &OpenFile, set: &SetAttributes) -> FileResult<bool> {
+    /// A file that was made just now gets the rest of its attributes.
+    fn finish(&self, caller: &Caller, file: &OpenFile, set: &SetAttributes) -> FileResult<Fresh> {
+        let found = stat(&file.fd)?;
+        let is_set = self.set_rest(caller, file, &found, set)?;
+        Ok(Fresh { found, is_set })
+    }
+
+    /// Says whether there was anything to set.
+    fn set_rest(
+        &self,
+        caller: &Caller,
+        file: &OpenFile,
+        found: &Statx,
+        set: &SetAttributes,
+    ) -> FileResult<bool> {
         let mut set = set.clone();
         let mut masked = false;
         if let Some(mode) = set.mode {
-            let has = u32::from(stat(&file.fd)?.stx_mode) & 0o7777;
+            let has = u32::from(found.stx_mode) & 0o7777;
             // A directory inherits the bit that makes files inherit its group.
             let inherited = if file.is_directory() { has & SET_GID } else { 0 };
             let wanted = mode & 0o7777 | inherited;
@@ -223,10 +242,13 @@ impl Inner {
         let file = op.keep(OpenFile::new(id, FileKind::Regular, fd, 0));
         let verifier =
             if let Creation::Exclusive(verifier, _) = how { Some(verifier) } else { None };
-        let more = op.finish(caller, &file, set).and_then(|more| {
-            verifier.map_or(Ok(more), |verifier| put_verifier(&file.fd, verifier).map(|()| true))
+        let fresh = op.finish(caller, &file, set).and_then(|fresh| match verifier {
+            None => Ok(fresh),
+            Some(verifier) => {
+                put_verifier(&file.fd, verifier).map(|()| Fresh { is_set: true, ..fresh })
+            }
         });
-        self.made(&op, place, names, &file, &name_path, more)
+        self.made(&op, place, names, &file, &name_path, fresh)
     }
 
     /// The last steps of making a file: it counts, and it is durable; or it is undone.
@@ -237,10 +259,10 @@ impl Inner {
         names: RwLockReadGuard<'_, ()>,
         file: &Arc<OpenFile>,
         name: &CStr,
-        more: FileResult<bool>,
+        fresh: FileResult<Fresh>,
     ) -> FileResult<Made> {
         let parent = place.directory;
-        let more = more.inspect_err(|_| {
+        let fresh = fresh.inspect_err(|_| {
             let flags = if file.is_directory() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             // Nobody knows the file yet; what cannot be removed stays as an empty file.
             let _ = unlinkat(&parent.fd, name, flags);
@@ -248,14 +270,14 @@ impl Inner {
         })?;
         let found = {
             let mut state = locked(&file.state);
-            let found = stat(&file.fd)?;
+            let found = if fresh.is_set { stat(&file.fd)? } else { fresh.found };
             state.blocks = blocks(&found);
             self.usage.made(file.id.inode, state.blocks);
             found
         };
         let directory = place.leave(op)?;
         drop(names);
-        if more {
+        if fresh.is_set {
             self.make_durable(file)?;
         }
         self.make_durable(parent)?;
@@ -324,8 +346,8 @@ impl Inner {
         let file = op.file(op.id_of(directory.tree, &fd)?)?;
         let default = if *new == New::Directory { DIRECTORY_MODE } else { FILE_MODE };
         let wanted = SetAttributes { mode: set.mode.or(Some(default)), ..set.clone() };
-        let more = op.finish(caller, &file, &wanted);
-        self.made(&op, place, names, &file, &name, more)
+        let fresh = op.finish(caller, &file, &wanted);
+        self.made(&op, place, names, &file, &name, fresh)
     }
 
     pub(super) fn remove(

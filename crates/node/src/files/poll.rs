@@ -2,9 +2,9 @@
 //! until somebody arms it again.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 use rustix::io::Errno;
 
@@ -107,12 +107,13 @@ impl Poller {
     }
 
     fn next(&self, most: Option<&Timespec>) -> io::Result<Found> {
-        let mut events = Vec::<epoll::Event>::with_capacity(1);
-        match epoll::wait(&self.epoll, spare_capacity(&mut events), most) {
-            Ok(_) | Err(Errno::INTR) => {}
+        let mut room = [MaybeUninit::<epoll::Event>::uninit(); 1];
+        let event = match epoll::wait(&self.epoll, &mut room, most) {
+            Ok((events, _)) => events.first().copied(),
+            Err(Errno::INTR) => None,
             Err(why) => return Err(why.into()),
-        }
-        let Some(event) = events.pop() else { return Ok(Found::Nothing) };
+        };
+        let Some(event) = event else { return Ok(Found::Nothing) };
         let (token, flags) = (event.data.u64(), event.flags);
         if token == BELL {
             return Ok(Found::Bell);

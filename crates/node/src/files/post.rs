@@ -9,6 +9,8 @@ use env::posix::waits;
 /// it waits for something, since one that has no processor is only behind by what others run.
 const LONG_MS: u64 = 5;
 const WAITS_MS: u64 = 1;
+/// Who runs so many calls between two looks waits for none of them for long.
+const QUICK_CALLS: u64 = 5;
 
 /// Where a thread says what it is at, for who looks whether it keeps up.
 #[derive(Default)]
@@ -19,6 +21,11 @@ pub(super) struct Post {
     /// The connection whose calls it runs as their reader; 0 for none.
     token: AtomicU64,
     since_ms: AtomicU64,
+    /// Calls that it has begun as a reader, and how many the last look found.
+    calls: AtomicU64,
+    seen_calls: AtomicU64,
+    /// It went from call to call between the last two looks.
+    is_quick: AtomicBool,
     /// Since when it runs a call of a connection's queue; 0 for none.
     queued_ms: AtomicU64,
 }
@@ -45,7 +52,15 @@ impl Post {
     }
     pub(super) fn occupy(&self, token: u64, now_ms: u64) {
         self.since_ms.store(now_ms, Relaxed);
+        // Nobody else counts here.
+        self.calls.store(self.calls.load(Relaxed).wrapping_add(1), Relaxed);
         self.token.store(token, Release);
+    }
+    /// A look at regular times at how quickly it goes on.
+    pub(super) fn look(&self) {
+        let calls = self.calls.load(Relaxed);
+        let since = calls.wrapping_sub(self.seen_calls.swap(calls, Relaxed));
+        self.is_quick.store(since >= QUICK_CALLS, Relaxed);
     }
     pub(super) fn leave(&self) {
         self.token.store(0, Release);
@@ -56,12 +71,42 @@ impl Post {
         let waits = || for_ms > WAITS_MS && waits::is_waiting(self.thread);
         (token != 0 && (for_ms >= LONG_MS || waits())).then_some(token)
     }
-    /// It should wait for sockets, and waits for something else.
+    /// It should wait for sockets, and waits for something else. The kernel, whose answer costs as
+    /// much as a call, is not asked about one that goes from call to call.
     pub(super) fn is_blocked(&self) -> bool {
-        self.polls.load(Relaxed) && waits::is_waiting(self.thread)
+        self.polls.load(Relaxed) && !self.is_quick.load(Relaxed) && waits::is_waiting(self.thread)
     }
     /// Somebody runs calls as their reader.
     pub(super) fn is_taken(&self) -> bool {
         self.token.load(Acquire) != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_is_blocked_and_who_goes_from_call_to_call_is_not() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ends) = std::sync::mpsc::channel::<()>();
+        let waiter = std::thread::spawn(move || {
+            tell.send(Post::of_this_thread()).unwrap();
+            ends.recv().unwrap_err();
+        });
+        let post = told.recv().unwrap();
+        while !waits::is_waiting(post.thread) {
+            std::thread::yield_now();
+        }
+        post.polls(true);
+        assert!(post.is_blocked());
+        (0..QUICK_CALLS).for_each(|_| post.occupy(7, 1));
+        post.look();
+        assert!(!post.is_blocked(), "it has run calls since the look before");
+        post.occupy(7, 1);
+        post.look();
+        assert!(post.is_blocked(), "it is at one call");
+        drop(end);
+        waiter.join().unwrap();
     }
 }

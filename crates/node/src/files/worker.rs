@@ -193,15 +193,16 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
             let found = self.poller.look()?;
             if found != Found::Nothing {
                 if has_rested {
-                    lull.met();
+                    lull.looked(past());
                 }
                 return Ok((found, has_rested));
             }
             has_rested = true;
             std::hint::spin_loop();
         }
-        lull.missed();
-        Ok((self.poller.wait()?, true))
+        let found = self.poller.wait()?;
+        lull.looked(past());
+        Ok((found, true))
     }
 
     /// Does what a socket asks for; answers with the number of calls that were run.
@@ -384,8 +385,11 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
     /// Lets others go on with what threads have read that are at a call for long, and sends what
     /// these have answered: so many are.
     pub(super) fn relieve(&self, now_ms: u64) -> usize {
-        let long: Vec<u64> =
-            lock(&self.posts).iter().filter_map(|post| post.is_long(now_ms)).collect();
+        let look = |post: &Arc<Post>| {
+            post.look();
+            post.is_long(now_ms)
+        };
+        let long: Vec<u64> = lock(&self.posts).iter().filter_map(look).collect();
         for token in &long {
             let found = lock(&self.connections).get(token).cloned();
             let Some(connection) = found else { continue };

@@ -26,6 +26,7 @@ mod data;
 mod errno;
 mod holds;
 mod ids;
+mod later;
 mod listing;
 mod names;
 mod pool;
@@ -46,6 +47,7 @@ use std::sync::Arc;
 use model::id::SnapshotId;
 use model::size::ByteSize;
 
+pub use later::Later;
 pub use model::pool::CopyMethod;
 pub use pool::FilePool;
 

@@ -35,6 +35,8 @@ pub enum HostError {
     LoginRefused { class: u8, detail: u8, why: String },
     #[error("the connection was lost: {0}")]
     Lost(String),
+    #[error("the device did not do it: {0}")]
+    Device(String),
     #[error("the command was ended by a task management function")]
     Aborted,
     #[error("the target rejected the request with reason {0:02x}h")]

@@ -294,7 +294,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&ScsiDevice) -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, HostError> {
     if busy.swap(true, Ordering::SeqCst) {
-        return Err(HostError::Lost("an earlier command has not come back".to_owned()));
+        return Err(HostError::Device("an earlier command has not come back".to_owned()));
     }
     let (device, busy) = (Arc::clone(device), Arc::clone(busy));
     let done = tokio::task::spawn_blocking(move || {
@@ -302,8 +302,21 @@ async fn blocking<T: Send + 'static>(
         busy.store(false, Ordering::SeqCst);
         result
     });
-    let result = done.await.map_err(|error| HostError::Lost(error.to_string()))?;
-    result.map_err(|error| HostError::Lost(error.to_string()))
+    let result = done.await.map_err(|error| HostError::Device(error.to_string()))?;
+    result.map_err(|error| HostError::Device(told(&error)))
+}
+
+/// What is no SCSI device does not know the call at all.
+fn told(error: &std::io::Error) -> String {
+    match error.kind() {
+        _ if error.raw_os_error() == Some(rustix::io::Errno::NOTTY.raw_os_error()) => {
+            "it takes no SCSI commands; name a disk such as /dev/sdb".to_owned()
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            format!("{error}; commands that change reservations need CAP_SYS_RAWIO")
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// What the machine wants to know. Ages of another generation than the status are those of

@@ -16,11 +16,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use control::{Caller, Control, PoolCreate};
 use env::posix::signals;
-use env::{OsRandom, RealClock, RealFiles};
+use env::{Files, OsRandom, RealClock, RealFiles};
 use model::order::Notice;
 use model::pool::{Driver, PoolState};
 use node::{Node, Purpose, Sockets, World};
@@ -101,6 +101,24 @@ pub(crate) async fn run(
     daemon.serve_until(ended).await
 }
 
+/// Take the data directory. A daemon that was killed may hold it for a moment longer: the kernel
+/// ends its threads one by one.
+async fn locked(files: &dyn Files, data: &Path) -> io::Result<Box<dyn Send + Sync>> {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    const PAUSE: Duration = Duration::from_millis(50);
+    let begun = Instant::now();
+    loop {
+        match files.lock_dir(data) {
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock && begun.elapsed() < PATIENCE =>
+            {
+                tokio::time::sleep(PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+}
+
 impl Daemon {
     /// Bring everything up; nothing is served before this returns but the node's last orders.
     pub(crate) async fn start(
@@ -115,7 +133,7 @@ impl Daemon {
             random: Arc::new(OsRandom),
         };
         make_directory(data).map_err(|why| at(data, &why))?;
-        let lock = world.files.lock_dir(data).map_err(|why| at(data, &why))?;
+        let lock = locked(&*world.files, data).await.map_err(|why| at(data, &why))?;
         let listener = sockets.listen(Purpose::Api, settings.listen);
         let listener = listener.and_then(TcpListener::from_std).map_err(|why| Failure::Serve {
             message: format!("cannot listen on {}: {why}", settings.listen),

@@ -317,3 +317,22 @@ fn two_services_cannot_share_a_directory() {
     let (code, error) = service.refused(&arguments[..]);
     assert!(code == 1 && error.contains("another process"), "{error}");
 }
+
+/// The kernel ends a killed process thread by thread: for a moment it is gone, and still has the
+/// directory.
+#[test]
+fn a_service_that_begins_before_a_killed_one_is_gone_waits_for_it() {
+    use env::Files;
+    let service = Service::start();
+    let data = service.path("data");
+    let home = service.kill();
+    let lock = env::RealFiles.lock_dir(&data).unwrap();
+    let leaves = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        drop(lock);
+    });
+    let service = Service::start_in(home, &["--nfs-portals", "none"]);
+    assert!(leaves.is_finished(), "it did not wait");
+    leaves.join().unwrap();
+    assert!(service.run(&["health"]).status.success());
+}

@@ -178,8 +178,7 @@ fn serve_again(service: &service::Service) -> Child {
     command.args(["serve", "--listen", &service.url.replace("http://", "")]);
     command.args(["--portals", &service.portal, "--nfs-portals", "none", "--data"]);
     command.arg(service.path("data")).env("XDG_CONFIG_HOME", service.home.path());
-    let doors = [service.url.replace("http://", ""), service.portal.clone()];
-    let serves = || doors.iter().all(|door| std::net::TcpStream::connect(door).is_ok());
+    let serves = || service.run(&["health"]).status.success();
     loop {
         let log = std::fs::File::create(service.path("log-again")).unwrap();
         let mut child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
@@ -233,4 +232,13 @@ fn a_command_that_ends_by_itself_ends_the_guard_with_its_code() {
     let (code, said) = stage.ends(0, "hold", &["--", "true"]);
     assert_eq!(code, 125, "something of the command still runs: {said}");
     assert!(said.contains("fuser"), "{said}");
+}
+
+#[test]
+fn what_is_no_disk_is_refused_and_not_said_to_be_lost() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_commonhold"));
+    let output = command.args(["guard", "status", "--device", "/dev/null"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("it takes no SCSI commands"), "{said}");
+    assert!(!said.contains("lost"), "{said}");
 }

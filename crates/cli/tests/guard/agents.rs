@@ -286,6 +286,9 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{:?}", std::fs::read_to_string(self.service.path("log-again")));
+        }
         for host in 0..self.agents.len() {
             if let Some(child) = &mut self.agents[host] {
                 let _ = child.kill();
@@ -484,7 +487,7 @@ fn a_stop_is_no_start_on_a_host_that_hears_of_it_later() {
     fleet.start_cut_off(0);
     assert!(fleet.service.run(&["group", "stop", "g"]).status.success());
     wait_for("the stop", || (fleet.report(1)["standing"] == "stopped").then_some(()));
-    let warning = "another host knows of something newer";
+    let warning = "another host knows that this group is stopped";
     wait_for("the warning", || {
         let report = fleet.report(0);
         report["error"].as_str().is_some_and(|error| error.contains(warning)).then_some(())
@@ -494,6 +497,24 @@ fn a_stop_is_no_start_on_a_host_that_hears_of_it_later() {
     fleet.start(0);
     wait_for("the news", || (fleet.standing(0) == "stopped").then_some(()));
     assert_eq!(fleet.report(0)["error"], Value::Null);
+}
+
+/// It waited as long as the other lived, for a word that no service could bring it.
+#[test]
+fn a_host_that_has_not_heard_of_a_change_takes_what_failed_where_it_was_heard_of() {
+    let mut fleet = Fleet::running();
+    let known = fleet.shown()["generation"].clone();
+    wait_for("the order", || (fleet.report(1)["generation"] == known).then_some(()));
+    fleet.kill_agent(1);
+    fleet.start_cut_off(1);
+    fleet.service.run(&["group", "update", "g", "--on-failure", "move"]);
+    let wanted = fleet.shown()["generation"].clone();
+    assert_ne!(wanted, known);
+    wait_for("the owner to hear of it", || (fleet.report(0)["generation"] == wanted).then_some(()));
+    fleet.marked(0).into_iter().for_each(kill);
+    fleet.writes(1, 0);
+    assert_eq!(fleet.report(1)["generation"], known);
+    assert_eq!(fleet.diary(0).runs, 1);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Signs of life between the hosts of a group, beside those through the volume.
 //!
 //! ```text
-//! | CHB2, 4 | group, 16 | host, 16 | life, 8 | sequence, 8 | role, 1 | volume age, 4 | generation, 8 | HMAC-SHA-256, 32 |
+//! | CHB2, 4 | group, 16 | host, 16 | life, 8 | sequence, 8 | role, 1 | volume age, 4 | generation, 8 | open, 1 | HMAC-SHA-256, 32 |
 //! ```
 //!
 //! Numbers are big-endian. The volume decides who owns the group; beats can only hold a claim
@@ -14,7 +14,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 const MAGIC: [u8; 4] = *b"CHB2";
-const BODY_BYTES: usize = 65;
+const BODY_BYTES: usize = 66;
 const MAC_BYTES: usize = 32;
 /// The volume age of a host that has not reached it.
 const NEVER: u32 = u32::MAX;
@@ -52,6 +52,8 @@ pub struct Beat {
     pub volume_age_ms: Option<u32>,
     /// The newest word of what is wanted of the group that the sender knows.
     pub generation: u64,
+    /// By that word the group may be taken: it is to run, and it is not frozen.
+    pub is_open: bool,
 }
 
 impl Beat {
@@ -64,6 +66,7 @@ impl Beat {
         body.push(self.role as u8);
         body.extend(self.volume_age_ms.unwrap_or(NEVER).to_be_bytes());
         body.extend(self.generation.to_be_bytes());
+        body.push(u8::from(self.is_open));
         body
     }
 
@@ -88,7 +91,8 @@ impl Beat {
         let (sequence, rest) = rest.split_first_chunk::<8>()?;
         let (role, rest) = rest.split_first_chunk::<1>()?;
         let (age, rest) = rest.split_first_chunk::<4>()?;
-        let (generation, _) = rest.split_first_chunk::<8>()?;
+        let (generation, rest) = rest.split_first_chunk::<8>()?;
+        let ([open @ (0 | 1)], _) = rest.split_first_chunk::<1>()? else { return None };
         let age_ms = u32::from_be_bytes(*age);
         (*magic == MAGIC).then_some(())?;
         Some(Self {
@@ -99,6 +103,7 @@ impl Beat {
             role: *Role::ALL.get(usize::from(role[0]))?,
             volume_age_ms: (age_ms != NEVER).then_some(age_ms),
             generation: u64::from_be_bytes(*generation),
+            is_open: *open == 1,
         })
     }
 
@@ -168,11 +173,11 @@ impl Peers {
             .is_some_and(|beat| beat.generation < generation || beat.role == Role::Trying)
     }
 
-    /// Whether any host knows of something newer that is wanted than `generation`.
+    /// The beat of a host that lives and knows the newest of what is newer than `generation`.
     #[must_use]
-    pub fn is_news(&self, now_ms: u64, fresh_ms: u64, generation: u64) -> bool {
-        let knows = |beat: &Beat| beat.generation > generation;
-        self.0.keys().any(|host| self.fresh(now_ms, host, fresh_ms).is_some_and(knows))
+    pub fn news(&self, now_ms: u64, fresh_ms: u64, generation: u64) -> Option<&Beat> {
+        let fresh = self.0.keys().filter_map(|host| self.fresh(now_ms, host, fresh_ms));
+        fresh.filter(|beat| beat.generation > generation).max_by_key(|beat| beat.generation)
     }
 
     fn fresh(&self, now_ms: u64, host: &[u8; 16], fresh_ms: u64) -> Option<&Beat> {
@@ -190,15 +195,16 @@ mod tests {
 
     fn beat(life: u64, sequence: u64) -> Beat {
         let role = Role::Owner;
-        let (group, volume_age_ms, generation) = ([9; 16], Some(40), 5);
-        Beat { group, host: A, life, sequence, role, volume_age_ms, generation }
+        let (group, volume_age_ms, generation, is_open) = ([9; 16], Some(40), 5, true);
+        Beat { group, host: A, life, sequence, role, volume_age_ms, generation, is_open }
     }
 
     #[test]
     fn a_beat_reads_back_and_one_changed_bit_makes_it_none() {
         let ages = [None, Some(0), Some(7), Some(u32::MAX - 1)];
         for (role, volume_age_ms) in Role::ALL.into_iter().zip(ages) {
-            let beat = Beat { role, volume_age_ms, ..beat(1, 2) };
+            let is_open = role != Role::Out;
+            let beat = Beat { role, volume_age_ms, is_open, ..beat(1, 2) };
             let bytes = beat.encode(&KEY);
             assert_eq!((bytes.len(), Beat::decode(&bytes, &KEY)), (BEAT_BYTES, Some(beat)));
             assert_eq!(Beat::group_of(&bytes), Some([9; 16]));
@@ -245,8 +251,14 @@ mod tests {
         peers.hear(1_000, Beat { role: Role::Out, ..beat(1, 1) });
         assert!(peers.is_behind(1_499, &A, 500, 6) && !peers.is_behind(1_499, &A, 500, 5));
         assert!(!peers.is_behind(1_500, &A, 500, 6), "it is silent");
-        assert!(peers.is_news(1_499, 500, 4) && !peers.is_news(1_499, 500, 5));
-        assert!(!peers.is_news(1_500, 500, 4), "it is silent");
+        let news = |peers: &Peers, at_ms, than| {
+            peers.news(at_ms, 500, than).map(|beat| (beat.generation, beat.is_open))
+        };
+        assert_eq!((news(&peers, 1_499, 4), news(&peers, 1_499, 5)), (Some((5, true)), None));
+        assert_eq!(news(&peers, 1_500, 4), None, "it is silent");
+        let other = Beat { host: [3; 16], generation: 7, is_open: false, ..beat(1, 1) };
+        peers.hear(1_499, other);
+        assert_eq!(news(&peers, 1_499, 4), Some((7, false)), "the newest word counts");
         peers.hear(1_600, Beat { role: Role::Trying, generation: 6, ..beat(1, 2) });
         assert!(peers.is_behind(1_601, &A, 500, 6));
         for (sequence, role) in [(3, Role::Ready), (4, Role::Out), (5, Role::Owner)] {

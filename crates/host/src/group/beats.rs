@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ::guard::group::{BEAT_BYTES, Beat, Peers, Role};
 use api::agent::AgentGroup;
-use model::group::PeerReport;
+use model::group::{PeerReport, Wanted};
 use model::id::{GroupId, HostId};
 use tokio::net::UnixDatagram;
 
@@ -39,7 +39,8 @@ impl Beats {
             sequence: 0,
             role: Role::Out,
             volume_age_ms: None,
-            generation: order.group.generation,
+            generation: 0,
+            is_open: false,
         };
         let sender = |any: &str| {
             let socket = UdpSocket::bind(any).ok()?;
@@ -63,6 +64,7 @@ impl Beats {
     pub(super) fn follow(&mut self, order: &Order) {
         self.key = key_of(&order.group);
         self.template.generation = order.group.generation;
+        self.template.is_open = order.group.wanted == Wanted::Started && !order.group.frozen;
         let others = order.group.hosts.iter().filter(|peer| peer.host_id != order.host);
         self.peers = others
             .map(|peer| {

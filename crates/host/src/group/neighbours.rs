@@ -15,9 +15,9 @@ const REACHED_MS: u64 = 1_000;
 /// reach the volume: its agent asks the service every second.
 const NEWS_MS: u64 = 3_000;
 
-const OUTDATED: &str = "another host knows of something newer that is wanted of this group; this \
-    one takes it from no host that left it, until its agent (`commonhold host run`) reaches the \
-    service again";
+const OUTDATED: &str = "another host knows that this group is stopped or frozen by now; this one \
+    takes it from no host that left it, until its agent (`commonhold host run`) reaches the service \
+    again";
 
 /// See the module's head.
 pub(super) struct Neighbours {
@@ -75,7 +75,7 @@ impl Neighbours {
             // The others are to know it before this host acts by it.
             self.beat_ms = 0;
         }
-        let is_outdated = self.is_outdated(now_ms, order);
+        let is_outdated = self.newer(now_ms, order).is_some();
         self.outdated_ms =
             self.outdated_ms.filter(|_| is_outdated).or(is_outdated.then_some(now_ms));
         if now_ms >= self.beat_ms {
@@ -94,15 +94,27 @@ impl Neighbours {
 
     /// Why this host could take nothing over, though it reaches the volume.
     pub(super) fn trouble(&self, now_ms: u64, order: &Order) -> Option<String> {
-        if self.outdated_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= NEWS_MS) {
+        if self.is_outdated_long(now_ms) && self.newer(now_ms, order) == Some(false) {
             return Some(OUTDATED.to_owned());
         }
         order.group.policy.witness.and_then(|_| self.witness.trouble())
     }
 
-    /// Whether another host knows of something newer that is wanted.
+    /// Whether the group may be taken by the newer word that another host knows, if one does.
+    fn newer(&self, now_ms: u64, order: &Order) -> Option<bool> {
+        let heard = self.beats.heard();
+        heard.news(now_ms, lives_ms(order), order.group.generation).map(|beat| beat.is_open)
+    }
+
+    fn is_outdated_long(&self, now_ms: u64) -> bool {
+        self.outdated_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= NEWS_MS)
+    }
+
+    /// Whether this host is to hear first what is wanted now. Not for ever, if the group is to run
+    /// by the newer word as well: the service may be away, and the host that knows the word may be
+    /// one where the resources failed.
     fn is_outdated(&self, now_ms: u64, order: &Order) -> bool {
-        self.beats.heard().is_news(now_ms, lives_ms(order), order.group.generation)
+        self.newer(now_ms, order).is_some_and(|is_open| !is_open || !self.is_outdated_long(now_ms))
     }
 
     /// Whether a host that comes first has a little time yet to hear what is wanted and to reach

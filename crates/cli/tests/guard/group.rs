@@ -27,6 +27,8 @@ pub(crate) struct Ward {
     wardens: Vec<Option<Child>>,
     /// Of each host, where they are machines of their own.
     pub(crate) machines: Vec<Machine>,
+    /// Programs of these hosts that come before the system's.
+    pub(crate) tools: Option<PathBuf>,
 }
 
 pub(crate) fn host_id(host: usize) -> HostId {
@@ -78,7 +80,7 @@ impl Ward {
             heartbeat_key: "07".repeat(32),
         };
         let wardens = (0..HOSTS).map(|_| None).collect();
-        Self { stage, group, wardens, machines: Vec::new() }
+        Self { stage, group, wardens, machines: Vec::new(), tools: None }
     }
 
     /// The group runs on the first host, and the second stands by.
@@ -101,7 +103,7 @@ impl Ward {
 
     /// The resource also starts a program that clears its environment and leaves session and
     /// parent: it writes a line every 10 ms.
-    fn with_runaway(mut self) -> Self {
+    pub(crate) fn with_runaway(mut self) -> Self {
         let file = self.stage.service.path("runaway-of-$COMMONHOLD_HOST").display().to_string();
         let Some(Resource::Exec { start, .. }) = self.group.resources.first_mut() else {
             unreachable!("it has one resource")
@@ -115,7 +117,7 @@ impl Ward {
     }
 
     /// How many lines the runaway of this host has written, and which process it is.
-    fn runaway(&self, host: usize) -> (usize, i32) {
+    pub(crate) fn runaway(&self, host: usize) -> (usize, i32) {
         let read = |end: &str| {
             let file = self.stage.service.path(&format!("runaway-of-h{host}{end}"));
             std::fs::read_to_string(file).unwrap()
@@ -124,7 +126,7 @@ impl Ward {
     }
 
     /// Where the group's cgroup is on this host, if it has one.
-    fn cgroup(&self, host: usize) -> Option<Cgroup> {
+    pub(crate) fn cgroup(&self, host: usize) -> Option<Cgroup> {
         let room = self.home(host).past().unwrap().room?;
         Some(Cgroup::new(room.join(self.run(host))))
     }
@@ -143,7 +145,7 @@ impl Ward {
         ward
     }
 
-    fn home(&self, host: usize) -> Home {
+    pub(crate) fn home(&self, host: usize) -> Home {
         Home::new(self.directory(host))
     }
 
@@ -185,7 +187,7 @@ impl Ward {
         self.tell();
     }
 
-    fn start(&mut self, host: usize) {
+    pub(crate) fn start(&mut self, host: usize) {
         let log = self.stage.service.path(&format!("ward-log-{host}"));
         let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
         let program = env!("CARGO_BIN_EXE_commonhold");
@@ -193,6 +195,10 @@ impl Ward {
             Some(machine) => machine.command(program),
             None => Command::new(program),
         };
+        if let Some(tools) = &self.tools {
+            let path = std::env::var("PATH").unwrap();
+            command.env("PATH", format!("{}:{path}", tools.display()));
+        }
         let child = command
             .args(["host", "warden"])
             .arg(self.directory(host))
@@ -224,7 +230,7 @@ impl Ward {
         format!("COMMONHOLD_GROUP_RUN={}", self.run(host))
     }
 
-    fn warden(&self, host: usize) -> Pid {
+    pub(crate) fn warden(&self, host: usize) -> Pid {
         let id = self.wardens[host].as_ref().unwrap().id();
         Pid::from_raw(id.try_into().unwrap()).unwrap()
     }
@@ -235,12 +241,12 @@ impl Ward {
         processes::signal(&self.mark(host), signal).unwrap();
     }
 
-    fn ended(&mut self, host: usize) -> Option<i32> {
+    pub(crate) fn ended(&mut self, host: usize) -> Option<i32> {
         let mut child = self.wardens[host].take().unwrap();
         wait_for("the warden's end", || child.try_wait().unwrap()).code()
     }
 
-    fn log(&self, host: usize) -> String {
+    pub(crate) fn log(&self, host: usize) -> String {
         let path = self.stage.service.path(&format!("ward-log-{host}"));
         std::fs::read_to_string(path).unwrap_or_default()
     }

@@ -4,6 +4,7 @@
 
 mod agents;
 mod campaign;
+mod cgroups;
 #[path = "../kill_nine/dice.rs"]
 mod dice;
 mod drain;

@@ -37,15 +37,18 @@ pub fn room() -> Result<PathBuf, String> {
     let own = own.lines().find_map(|line| line.strip_prefix("0::"));
     let own = own.and_then(|own| Path::new(own).strip_prefix(&root).ok());
     let own = own.map(|own| top.join(own)).filter(|own| is_given(own));
-    let mut refused = String::new();
+    let mut refused = Vec::new();
     for above in own.into_iter().chain([top]) {
         let room = above.join(OURS);
         match Cgroup(room.join(format!("trial-{}", std::process::id()))).try_out() {
             Ok(()) => return Ok(room),
-            Err(why) => refused = format!("{}: {why}", room.display()),
+            Err(why) => {
+                let why = refusal(&why).unwrap_or_else(|| why.to_string());
+                refused.push(format!("{}: {why}", room.display()));
+            }
         }
     }
-    Err(refused)
+    Err(refused.join("; "))
 }
 
 /// Whether whoever made this cgroup leaves what is below it to its members.
@@ -55,6 +58,33 @@ fn is_given(path: &Path) -> bool {
         rustix::fs::getxattr(path, *name, &mut value).is_ok() && value == *b"1"
     };
     !rustix::process::geteuid().is_root() || DELEGATED.iter().any(is_one)
+}
+
+/// What a child that was not let into its cgroup says: this and the number of the error. No error
+/// of a missing program is so large.
+const NOT_LET_IN: i32 = 1 << 16;
+
+/// A cgroup that cannot be made or opened.
+#[derive(Debug)]
+struct Refusal(String);
+
+impl std::error::Error for Refusal {}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a program was not let into its cgroup, if that is what kept it from being started.
+#[must_use]
+pub fn refusal(error: &io::Error) -> Option<String> {
+    match error.raw_os_error() {
+        Some(code) => code.checked_sub(NOT_LET_IN).filter(|code| *code >= 0).map(|code| {
+            format!("its cgroup cannot be entered: {}", io::Error::from_raw_os_error(code))
+        }),
+        None => error.get_ref()?.downcast_ref::<Refusal>().map(Refusal::to_string),
+    }
 }
 
 /// One cgroup. Nothing is in one that does not exist.
@@ -73,23 +103,39 @@ impl Cgroup {
         Self(self.0.join(name))
     }
 
+    /// Make it where it is not there, so that it can be frozen before anything is in it.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn make(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.0).map_err(|why| self.refuses(&why))
+    }
+
+    fn refuses(&self, why: &io::Error) -> io::Error {
+        let said = format!("the cgroup {} cannot be used: {why}", self.0.display());
+        io::Error::new(why.kind(), Refusal(said))
+    }
+
     /// The command is to run in here from its first instruction on. It is made where it is not
     /// there. Starting the command takes as long as this cgroup is frozen.
     ///
     /// # Errors
-    /// It cannot be made or entered.
+    /// It cannot be made or opened; [`refusal`] tells so of what starting the command says, too.
     pub fn admit(&self, command: &mut Command) -> io::Result<()> {
         self.before_it_runs(command, Ok(()))
     }
 
     /// `then`: what becomes of the child once it is in here.
     fn before_it_runs(&self, command: &mut Command, then: Result<(), Errno>) -> io::Result<()> {
-        fs::create_dir_all(&self.0)?;
-        let door = OpenOptions::new().write(true).open(self.0.join("cgroup.procs"))?;
+        self.make()?;
+        let door = OpenOptions::new().write(true).open(self.0.join("cgroup.procs"));
+        let door = door.map_err(|why| self.refuses(&why))?;
         let last = last_descriptor()?;
         let enter = move || {
             leave_files(last, door.as_raw_fd());
-            rustix::io::write(&door, b"0")?;
+            let not_let_in =
+                |why: Errno| io::Error::from_raw_os_error(NOT_LET_IN + why.raw_os_error());
+            rustix::io::write(&door, b"0").map_err(not_let_in)?;
             then.map_err(io::Error::from)
         };
         // SAFETY: between fork and exec only `fstat`, `close` and `write` are called; no memory is

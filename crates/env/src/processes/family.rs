@@ -30,7 +30,7 @@ impl Family {
     /// Starting it takes as long as the family is frozen.
     ///
     /// # Errors
-    /// The cgroup cannot be made or entered.
+    /// The cgroup cannot be made or opened.
     pub fn admit(&self, command: &mut Command) -> io::Result<()> {
         self.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.admit(command))
     }
@@ -67,14 +67,28 @@ impl Family {
         signal_all(|| self.members(), |id| carries(id, &self.mark) || is_inside(id), signal)
     }
 
+    /// What of it is found without a look at each process of the machine, which one that hangs can
+    /// hold up.
+    #[must_use]
+    pub fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
+    }
+
     /// SIGKILL to all, frozen or not.
     ///
     /// # Errors
     /// One may not be signalled; all the others have been.
     pub fn kill(&self) -> io::Result<()> {
         let killed = self.cgroup.as_ref().map_or(Ok(()), Cgroup::kill);
-        let told = super::signal(&self.mark, Signal::KILL);
-        killed.and(told).map(drop)
+        killed.and(self.kill_marked())
+    }
+
+    /// SIGKILL to those that carry the mark.
+    ///
+    /// # Errors
+    /// One may not be signalled; all the others have been.
+    pub fn kill_marked(&self) -> io::Result<()> {
+        super::signal(&self.mark, Signal::KILL).map(drop)
     }
 
     /// All stand still: by the freezer what is in the cgroup, which notices nothing of it, and by
@@ -84,9 +98,18 @@ impl Family {
     /// One may not be signalled; all the others have been.
     pub fn freeze(&self) -> io::Result<()> {
         let frozen = self.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.freeze(true));
-        let outside = || Ok(marked(&self.mark)?.difference(&self.inside()?).copied().collect());
-        let told = signal_all(outside, |id| carries(id, &self.mark), Signal::STOP);
-        frozen.and(told).map(drop)
+        frozen.and(self.stop_marked())
+    }
+
+    /// Those stand still that carry the mark and that the freezer does not reach; it comes first.
+    ///
+    /// # Errors
+    /// One may not be signalled; all the others have been.
+    pub fn stop_marked(&self) -> io::Result<()> {
+        // Better one that notices that it was stopped than one that runs on: SIGCONT goes to all.
+        let inside = || self.inside().unwrap_or_default();
+        let outside = || Ok(marked(&self.mark)?.difference(&inside()).copied().collect());
+        signal_all(outside, |id| carries(id, &self.mark), Signal::STOP).map(drop)
     }
 
     /// All go on.
@@ -95,9 +118,15 @@ impl Family {
     /// One may not be signalled; all the others have been.
     pub fn thaw(&self) -> io::Result<()> {
         let thawed = self.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.freeze(false));
-        // To all: what was outside when it was stopped may be inside now.
-        let told = super::signal(&self.mark, Signal::CONT);
-        thawed.and(told).map(drop)
+        thawed.and(self.continue_marked())
+    }
+
+    /// Those go on that carry the mark: what was outside when it was stopped may be inside now.
+    ///
+    /// # Errors
+    /// One may not be signalled; all the others have been.
+    pub fn continue_marked(&self) -> io::Result<()> {
+        super::signal(&self.mark, Signal::CONT).map(drop)
     }
 
     /// Whether something in the cgroup was frozen and does not stand still yet: it waits inside
@@ -215,6 +244,49 @@ mod tests {
         family.kill().unwrap();
         until("the end", || family.is_gone().unwrap());
         family.clear_away().unwrap();
+    }
+
+    #[test]
+    fn what_is_frozen_before_its_first_program_is_there_holds_that_up() {
+        let Some(family) = family("before") else { return };
+        family.cgroup().unwrap().make().unwrap();
+        family.freeze().unwrap();
+        std::thread::scope(|threads| {
+            let part = Family::new(family.mark.clone(), family.cgroup().map(|all| all.part("0")));
+            let late = threads.spawn(move || runaway(&part).wait().unwrap());
+            until("it", || family.members().unwrap().len() == 1);
+            std::thread::sleep(Duration::from_millis(100));
+            assert!(!late.is_finished(), "the part of it is made later, and frozen as well");
+            family.thaw().unwrap();
+            assert!(late.join().unwrap().success());
+        });
+        family.kill().unwrap();
+        until("the end", || family.is_gone().unwrap());
+        family.clear_away().unwrap();
+    }
+
+    #[test]
+    fn a_refused_cgroup_is_not_taken_for_a_missing_program() {
+        let home = tempfile::tempdir().unwrap();
+        let admit = |place: &str| {
+            let mut command = Command::new("true");
+            let cgroup = Cgroup::new(home.path().join(place));
+            Family::new("A=b".to_owned(), Some(cgroup)).admit(&mut command)?;
+            command.spawn()?.wait()
+        };
+        // It cannot be opened, or made.
+        std::fs::write(home.path().join("file"), "").unwrap();
+        for place in ["no cgroup", "file"] {
+            let why = cgroup::refusal(&admit(place).unwrap_err()).unwrap();
+            assert!(why.contains("cannot be used") && why.contains(place), "{why}");
+        }
+        // The child may not enter it.
+        std::fs::create_dir(home.path().join("full")).unwrap();
+        std::os::unix::fs::symlink("/dev/full", home.path().join("full/cgroup.procs")).unwrap();
+        let why = cgroup::refusal(&admit("full").unwrap_err()).unwrap();
+        assert!(why.contains("cannot be entered: No space left"), "{why}");
+        let missing = Command::new("/no/such/program").spawn().unwrap_err();
+        assert_eq!(cgroup::refusal(&missing), None);
     }
 
     #[test]

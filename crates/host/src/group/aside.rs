@@ -2,6 +2,7 @@
 //! one thread, and must look at the volume and send its beats whatever hangs.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -59,11 +60,22 @@ pub(super) enum Sign {
 }
 
 impl Sign {
-    fn give(self, family: &Family) -> io::Result<()> {
+    /// To what is in the cgroup.
+    fn to_inside(self, family: &Family) -> io::Result<()> {
+        let Some(cgroup) = family.cgroup() else { return Ok(()) };
         match self {
-            Self::Freeze => family.freeze(),
-            Self::Thaw => family.thaw(),
-            Self::Kill => family.kill(),
+            Self::Freeze => cgroup.freeze(true),
+            Self::Thaw => cgroup.freeze(false),
+            Self::Kill => cgroup.kill(),
+        }
+    }
+
+    /// To what the mark finds, by a look at every process of the machine.
+    fn to_marked(self, family: &Family) -> io::Result<()> {
+        match self {
+            Self::Freeze => family.stop_marked(),
+            Self::Thaw => family.continue_marked(),
+            Self::Kill => family.kill_marked(),
         }
     }
 }
@@ -72,40 +84,76 @@ impl Sign {
 const FREEZING: Duration = Duration::from_millis(100);
 
 /// Signs to all that a group runs, each kind in the order of their giving: a thaw never overtakes
-/// the freeze before it. Nobody waits for them.
+/// the freeze before it. Nobody waits for them, and what is in a cgroup does not wait for the look
+/// at every process, which one that hangs can hold up.
 pub(super) struct Signals {
-    processes: mpsc::UnboundedSender<(Family, Sign)>,
+    inside: Sender,
+    marked: Sender,
     units: mpsc::UnboundedSender<(String, Sign)>,
+}
+
+/// In the order of their giving.
+struct Sender {
+    signs: mpsc::UnboundedSender<(Family, Sign)>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Sender {
+    fn new(give: fn(Sign, &Family) -> io::Result<()>) -> Self {
+        let (signs, mut given) = mpsc::unbounded_channel::<(Family, Sign)>();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let left = Arc::clone(&waiting);
+        tokio::spawn(async move {
+            while let Some((family, sign)) = given.recv().await {
+                let told = aside(move || give(sign, &family)).await;
+                if let Err(why) = told.and_then(|told| told.map_err(|why| why.to_string())) {
+                    tracing::error!(why, ?sign, "the group's processes cannot be signalled");
+                }
+                left.fetch_sub(1, Ordering::SeqCst);
+            }
+        });
+        Self { signs, waiting }
+    }
+
+    fn send(&self, family: Family, sign: Sign) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        // They are heard as long as this value lives.
+        let _ = self.signs.send((family, sign));
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) == 0
+    }
 }
 
 impl Signals {
     pub(super) fn new() -> Self {
-        let (processes, mut families) = mpsc::unbounded_channel::<(Family, Sign)>();
-        tokio::spawn(async move {
-            while let Some((family, sign)) = families.recv().await {
-                let told = family.clone();
-                let given = aside(move || sign.give(&told)).await;
-                if let Err(why) = given.and_then(|given| given.map_err(|why| why.to_string())) {
-                    tracing::error!(why, ?sign, "the group's processes cannot be signalled");
-                }
-                if sign == Sign::Freeze {
-                    tokio::spawn(look_whether_frozen(family));
-                }
-            }
-        });
         let (units, mut names) = mpsc::unbounded_channel::<(String, Sign)>();
         tokio::spawn(async move {
             while let Some((name, sign)) = names.recv().await {
                 outside::sign_to_unit(&name, sign).await;
             }
         });
-        Self { processes, units }
+        Self { inside: Sender::new(Sign::to_inside), marked: Sender::new(Sign::to_marked), units }
     }
 
     /// To every process of the family.
     pub(super) fn to_processes(&self, family: Family, sign: Sign) {
-        // They are heard as long as this value lives.
-        let _ = self.processes.send((family, sign));
+        self.inside.send(family.clone(), sign);
+        self.marked.send(family.clone(), sign);
+        if sign == Sign::Freeze {
+            tokio::spawn(look_whether_frozen(family));
+        }
+    }
+
+    /// The freeze once more: to what was on its way into the cgroup, or to its first instruction,
+    /// when it was given.
+    pub(super) fn freeze_again(&self, family: &Family) {
+        for sender in [&self.inside, &self.marked] {
+            if sender.is_idle() {
+                sender.send(family.clone(), Sign::Freeze);
+            }
+        }
     }
 
     /// To a unit of systemd.
@@ -122,5 +170,46 @@ async fn look_whether_frozen(family: Family) {
             "some of the group's processes wait inside the kernel, for the volume perhaps, and \
              freeze when they come out of it"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use env::processes::cgroup::Cgroup;
+    use std::fs;
+
+    use super::*;
+    use crate::group::testing::{pipe, release};
+
+    #[tokio::test]
+    async fn what_hangs_in_a_look_at_the_processes_holds_up_no_freeze_and_no_kill_of_a_cgroup() {
+        let home = tempfile::tempdir().unwrap();
+        for name in ["cgroup.freeze", "cgroup.kill"] {
+            fs::write(home.path().join(name), "").unwrap();
+        }
+        // A look at it waits for whoever writes into it.
+        let hangs = pipe(&home.path().join("cgroup.procs"));
+        let family = Family::new("A=b".to_owned(), Some(Cgroup::new(home.path().to_owned())));
+        let signals = Signals::new();
+        let becomes = async |name: &str, word: &str| {
+            for _ in 0..1_000 {
+                if fs::read_to_string(home.path().join(name)).unwrap() == word {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            panic!("{name} is not {word}");
+        };
+        signals.to_processes(family.clone(), Sign::Freeze);
+        becomes("cgroup.freeze", "1").await;
+        signals.to_processes(family.clone(), Sign::Thaw);
+        becomes("cgroup.freeze", "0").await;
+        signals.to_processes(family, Sign::Kill);
+        becomes("cgroup.kill", "1").await;
+        assert!(!signals.marked.is_idle(), "the look hangs");
+        while !signals.marked.is_idle() {
+            release(&hangs);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }

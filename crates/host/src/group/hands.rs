@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::aside::{Sign, Signals};
 use super::home::{Order, WRITER_ISID, Way};
+use super::program::Unborn;
 use super::steps::{Place, perform};
 use super::warden::Warden;
 
@@ -36,6 +37,8 @@ pub(super) struct Hands {
     machine: Resources,
     spec: Vec<Resource>,
     aborts: Vec<Arc<Notify>>,
+    /// Of each resource; one that hangs may do so for longer than the group has this resource.
+    unborn: Vec<Unborn>,
     ends: mpsc::UnboundedSender<Done>,
     ended: mpsc::UnboundedReceiver<Done>,
     signals: Signals,
@@ -50,9 +53,9 @@ impl Hands {
         let (ends, ended) = mpsc::unbounded_channel();
         let spec = Vec::new();
         let machine = Resources::new(&[], limit_of(order));
-        let (aborts, signals) = (Vec::new(), Signals::new());
-        let mut hands =
-            Self { machine, spec, aborts, ends, ended, signals, failed: false, kept: None };
+        let (aborts, unborn, signals) = (Vec::new(), Vec::new(), Signals::new());
+        let (failed, kept) = (false, None);
+        let mut hands = Self { machine, spec, aborts, unborn, ends, ended, signals, failed, kept };
         hands.follow(order);
         hands
     }
@@ -61,6 +64,7 @@ impl Hands {
     pub(super) fn follow(&mut self, order: &Order) {
         self.spec.clone_from(&order.group.resources);
         self.aborts = self.spec.iter().map(|_| Arc::default()).collect();
+        self.unborn.resize_with(self.unborn.len().max(self.spec.len()), Unborn::default);
         self.machine = Resources::new(&self.terms(), limit_of(order));
         let deeds = self.machine.on(0, Event::Frozen(order.group.frozen));
         debug_assert!(deeds.is_empty(), "nothing runs");
@@ -160,11 +164,40 @@ impl Warden {
         }
     }
 
+    /// What was being started when the others were frozen stands still as well.
+    pub(super) fn still_again(&self) {
+        if self.hands.machine().is_suspended() && self.hands.stage() != Stage::Killing {
+            self.hands.signals.freeze_again(&self.family());
+        }
+    }
+
     /// What runs is started in cgroups, if it can be, and found by them from now on; until nothing
-    /// runs any more, because another life of the warden may find another room.
+    /// runs any more, because another life of the warden may find another room. Where something
+    /// of an earlier run could not be ended it is found by the same room.
     pub(super) fn take_room(&mut self) {
+        if self.past.room.is_some() {
+            self.leave_room();
+        }
         let has_programs = self.hands.spec().iter().any(|one| matches!(one, Resource::Exec { .. }));
-        self.past.room = self.room.clone().filter(|_| has_programs);
+        if self.past.room.is_none() {
+            self.past.room = self.room.clone().filter(|_| has_programs);
+        }
+        // Now, on this thread: a freeze that comes before the first program must find it there.
+        let made = self.cgroup().map_or(Ok(()), |cgroup| cgroup.make());
+        if let Err(error) = made {
+            tracing::warn!(%error, "the group's programs are found by their mark alone");
+            self.past.room = None;
+        }
+        // What could not be ended was left frozen, and what is to start must not be.
+        self.still(false);
+    }
+
+    /// Nothing runs any more, and nobody waits for this thread.
+    pub(super) fn leave_room(&mut self) {
+        match self.family().clear_away() {
+            Ok(()) => self.past.room = None,
+            Err(error) => tracing::warn!(%error, "the group's cgroup stays"),
+        }
     }
 
     /// How what the group's programs start is found.
@@ -175,13 +208,6 @@ impl Warden {
             let has_programs = matches!(resource, Resource::Exec { .. });
             said.found_by = has_programs.then_some(found_by);
         }
-    }
-
-    fn leave_room(&mut self) {
-        if let Err(error) = self.family().clear_away() {
-            tracing::warn!(%error, "the group's cgroup stays");
-        }
-        self.past.room = None;
     }
 
     /// Do it; what the guard is told, if that was the end.
@@ -251,6 +277,7 @@ impl Warden {
             way: self.order.way.clone(),
             environment: self.environment(resource),
             family: self.family_of(resource),
+            unborn: self.hands.unborn[resource].clone(),
             abort,
         };
         let (spec, ends) = (self.hands.spec[resource].clone(), self.hands.ends.clone());

@@ -20,6 +20,8 @@ mod outside;
 mod program;
 mod steps;
 mod story;
+#[cfg(test)]
+mod testing;
 mod warden;
 mod witness;
 

@@ -187,6 +187,7 @@ mod tests {
                 way: Way::Device { path: self.device.clone() },
                 environment: Vec::new(),
                 family: Family::new("COMMONHOLD_TEST=none".to_owned(), None),
+                unborn: crate::group::program::Unborn::default(),
                 abort: Arc::default(),
             }
         }

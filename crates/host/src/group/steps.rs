@@ -9,7 +9,7 @@ use model::group::Resource;
 use tokio::sync::Notify;
 
 use super::home::Way;
-use super::program::Program;
+use super::program::{Program, Unborn};
 use super::{address, exec, mount, outside};
 
 /// What the steps of one resource have to know.
@@ -22,6 +22,8 @@ pub(super) struct Place {
     pub(super) environment: Vec<(String, String)>,
     /// Everything that the resource's own programs start, and they.
     pub(super) family: Family,
+    /// Those of them that are being started.
+    pub(super) unborn: Unborn,
     pub(super) abort: Arc<Notify>,
 }
 
@@ -29,7 +31,7 @@ impl Place {
     /// A program of the system: neither marked nor in the cgroup, because it is no part of the
     /// group.
     pub(super) fn tool<'a>(&self, line: &'a [String]) -> Program<'a> {
-        Program { line, environment: &[], family: None, log: self.log.clone() }
+        Program { line, environment: &[], family: None, unborn: None, log: self.log.clone() }
     }
 
     /// Run a program of the system that must succeed.

@@ -30,6 +30,8 @@ use crate::guard::{Guard, GuardError, Heirs, Record, RecordError, Volume, Work, 
 const TICK_MS: u64 = 50;
 const ORDER_MS: u64 = 200;
 const REPORT_MS: u64 = 500;
+/// While all of it is to stand still, the freeze is given so often.
+const STILL_MS: u64 = 100;
 /// An owner that the volume does not answer for so long stops for good, at the least.
 const GIVE_UP_MS: u64 = 30_000;
 /// How long a resource that is ended by force may take, with some room.
@@ -82,6 +84,7 @@ pub struct Warden {
     liveness: Option<Liveness>,
     tick_ms: u64,
     order_ms: u64,
+    still_ms: u64,
     report_ms: u64,
 }
 
@@ -125,6 +128,7 @@ impl Warden {
             liveness: None,
             tick_ms: 0,
             order_ms: 0,
+            still_ms: 0,
             report_ms: 0,
             home,
             order,
@@ -174,7 +178,7 @@ impl Warden {
         let boot = processes::boot_id()?;
         let Some((began, _)) = self.past.owned.clone().filter(|(_, then)| *then == boot) else {
             (self.past.owned, self.past.kept, self.past.way) = (None, None, None);
-            self.past.room = None;
+            self.leave_room();
             self.home.remember(&self.past)?;
             if self.past.fenced == Some(EARLIER) {
                 self.story.because("this host lost the volume under a group that is deleted");
@@ -491,6 +495,10 @@ impl Warden {
             self.happened(Happened::Tick);
         }
         self.resources(Event::Tick);
+        if now_ms >= self.still_ms {
+            self.still_ms = now_ms + STILL_MS;
+            self.still_again();
+        }
         self.neighbours.tick(now_ms, &self.order, self.conduct.course());
         if now_ms >= self.report_ms {
             self.publish(true);

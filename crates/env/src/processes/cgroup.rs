@@ -13,6 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
@@ -21,24 +22,24 @@ use crate::mounts;
 
 /// The directory below which all of ours are.
 const OURS: &str = "commonhold";
+/// A trial's own cgroup goes within so many tries, or stays.
+const REMOVALS: usize = 20;
+const BETWEEN_REMOVALS: Duration = Duration::from_millis(10);
 /// What systemd writes at a cgroup that it leaves to whom it gave it (`Delegate=yes`).
 const DELEGATED: [&str; 2] = ["user.delegate", "trusted.delegate"];
 
 /// The directory in which this process may make cgroups and put programs into them: below its own
-/// cgroup where that was given into its hands, else below the topmost. It was tried.
+/// cgroup, or the one above (`DelegateSubgroup=`), where that was given into its hands, else below
+/// the topmost. It was tried.
 ///
 /// # Errors
 /// Why there is none, as a sentence.
 pub fn room() -> Result<PathBuf, String> {
-    let (root, top) = mounts::of_kind("cgroup2")
-        .map_err(|why| why.to_string())?
-        .ok_or("no cgroup2 is mounted")?;
-    let own = fs::read_to_string("/proc/self/cgroup").map_err(|why| why.to_string())?;
-    let own = own.lines().find_map(|line| line.strip_prefix("0::"));
-    let own = own.and_then(|own| Path::new(own).strip_prefix(&root).ok());
-    let own = own.map(|own| top.join(own)).filter(|own| is_given(own));
+    let (own, top) = own_and_top()?;
+    let near = own.iter().flat_map(|own| own.ancestors().take(2)).take_while(|one| **one != *top);
+    let given = near.enumerate().filter(|(above, one)| is_given(one, *above == 0));
     let mut refused = Vec::new();
-    for above in own.into_iter().chain([top]) {
+    for above in given.map(|(_, one)| one).chain([&*top]) {
         let room = above.join(OURS);
         match Cgroup(room.join(format!("trial-{}", std::process::id()))).try_out() {
             Ok(()) => return Ok(room),
@@ -51,13 +52,35 @@ pub fn room() -> Result<PathBuf, String> {
     Err(refused.join("; "))
 }
 
-/// Whether whoever made this cgroup leaves what is below it to its members.
-fn is_given(path: &Path) -> bool {
+/// Whether what is put in there leaves the cgroup of this process, or that of its unit, and with
+/// it the limits that somebody has set there.
+#[must_use]
+pub fn leaves_limits(room: &Path) -> bool {
+    let Ok((Some(own), top)) = own_and_top() else { return false };
+    own != top && room.parent() == Some(&top)
+}
+
+/// The cgroup of this process, where it can be seen, and the topmost.
+fn own_and_top() -> Result<(Option<PathBuf>, PathBuf), String> {
+    let (root, top) = mounts::of_kind("cgroup2")
+        .map_err(|why| why.to_string())?
+        .ok_or("no cgroup2 is mounted")?;
+    let own = fs::read_to_string("/proc/self/cgroup").map_err(|why| why.to_string())?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::"));
+    let own = own.and_then(|own| Path::new(own).strip_prefix(&root).ok());
+    // The name of the topmost itself is empty, and must not become a slash at the end.
+    let own = own.map(|own| top.join(own).components().collect());
+    Ok((own, top))
+}
+
+/// Whether whoever made this cgroup leaves what is below it to its members. Of its own one who is
+/// not root finds out by trying.
+fn is_given(path: &Path, is_own: bool) -> bool {
     let is_one = |name: &&str| {
         let mut value = [0; 1];
         rustix::fs::getxattr(path, *name, &mut value).is_ok() && value == *b"1"
     };
-    !rustix::process::geteuid().is_root() || DELEGATED.iter().any(is_one)
+    is_own && !rustix::process::geteuid().is_root() || DELEGATED.iter().any(is_one)
 }
 
 /// What a child that was not let into its cgroup says: this and the number of the error. No error
@@ -160,8 +183,14 @@ impl Cgroup {
                 Ok(mut child) => child.wait().and(Err(io::Error::other("the child was lost"))),
             }
         });
-        let removed = self.remove();
-        tried.and(removed)
+        // The kernel may take a moment to let go of the child, which is no reason to do without.
+        for _ in 0..REMOVALS {
+            if self.remove().is_ok() {
+                break;
+            }
+            std::thread::sleep(BETWEEN_REMOVALS);
+        }
+        tried
     }
 
     /// Those that are in here, or in one inside of it. Zombies are not, and those of other process

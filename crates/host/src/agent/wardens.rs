@@ -234,8 +234,9 @@ impl Wardens {
         match RealFiles.lock_dir(home.path()) {
             Ok(lock) => {
                 drop(lock);
-                let removed =
-                    self.keep_what_counts(&home).and_then(|()| whole::remove_tree(home.path()));
+                let removed = nothing_is_left(&home)
+                    .and_then(|()| self.keep_what_counts(&home))
+                    .and_then(|()| whole::remove_tree(home.path()));
                 if let Err(error) = removed {
                     tracing::warn!(%error, %group, "the group's directory stays");
                 }
@@ -250,6 +251,16 @@ impl Wardens {
             }
         }
     }
+}
+
+/// What could not be ended is in the group's cgroup still, and would be forgotten with the
+/// directory; the cgroup goes with the last of it.
+fn nothing_is_left(home: &Home) -> io::Result<()> {
+    let Some(order) = home.order()? else { return Ok(()) };
+    let Some(cgroup) = home.past()?.cgroup(&order) else { return Ok(()) };
+    cgroup.remove().map_err(|why| {
+        io::Error::other(format!("something of the group still runs in its cgroup: {why}"))
+    })
 }
 
 #[cfg(test)]
@@ -318,5 +329,35 @@ mod tests {
         whole::remove_tree(wardens.home(order(11, 7).group.id).path()).unwrap();
         wardens.order(&order(12, 7)).unwrap();
         assert_eq!(of(12), None);
+    }
+
+    #[test]
+    fn a_deleted_group_of_which_something_still_runs_is_not_forgotten() {
+        let state = tempfile::tempdir().unwrap();
+        let groups = state.path().join("groups");
+        std::fs::create_dir(&groups).unwrap();
+        let mut wardens = Wardens::new(groups, Vec::new());
+        let order = order(10, 7);
+        wardens.order(&order).unwrap();
+        let home = wardens.home(order.group.id);
+        let report = serde_json::json!({
+            "group": order.group.id, "standing": "failed", "epoch": 1, "generation": 1,
+            "for_ms": 0, "why": "a resource could not be stopped"
+        });
+        std::fs::write(home.path().join("report.json"), report.to_string()).unwrap();
+        let room = Some(state.path().join("room"));
+        let past = crate::group::Past { room, ..Default::default() };
+        home.remember(&past).unwrap();
+        // A file stands for a process: what has it cannot be removed.
+        let cgroup = state.path().join("room").join(order.run_of_host()).join("0");
+        std::fs::create_dir_all(&cgroup).unwrap();
+        std::fs::write(cgroup.join("process"), "").unwrap();
+        for _ in 0..2 {
+            assert!(wardens.retire(order.group.id));
+            assert_eq!(home.past().unwrap(), past);
+        }
+        std::fs::remove_file(cgroup.join("process")).unwrap();
+        assert!(wardens.retire(order.group.id));
+        assert!(!home.path().exists() && !cgroup.exists());
     }
 }

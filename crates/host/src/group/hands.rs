@@ -5,15 +5,15 @@ use std::sync::Arc;
 use ::guard::Input;
 use ::guard::group::{Deed, Event, Limit, Outcome, Resources, Stage, Step, Terms};
 use env::processes::Family;
-use env::processes::cgroup::Cgroup;
+use env::processes::cgroup::{self, Cgroup};
 use model::group::{FoundBy, OnFailure, Report, Resource};
 use tokio::sync::{Notify, mpsc};
 
-use super::aside::{Sign, Signals};
+use super::aside::{Sign, Signals, aside};
 use super::home::{Order, WRITER_ISID, Way};
 use super::program::Unborn;
 use super::steps::{Place, perform};
-use super::warden::Warden;
+use super::warden::{PROBE, Warden};
 
 /// Times of the kinds that say none of their own.
 const USUAL: Terms =
@@ -133,20 +133,19 @@ fn terms_of(resource: &Resource) -> Terms {
 }
 
 impl Warden {
-    /// The cgroup of everything that the group's programs start, where they have one.
     fn cgroup(&self) -> Option<Cgroup> {
-        self.past.room.as_ref().map(|room| Cgroup::new(room.join(self.run_of_host())))
+        self.past.cgroup(&self.order)
     }
 
     /// Everything that the group's programs start.
     fn family(&self) -> Family {
-        Family::new(format!("{MARK}={}", self.run_of_host()), self.cgroup())
+        Family::new(format!("{MARK}={}", self.order.run_of_host()), self.cgroup())
     }
 
     /// Everything that this resource's programs start.
     fn family_of(&self, resource: usize) -> Family {
         let cgroup = self.cgroup().map(|cgroup| cgroup.part(&resource.to_string()));
-        Family::new(format!("{RESOURCE_MARK}={}/{resource}", self.run_of_host()), cgroup)
+        Family::new(format!("{RESOURCE_MARK}={}/{resource}", self.order.run_of_host()), cgroup)
     }
 
     /// All that runs stands still from now on, or goes on.
@@ -168,6 +167,31 @@ impl Warden {
     pub(super) fn still_again(&self) {
         if self.hands.machine().is_suspended() && self.hands.stage() != Stage::Killing {
             self.hands.signals.freeze_again(&self.family());
+        }
+    }
+
+    /// While nothing runs here: the trial may take a moment, and one that adopts has to freeze and
+    /// to look at the volume first, and does without until it starts something anew.
+    pub(super) async fn find_room(&mut self) {
+        let why = match tokio::time::timeout(PROBE, aside(cgroup::room)).await {
+            Ok(Ok(Ok(room))) => {
+                tracing::debug!(room = %room.display(), "programs get cgroups");
+                if cgroup::leaves_limits(&room) {
+                    tracing::warn!(
+                        room = %room.display(),
+                        "the group's programs leave the cgroup of the agent, and its limits do not \
+                         hold for them; Delegate=yes in the agent's unit keeps them below it"
+                    );
+                }
+                self.room = Some(room);
+                return;
+            }
+            Ok(Ok(Err(why)) | Err(why)) => why,
+            Err(_) => "the kernel does not answer".to_owned(),
+        };
+        if self.no_room != why {
+            tracing::info!(why, "programs get no cgroup and are found by their mark");
+            self.no_room = why;
         }
     }
 
@@ -288,17 +312,12 @@ impl Warden {
         });
     }
 
-    /// A name of the group on this host: machines that stand for several hosts have several.
-    fn run_of_host(&self) -> String {
-        format!("{}@{}", self.order.group.id, self.order.host)
-    }
-
     /// What the group's programs are told.
     fn environment(&self, resource: usize) -> Vec<(String, String)> {
         let group = &self.order.group;
         let mut all = vec![
-            (MARK, self.run_of_host()),
-            (RESOURCE_MARK, format!("{}/{resource}", self.run_of_host())),
+            (MARK, self.order.run_of_host()),
+            (RESOURCE_MARK, format!("{}/{resource}", self.order.run_of_host())),
             ("COMMONHOLD_GROUP", group.name.clone()),
             ("COMMONHOLD_HOST", self.order.host_name.clone()),
             ("COMMONHOLD_EPOCH", self.story.epoch.to_string()),

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use ::guard::group::Step;
 use api::agent::AgentGroup;
+use env::processes::cgroup::Cgroup;
 use env::whole;
 use model::group::Report;
 use model::id::HostId;
@@ -99,9 +100,18 @@ pub struct Order {
     pub way: Way,
 }
 
-/// What must not be forgotten.
+impl Order {
+    /// A name of the group on this host: machines that stand for several hosts have several.
+    #[must_use]
+    pub fn run_of_host(&self) -> String {
+        format!("{}@{}", self.group.id, self.host)
+    }
+}
+
+/// What must not be forgotten. What a newer warden has written besides is passed over: one that
+/// could not read its past could not even end what runs.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Past {
     /// The generation under which the volume was lost, or resources failed.
     pub fenced: Option<u64>,
@@ -115,9 +125,18 @@ pub struct Past {
     /// Resources failed under this generation, and the policy is to keep the group here, stopped.
     pub kept: Option<u64>,
     /// Below which directory the group's cgroups are, if its programs were started in some.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub room: Option<PathBuf>,
     /// Whether the target tells how old the owner's last command is; `None`: not asked yet.
     pub tells_ages: Option<bool>,
+}
+
+impl Past {
+    /// The cgroup of everything that the group's programs start, where they have one.
+    #[must_use]
+    pub fn cgroup(&self, order: &Order) -> Option<Cgroup> {
+        self.room.as_ref().map(|room| Cgroup::new(room.join(order.run_of_host())))
+    }
 }
 
 /// See the module's table.
@@ -209,4 +228,22 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 
 fn text_of(value: &impl Serialize) -> io::Result<String> {
     serde_json::to_string_pretty(value).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_past_that_a_newer_warden_has_written_is_read_after_a_rollback() {
+        let home = tempfile::tempdir().unwrap();
+        let text = r#"{ "lives": 3, "failed": 7, "of_tomorrow": { "a": 1 } }"#;
+        std::fs::write(home.path().join("past.json"), text).unwrap();
+        let home = Home::new(home.path().to_owned());
+        let past = home.past().unwrap();
+        assert_eq!(past, Past { lives: 3, failed: Some(7), ..Past::default() });
+        home.remember(&past).unwrap();
+        let text = std::fs::read_to_string(home.path().join("past.json")).unwrap();
+        assert!(!text.contains("room"), "one without cgroups can read it: {text}");
+    }
 }

@@ -11,7 +11,7 @@ use ::guard::{
     Advice, End, Input, Key, Liveness, Machine, Seen, Settings, Standing, State, Task, Why,
     host_number,
 };
-use env::processes::{self, cgroup};
+use env::processes;
 use env::scsi_device::ScsiDevice;
 use env::{OsRandom, Random, RealClock};
 use model::group::{self, BEAT_MS, Reservation, Wanted};
@@ -36,7 +36,7 @@ const STILL_MS: u64 = 100;
 const GIVE_UP_MS: u64 = 30_000;
 /// How long a resource that is ended by force may take, with some room.
 const FORCE_MS: u64 = 5_000;
-const PROBE: Duration = Duration::from_secs(3);
+pub(super) const PROBE: Duration = Duration::from_secs(3);
 
 /// Why a warden cannot do its work at all.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +67,8 @@ pub struct Warden {
     pub(super) story: Story,
     /// Where cgroups can be made.
     pub(super) room: Option<PathBuf>,
+    /// Why nowhere, as was said last.
+    pub(super) no_room: String,
     clock: Arc<RealClock>,
     conduct: Conduct,
     neighbours: Neighbours,
@@ -102,18 +104,14 @@ impl Warden {
         home.remember(&past)?;
         home.settle_in()?;
         let neighbours = Neighbours::open(&home, &order, past.lives)?;
-        let room = cgroup::room();
-        match &room {
-            Ok(room) => tracing::debug!(room = %room.display(), "programs get cgroups"),
-            Err(why) => tracing::info!(why, "programs get no cgroup and are found by their mark"),
-        }
         let kept = ::guard::group::Past { fenced: past.fenced, failed: past.failed };
         let (stops, _) = mpsc::channel(1);
         let warden = Self {
             conduct: Conduct::new(kept, None),
             hands: Hands::new(&order),
             story: Story::new(order.group.resources.len(), 0),
-            room: room.ok(),
+            room: None,
+            no_room: String::new(),
             clock: Arc::new(RealClock::default()),
             neighbours,
             asks,
@@ -144,6 +142,9 @@ impl Warden {
     pub async fn run(mut self, mut record: Record) -> Result<Ends, WardenError> {
         let mut adopts = self.inherit(&mut record).await?;
         loop {
+            if !adopts && self.room.is_none() {
+                self.find_room().await;
+            }
             while !adopts && !self.begins {
                 self.permit(&mut record)?;
                 let hands_over = self.handing && self.may_hand_over(self.now_ms());

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
 
 use env::posix::waits;
 
@@ -9,8 +10,10 @@ use env::posix::waits;
 /// it waits for something, since one that has no processor is only behind by what others run.
 const LONG_MS: u64 = 5;
 const WAITS_MS: u64 = 1;
-/// Who runs so many calls between two looks waits for none of them for long.
+/// Who runs so many calls between two looks, none of them for longer than a disk takes at the
+/// least, waits for none of them.
 const QUICK_CALLS: u64 = 5;
+const QUICK: Duration = Duration::from_micros(100);
 
 /// Where a thread says what it is at, for who looks whether it keeps up.
 #[derive(Default)]
@@ -24,6 +27,8 @@ pub(super) struct Post {
     /// Calls that it has begun as a reader, and how many the last look found.
     calls: AtomicU64,
     seen_calls: AtomicU64,
+    /// One of them took longer than a quick one does.
+    has_lingered: AtomicBool,
     /// It went from call to call between the last two looks.
     is_quick: AtomicBool,
     /// Since when it runs a call of a connection's queue; 0 for none.
@@ -56,11 +61,18 @@ impl Post {
         self.calls.store(self.calls.load(Relaxed).wrapping_add(1), Relaxed);
         self.token.store(token, Release);
     }
+    /// The call that it was at took so long.
+    pub(super) fn ran(&self, took: Duration) {
+        if took > QUICK {
+            self.has_lingered.store(true, Relaxed);
+        }
+    }
     /// A look at regular times at how quickly it goes on.
     pub(super) fn look(&self) {
         let calls = self.calls.load(Relaxed);
         let since = calls.wrapping_sub(self.seen_calls.swap(calls, Relaxed));
-        self.is_quick.store(since >= QUICK_CALLS, Relaxed);
+        let has_lingered = self.has_lingered.swap(false, Relaxed);
+        self.is_quick.store(since >= QUICK_CALLS && !has_lingered, Relaxed);
     }
     pub(super) fn leave(&self) {
         self.token.store(0, Release);
@@ -106,6 +118,15 @@ mod tests {
         post.occupy(7, 1);
         post.look();
         assert!(post.is_blocked(), "it is at one call");
+        // Quick ones, and one that waited for a disk: no thread came to help on fast disks.
+        (0..QUICK_CALLS).for_each(|_| post.occupy(7, 1));
+        post.ran(4 * QUICK);
+        post.look();
+        assert!(post.is_blocked(), "one of its calls waited");
+        (0..QUICK_CALLS).for_each(|_| post.occupy(7, 1));
+        post.ran(QUICK);
+        post.look();
+        assert!(!post.is_blocked());
         drop(end);
         waiter.join().unwrap();
     }

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use env::posix::waits;
 use model::file::FileStore;
 use nfs::server::{Server, answer, refuse};
-use store::files::Later;
 
 use super::connection::{Connection, Seen, lock};
 use super::crew::{Called, Role};
@@ -94,12 +93,11 @@ impl Waits {
 fn run<F: FileStore + Clone + Send + Sync>(service: &Arc<Service<F>>) {
     let post = Arc::new(Post::of_this_thread());
     lock(&service.posts).push(Arc::clone(&post));
-    let later = Later::begin();
     loop {
         match service.crew.next() {
             Role::Poll => {
                 post.polls(true);
-                let polled = service.poll(&post, &later);
+                let polled = service.poll(&post);
                 post.polls(false);
                 if let Err(why) = polled {
                     tracing::error!(%why, "the file service cannot wait for its sockets");
@@ -107,10 +105,7 @@ fn run<F: FileStore + Clone + Send + Sync>(service: &Arc<Service<F>>) {
                     break;
                 }
             }
-            Role::Run(connection) => {
-                service.run_queued(&connection, &post);
-                later.close();
-            }
+            Role::Run(connection) => service.run_queued(&connection, &post),
             Role::End => break,
         }
     }
@@ -142,7 +137,7 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
     }
 
     /// Waits for sockets and runs what comes, until others do.
-    fn poll(&self, post: &Post, later: &Later) -> std::io::Result<()> {
+    fn poll(&self, post: &Post) -> std::io::Result<()> {
         let (mut lull, mut calls) = (Lull::default(), 0);
         loop {
             let rest = |others| self.sleep(&mut lull, others > 0, calls);
@@ -164,7 +159,6 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
                 }
                 Found::Nothing => {}
             }
-            later.close();
             if (has_rested || found == Found::Bell) && self.crew.is_dismissed() {
                 if self.ending.load(Acquire) {
                     // Two strokes may have woken one: each wakes the next.
@@ -370,6 +364,7 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
             calls += 1;
             let bytes = call.len();
             let (reply, took) = self.run(connection, call);
+            post.ran(took);
             let was_slow = waits.was_slow(took);
             if let Some(reply) = reply {
                 gathered = connection.gather(reply);

@@ -26,7 +26,6 @@ mod data;
 mod errno;
 mod holds;
 mod ids;
-mod later;
 mod listing;
 mod names;
 mod pool;
@@ -47,7 +46,6 @@ use std::sync::Arc;
 use model::id::SnapshotId;
 use model::size::ByteSize;
 
-pub use later::Later;
 pub use model::pool::CopyMethod;
 pub use pool::FilePool;
 

@@ -21,7 +21,6 @@ use super::cache::{OpenFile, State};
 use super::errno::refused;
 use super::holds::HIDDEN;
 use super::ids::LIVING;
-use super::later;
 use super::usage::{FILE_BYTES, blocks};
 use super::volume::{Inner, Op, SNAPSHOTS, alone, attributes, kind_of, path, shared, stat};
 use crate::pool::locked;
@@ -384,7 +383,6 @@ impl Inner {
                 let flags = if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
                 unlinkat(&parent.fd, &name, flags).map_err(not_empty)
             })?;
-            later::close(victim);
             (place.leave(&op)?, hidden)
         };
         if hidden {

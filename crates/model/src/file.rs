@@ -310,17 +310,26 @@ impl Acl {
     #[must_use]
     pub fn mode(&self) -> u32 {
         let group = self.may(AclWho::Mask).or(self.may(AclWho::OwningGroup));
-        self.bits(group.unwrap_or(0))
+        self.bits(group.unwrap_or(0), self.may(AclWho::Others).unwrap_or(0))
     }
-    /// The permission bits of a file that has lost it: nobody may more than with it.
+    /// The permission bits of a file that has lost it: nobody may more than with it. A named user
+    /// may be in the owning group or one of the others then, and a member of a named group one of
+    /// the others.
     #[must_use]
     pub fn mode_without(&self) -> u32 {
         let mask = self.may(AclWho::Mask).unwrap_or(0o7);
-        self.bits(self.may(AclWho::OwningGroup).unwrap_or(0) & mask)
+        let least = |is_meant: fn(AclWho) -> bool| {
+            let named = self.0.iter().filter(|entry| is_meant(entry.who));
+            named.fold(0o7, |least, entry| least & entry.may & mask)
+        };
+        let users = least(|who| matches!(who, AclWho::User(_)));
+        let groups = least(|who| matches!(who, AclWho::Group(_)));
+        let group = self.may(AclWho::OwningGroup).unwrap_or(0) & mask & users;
+        let others = self.may(AclWho::Others).unwrap_or(0) & users & groups;
+        self.bits(group, others)
     }
-    fn bits(&self, group: u16) -> u32 {
-        let of = |who| self.may(who).unwrap_or(0);
-        (of(AclWho::Owner) << 6 | group << 3 | of(AclWho::Others)).into()
+    fn bits(&self, group: u16, others: u16) -> u32 {
+        (self.may(AclWho::Owner).unwrap_or(0) << 6 | group << 3 | others).into()
     }
 }
 
@@ -578,8 +587,15 @@ mod tests {
         let named = [(owner, 7), (AclWho::User(5), 7), (group, 4), (AclWho::Mask, 6), (others, 1)];
         let named = list(&named);
         assert!(!named.is_a_mode());
-        assert_eq!((named.mode(), named.mode_without()), (0o761, 0o741));
+        assert_eq!((named.mode(), named.mode_without()), (0o761, 0o740));
         let masked = list(&[(owner, 7), (group, 7), (AclWho::Mask, 5), (others, 0)]);
         assert_eq!((masked.mode(), masked.mode_without()), (0o750, 0o750));
+        // Whom the list forbids what others may is one of the others without it.
+        let user = [(owner, 6), (AclWho::User(5), 0), (group, 4), (AclWho::Mask, 4), (others, 4)];
+        assert_eq!(list(&user).mode_without(), 0o600);
+        let one = [(owner, 6), (AclWho::Group(5), 0), (group, 4), (AclWho::Mask, 4), (others, 4)];
+        assert_eq!(list(&one).mode_without(), 0o640);
+        let less = [(owner, 6), (AclWho::User(5), 6), (group, 6), (AclWho::Mask, 4), (others, 6)];
+        assert_eq!(list(&less).mode_without(), 0o644);
     }
 }

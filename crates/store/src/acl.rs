@@ -80,8 +80,8 @@ pub(crate) fn text(acl: &Acl) -> String {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Unreadable {
     Malformed,
-    /// It names a user or group and gives no number. Here is the rest of it.
-    Named(String, Acl),
+    /// It names a user or group and gives no number.
+    Named(String),
 }
 
 /// A list as text: with commas or lines between entries, the remarks of `getfacl`, and the numbers
@@ -119,7 +119,7 @@ pub(crate) fn parse(text: &[u8]) -> Result<Acl, Unreadable> {
         acl.0.push(AclEntry { who, may: permissions(may).ok_or(Unreadable::Malformed)? });
     }
     match named {
-        Some(name) => Err(Unreadable::Named(name, acl)),
+        Some(name) => Err(Unreadable::Named(name)),
         None => Ok(acl),
     }
 }
@@ -172,8 +172,7 @@ mod tests {
             g:wheel:---:77\nmask::rwx\nother:--x\n";
         assert_eq!(parse(said), Ok(list()));
         let named = parse(b"user::rw-,user:joe:rwx,group::r--,mask::rwx,other::---");
-        let Err(Unreadable::Named(name, rest)) = named else { panic!("{named:?}") };
-        assert_eq!((&*name, rest.mode_without()), ("joe", 0o640));
+        assert_eq!(named, Err(Unreadable::Named("joe".to_owned())));
         for bad in ["user::rwz", "owner::rwx", "user", "mask:x:rwx", "\u{ff}"] {
             assert_eq!(parse(bad.as_bytes()), Err(Unreadable::Malformed), "{bad}");
         }

@@ -15,7 +15,7 @@ use super::{ArchiveError, at};
 use crate::acl::Unreadable;
 
 const SPECIAL_BITS: u32 = 0o7000;
-const GROUP_BITS: u32 = 0o070;
+const OWNER_BITS: u32 = 0o700;
 
 #[derive(Default)]
 pub(super) struct Given {
@@ -39,7 +39,7 @@ fn list(said: Said) -> Result<Option<Acl>, String> {
     match said {
         Said::Nothing => Ok(None),
         Said::Text(Ok(list)) => Ok(Some(list)),
-        Said::Text(Err(Unreadable::Named(name, _))) => Err(format!(
+        Said::Text(Err(Unreadable::Named(name))) => Err(format!(
             "has an access control list that names '{name}' without a number: \
              tar --acls --xattrs makes an archive with both"
         )),
@@ -62,12 +62,9 @@ fn keep(lists: Lists, mode: Option<u32>) -> Result<Settled, String> {
 
 fn without(lists: Lists, mode: Option<u32>) -> Settled {
     let rest = match lists.access {
-        Said::Text(Ok(list) | Err(Unreadable::Named(_, list))) => Some(list.mode_without()),
-        Said::Bytes(Some(list)) => Some(list.mode_without()),
-        // What the group may is not known: its bits are those of the mask.
-        Said::Text(Err(Unreadable::Malformed)) | Said::Bytes(None) => {
-            mode.map(|mode| mode & !GROUP_BITS)
-        }
+        Said::Text(Ok(list)) | Said::Bytes(Some(list)) => Some(list.mode_without()),
+        // Whom it names may be in the group or one of the others, and less may be allowed to them.
+        Said::Text(Err(_)) | Said::Bytes(None) => mode.map(|mode| mode & OWNER_BITS),
         Said::Nothing => None,
     };
     let mode = mode.map(|mode| rest.map_or(mode, |rest| (mode & SPECIAL_BITS) | rest));

@@ -233,7 +233,7 @@ fn a_list_that_cannot_be_kept_is_an_error_and_dropping_it_opens_nothing() {
     let cases: [(&str, &[u8], &str, u32); 5] = [
         ("SCHILY.acl.access", open, "keeps none", 0o4600),
         ("SCHILY.acl.default", open, "keeps none", 0o4660),
-        ("SCHILY.acl.access", named, "'joe'", 0o4640),
+        ("SCHILY.acl.access", named, "'joe'", 0o4600),
         ("SCHILY.acl.access", b"nonsense", "cannot be read", 0o4600),
         ("SCHILY.acl.ace", b"owner@:rwx::allow", "of a kind", 0o4660),
     ];

@@ -75,9 +75,9 @@ impl Agent {
     }
 }
 
-/// A sign of life, every second or so, with the token of the agent.
+/// A sign of life, every second or so, with the token of the agent. What a newer agent says beyond
+/// this is passed over: an agent may be upgraded before the service.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Beat {
     pub version: String,
     /// Where its peers reach it; as before when empty.

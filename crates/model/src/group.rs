@@ -277,22 +277,35 @@ pub enum FoundBy {
     Mark,
 }
 
+impl FoundBy {
+    /// A newer agent may know of another way.
+    fn if_known<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
+        Ok(match Option::<String>::deserialize(from)?.as_deref() {
+            Some("cgroup") => Some(Self::Cgroup),
+            Some("mark") => Some(Self::Mark),
+            _ => None,
+        })
+    }
+}
+
 /// What an agent says of one resource; reports keep the order of the group's resources.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ResourceReport {
     pub state: ResourceState,
     /// What went wrong last, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Absent where the resource has no programs of its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "FoundBy::if_known",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub found_by: Option<FoundBy>,
 }
 
 /// How long ago another host of the group was heard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct PeerReport {
     pub host: HostId,
     /// `None` when it was never heard.
@@ -300,9 +313,9 @@ pub struct PeerReport {
     pub heartbeat_age_ms: Option<u64>,
 }
 
-/// What an agent says of one group. Times are ages, because clocks of hosts differ.
+/// What an agent says of one group. Times are ages, because clocks of hosts differ. What a newer
+/// agent says beyond this is passed over, here and in what is inside.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Report {
     pub group: GroupId,
     pub standing: Standing,
@@ -470,6 +483,24 @@ pub fn check_resources(resources: &[Resource]) -> Result<(), GroupError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An agent that was upgraded before the service was heard no more, and heard nothing.
+    #[test]
+    fn what_a_newer_agent_says_beyond_is_passed_over() {
+        let text = serde_json::json!({
+            "group": uuid::Uuid::nil(), "standing": "running", "epoch": 1, "generation": 2,
+            "for_ms": 3, "why": "", "mood": "good",
+            "resources": [
+                { "state": "running", "found_by": "cgroup", "colour": 7 },
+                { "state": "running", "found_by": "smell" }
+            ],
+            "peers": [{ "host": uuid::Uuid::nil(), "heartbeat_age_ms": 9, "voice": "loud" }]
+        });
+        let report: Report = serde_json::from_value(text).unwrap();
+        let found: Vec<_> = report.resources.iter().map(|resource| resource.found_by).collect();
+        assert_eq!((report.generation, found), (2, vec![Some(FoundBy::Cgroup), None]));
+        assert_eq!(report.peers[0].heartbeat_age_ms, Some(9));
+    }
 
     #[test]
     fn the_state_is_what_the_hosts_say_and_not_what_is_wanted() {

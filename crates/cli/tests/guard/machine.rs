@@ -1,7 +1,7 @@
 //! A machine with a systemd of its own: namespaces of processes, mounts and cgroups on this one,
 //! whose network it shares. It is paused and killed as a whole, by its cgroup.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +11,6 @@ use env::processes::cgroup::Cgroup;
 use crate::stage::wait_for;
 
 const SYSTEMD: &str = "/lib/systemd/systemd";
-const BUS: &str = "/usr/bin/dbus-daemon";
 /// What stands in the home is the machine's to write, and nothing else.
 const BOOT: &str = "set -e
 mount --bind \"$1\" \"$1\"
@@ -26,7 +25,6 @@ pub(crate) struct Machine {
     first: Child,
     systemd: String,
     cgroup: Cgroup,
-    units: PathBuf,
 }
 
 impl Machine {
@@ -43,9 +41,8 @@ impl Machine {
         env::processes::cgroup::room().map(drop)
     }
 
-    /// It has these units, and writes below `home` alone. `bus`: with a D-Bus, where there is the
-    /// program for it.
-    pub(crate) fn boot(home: &Path, name: &str, units: &[(&str, String)], bus: bool) -> Self {
+    /// It has these units and no D-Bus, and writes below `home` alone.
+    pub(crate) fn boot(home: &Path, name: &str, units: &[(&str, String)]) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let (_, top) = mounts::of_kind("cgroup2").unwrap().unwrap();
@@ -69,44 +66,12 @@ impl Machine {
             let text = std::fs::read_to_string(&children).unwrap();
             text.split_whitespace().next().map(str::to_owned)
         });
-        let machine = Self { first, systemd, cgroup, units: directory };
+        let machine = Self { first, systemd, cgroup };
         wait_for("systemd", || {
             let state = machine.systemctl(&["is-system-running"]);
             (String::from_utf8_lossy(&state.stdout).trim() == "running").then_some(())
         });
-        if bus {
-            machine.start_bus();
-        }
         machine
-    }
-
-    fn start_bus(&self) {
-        if !Path::new(BUS).exists() {
-            return;
-        }
-        let socket = "[Unit]\nDefaultDependencies=no\n[Socket]\n\
-                      ListenStream=/run/dbus/system_bus_socket\n";
-        let service = format!(
-            "[Unit]\nDefaultDependencies=no\n[Service]\nType=notify\nRuntimeDirectory=dbus\n\
-             ExecStart={BUS} --system --address=systemd: --nofork --nopidfile \
-             --systemd-activation\n"
-        );
-        std::fs::write(self.units.join("dbus.socket"), socket).unwrap();
-        std::fs::write(self.units.join("dbus.service"), service).unwrap();
-        for line in [&["daemon-reload"][..], &["start", "dbus.socket"], &["start", "dbus.service"]]
-        {
-            let output = self.systemctl(line);
-            assert!(output.status.success(), "{line:?}: {output:?}");
-        }
-        wait_for("systemd on its bus", || {
-            let mut bus = self.command("busctl");
-            bus.args(["--no-pager", "status", "org.freedesktop.systemd1"]);
-            bus.output().unwrap().status.success().then_some(())
-        });
-    }
-
-    pub(crate) fn has_bus(&self) -> bool {
-        self.units.join("dbus.service").exists()
     }
 
     /// A program in there.

@@ -120,6 +120,20 @@ impl Cgroup {
         Self(path)
     }
 
+    /// The one that somebody else has made and calls so, as systemd does a unit's (`ControlGroup`);
+    /// `None` where it cannot be seen here, or cannot be frozen and killed as one.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let (root, top) = mounts::of_kind("cgroup2").ok()??;
+        let inside = Path::new(name).strip_prefix(root).ok()?;
+        // The topmost holds everything that runs here.
+        let is_below = |part| matches!(part, std::path::Component::Normal(_));
+        let is_one = inside.components().next().is_some() && inside.components().all(is_below);
+        let path = top.join(inside);
+        let is_whole = ["cgroup.freeze", "cgroup.kill"].iter().all(|file| path.join(file).exists());
+        (is_one && is_whole).then_some(Self(path))
+    }
+
     /// One inside this one, which is frozen and killed together with it.
     #[must_use]
     pub fn part(&self, name: &str) -> Self {
@@ -332,5 +346,17 @@ fn missing_is_empty(read: io::Result<String>) -> io::Result<String> {
     match read {
         Err(error) if is_missing(&error) => Ok(String::new()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_topmost_cgroup_is_nobodys_and_one_that_is_not_there_is_none() {
+        for name in ["", "/", "relative", "/commonhold-is-not-there", "/a/../.."] {
+            assert_eq!(Cgroup::named(name), None, "{name}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Calls that a device, a process or a program which hangs could hold up for ever. The warden has
 //! one thread, and must look at the volume and send its beats whatever hangs.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -130,8 +131,12 @@ impl Signals {
     pub(super) fn new() -> Self {
         let (units, mut names) = mpsc::unbounded_channel::<(String, Sign)>();
         tokio::spawn(async move {
+            // A queue for each, so that none waits for another.
+            let mut each = BTreeMap::new();
             while let Some((name, sign)) = names.recv().await {
-                outside::sign_to_unit(&name, sign).await;
+                let queue = each.entry(name).or_insert_with_key(|name| to_one_unit(name.clone()));
+                // They are heard as long as the sender lives.
+                let _ = queue.send(sign);
             }
         });
         Self { inside: Sender::new(Sign::to_inside), marked: Sender::new(Sign::to_marked), units }
@@ -160,6 +165,16 @@ impl Signals {
     pub(super) fn to_unit(&self, name: &str, sign: Sign) {
         let _ = self.units.send((name.to_owned(), sign));
     }
+}
+
+fn to_one_unit(name: String) -> mpsc::UnboundedSender<Sign> {
+    let (signs, mut given) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(sign) = given.recv().await {
+            outside::sign_to_unit(&name, sign).await;
+        }
+    });
+    signs
 }
 
 /// Nothing can be done about what waits inside the kernel; the log tells of it.

@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use ::guard::group::Step;
+use env::processes::cgroup::Cgroup;
 
 use super::aside::Sign;
 use super::steps::Place;
@@ -12,6 +13,8 @@ use super::steps::Place;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks whether a killed unit is gone.
 const GOING: Duration = Duration::from_millis(50);
+/// Between two kills while systemd takes the job.
+const AGAIN: Duration = Duration::from_millis(2);
 
 pub(super) async fn export(
     place: &Place,
@@ -68,14 +71,10 @@ pub(super) async fn unit(place: &Place, name: &str, step: Step) -> Result<(), St
     }
 }
 
-/// The job comes first: systemd would start a unit with `Restart=` anew in the place of what is
-/// killed. Killed again and again, because what the unit runs to be stopped may wait for the
-/// volume, too.
+/// Killed again and again, because what the unit runs to be stopped may wait for the volume, too.
 async fn killed(place: &Place, name: &str) -> Result<(), String> {
-    // What is not loaded cannot be stopped; how it is afterwards is what counts.
-    place.tell(&["systemctl", "stop", "--no-block", name]).await?;
     loop {
-        place.tell(&["systemctl", "kill", "--signal=KILL", name]).await?;
+        kill_unit(name).await;
         // Its end takes systemd a moment.
         tokio::time::sleep(GOING).await;
         let state =
@@ -90,21 +89,66 @@ async fn killed(place: &Place, name: &str) -> Result<(), String> {
     }
 }
 
-/// To all of a unit. systemd freezes and thaws it by its cgroup; where it cannot (no cgroup v2,
-/// no D-Bus, a unit that is just being started) by a signal, which the unit notices.
+/// To all of a unit, by its cgroup; where that cannot be had (no cgroup v2, a unit that is just
+/// being started) by signals, which the unit notices.
+///
+/// Not by systemd's own freezer: one release thaws a unit to stop it, and it would run on a volume
+/// that is lost; another refuses to stop it, or to start it ever after.
 pub(super) async fn sign_to_unit(name: &str, sign: Sign) {
-    match sign {
-        Sign::Freeze if systemctl(&["freeze", name]).await => {}
-        Sign::Freeze => drop(systemctl(&["kill", "--signal=STOP", name]).await),
-        Sign::Thaw => {
-            systemctl(&["thaw", name]).await;
-            systemctl(&["kill", "--signal=CONT", name]).await;
-        }
-        Sign::Kill => {
-            systemctl(&["stop", "--no-block", name]).await;
-            systemctl(&["kill", "--signal=KILL", name]).await;
-        }
+    if sign == Sign::Kill {
+        return kill_unit(name).await;
     }
+    let is_still = sign == Sign::Freeze;
+    let is_told = match cgroup_of(name).await.map(|group| group.freeze(is_still)) {
+        Some(Err(error)) => {
+            tracing::warn!(%error, name, "the unit's cgroup cannot be frozen or thawed");
+            false
+        }
+        told => told.is_some(),
+    };
+    match sign {
+        Sign::Freeze if is_told => {}
+        Sign::Freeze => drop(systemctl(&["kill", "--signal=STOP", name]).await),
+        _ => drop(systemctl(&["kill", "--signal=CONT", name]).await),
+    }
+}
+
+/// Without a job to stop it systemd would start a unit with `Restart=` anew in the place of what is
+/// killed; and the job lets what was still go on, to end by itself. So it is killed as long as
+/// systemd takes the job.
+async fn kill_unit(name: &str) {
+    let group = cgroup_of(name).await;
+    // What is not loaded cannot be stopped; how it is afterwards is what counts.
+    let line = ["stop", "--no-block", name];
+    let stop = systemctl(&line);
+    tokio::pin!(stop);
+    let is_killed = match &group {
+        None => {
+            stop.await;
+            false
+        }
+        Some(group) => loop {
+            let killed = group.kill();
+            let is_taken = tokio::time::timeout(AGAIN, &mut stop).await.is_ok();
+            if is_taken {
+                // What it runs to be stopped is killed, too, and the next start is not born still.
+                let then = group.kill().and_then(|()| group.freeze(false));
+                break killed.and(then).is_ok();
+            }
+        },
+    };
+    if !is_killed {
+        systemctl(&["kill", "--signal=KILL", name]).await;
+    }
+}
+
+/// The unit's cgroup, if it has one now.
+async fn cgroup_of(name: &str) -> Option<Cgroup> {
+    let mut program = tokio::process::Command::new("systemctl");
+    program.args(["show", "--property=ControlGroup", "--value", name]).stdin(Stdio::null());
+    let asked = tokio::time::timeout(PATIENCE, program.kill_on_drop(true).output());
+    let said = asked.await.ok()?.ok()?.stdout;
+    Cgroup::named(String::from_utf8(said).ok()?.trim())
 }
 
 /// Whether systemd has done it.

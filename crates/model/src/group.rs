@@ -280,10 +280,15 @@ pub enum FoundBy {
 impl FoundBy {
     /// A newer agent may know of another way.
     fn if_known<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
-        Ok(match Option::<String>::deserialize(from)?.as_deref() {
-            Some("cgroup") => Some(Self::Cgroup),
-            Some("mark") => Some(Self::Mark),
-            _ => None,
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Said {
+            Known(FoundBy),
+            Other(serde::de::IgnoredAny),
+        }
+        Ok(match Said::deserialize(from)? {
+            Said::Known(found_by) => Some(found_by),
+            Said::Other(_) => None,
         })
     }
 }
@@ -492,13 +497,14 @@ mod tests {
             "for_ms": 3, "why": "", "mood": "good",
             "resources": [
                 { "state": "running", "found_by": "cgroup", "colour": 7 },
-                { "state": "running", "found_by": "smell" }
+                { "state": "running", "found_by": "smell" },
+                { "state": "running", "found_by": { "nose": 1 } }
             ],
             "peers": [{ "host": uuid::Uuid::nil(), "heartbeat_age_ms": 9, "voice": "loud" }]
         });
         let report: Report = serde_json::from_value(text).unwrap();
         let found: Vec<_> = report.resources.iter().map(|resource| resource.found_by).collect();
-        assert_eq!((report.generation, found), (2, vec![Some(FoundBy::Cgroup), None]));
+        assert_eq!((report.generation, found), (2, vec![Some(FoundBy::Cgroup), None, None]));
         assert_eq!(report.peers[0].heartbeat_age_ms, Some(9));
     }
 

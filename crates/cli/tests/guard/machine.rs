@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use env::mounts;
 use env::processes::cgroup::Cgroup;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::stage::wait_for;
 
@@ -72,6 +73,12 @@ impl Machine {
             (String::from_utf8_lossy(&state.stdout).trim() == "running").then_some(())
         });
         machine
+    }
+
+    /// To its first process.
+    pub(crate) fn signal_systemd(&self, signal: Signal) {
+        let id = Pid::from_raw(self.systemd.parse().unwrap()).unwrap();
+        kill_process(id, signal).unwrap();
     }
 
     /// A program in there.

@@ -39,7 +39,8 @@ fn begun(ward: &Ward, host: usize) -> usize {
     std::fs::read_to_string(path).unwrap_or_default().len()
 }
 
-/// The target stands still until what the unit runs does; then both go on.
+/// The target stands still until what the unit runs does; then both go on, and neither waits for a
+/// systemd that has no time just then.
 fn freezes(ward: &Ward, host: usize) {
     let service = Pid::from_raw(ward.stage.service.pid().try_into().unwrap()).unwrap();
     let cgroup = ward.machines[host].cgroup_of(UNIT);
@@ -47,9 +48,11 @@ fn freezes(ward: &Ward, host: usize) {
     wait_for("the freeze", || {
         (cgroup.is_frozen().unwrap() && cgroup.is_populated().unwrap()).then_some(())
     });
+    ward.machines[host].signal_systemd(Signal::STOP);
     kill_process(service, Signal::CONT).unwrap();
     let before = ward.stage.diary(host).acknowledged.len();
     wait_for("writes", || (ward.stage.diary(host).acknowledged.len() > before + 5).then_some(()));
+    ward.machines[host].signal_systemd(Signal::CONT);
     assert!(!cgroup.is_frozen().unwrap());
 }
 

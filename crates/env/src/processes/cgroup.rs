@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::mounts;
 
@@ -121,17 +122,18 @@ impl Cgroup {
     }
 
     /// The one that somebody else has made and calls so, as systemd does a unit's (`ControlGroup`);
-    /// `None` where it cannot be seen here, or cannot be frozen and killed as one.
+    /// `None` where it cannot be seen here, cannot be frozen, or this process is in it.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        let (root, top) = mounts::of_kind("cgroup2").ok()??;
+        let (root, _) = mounts::of_kind("cgroup2").ok()??;
+        let (own, top) = own_and_top().ok()?;
         let inside = Path::new(name).strip_prefix(root).ok()?;
-        // The topmost holds everything that runs here.
         let is_below = |part| matches!(part, std::path::Component::Normal(_));
-        let is_one = inside.components().next().is_some() && inside.components().all(is_below);
         let path = top.join(inside);
-        let is_whole = ["cgroup.freeze", "cgroup.kill"].iter().all(|file| path.join(file).exists());
-        (is_one && is_whole).then_some(Self(path))
+        // The topmost holds everything that runs here.
+        let is_one = inside.components().next().is_some() && inside.components().all(is_below);
+        let is_own = own.is_some_and(|own| own.starts_with(&path));
+        (is_one && !is_own && path.join("cgroup.freeze").exists()).then_some(Self(path))
     }
 
     /// One inside this one, which is frozen and killed together with it.
@@ -266,6 +268,23 @@ impl Cgroup {
     /// The kernel does not allow it.
     pub fn kill(&self) -> io::Result<()> {
         self.say("cgroup.kill", "1")
+    }
+
+    /// The same where Linux is older than 5.14 as well: what forks meanwhile is missed.
+    ///
+    /// # Errors
+    /// The kernel does not allow it, or its members cannot be read.
+    pub fn kill_or_each(&self) -> io::Result<()> {
+        if self.0.join("cgroup.kill").exists() {
+            return self.kill();
+        }
+        for id in self.members()?.into_iter().filter_map(Pid::from_raw) {
+            match kill_process(id, Signal::KILL) {
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(why) => return Err(why.into()),
+            }
+        }
+        Ok(())
     }
 
     fn say(&self, name: &str, word: &str) -> io::Result<()> {

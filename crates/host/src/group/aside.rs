@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use env::processes::Family;
 use tokio::sync::mpsc;
 
-use super::outside;
+use super::unit;
 
 /// Make the calls on another thread.
 ///
@@ -90,7 +90,8 @@ const FREEZING: Duration = Duration::from_millis(100);
 pub(super) struct Signals {
     inside: Sender,
     marked: Sender,
-    units: mpsc::UnboundedSender<(String, Sign)>,
+    /// One for each, so that none waits for another.
+    units: Mutex<BTreeMap<String, UnitSender>>,
 }
 
 /// In the order of their giving.
@@ -129,17 +130,11 @@ impl Sender {
 
 impl Signals {
     pub(super) fn new() -> Self {
-        let (units, mut names) = mpsc::unbounded_channel::<(String, Sign)>();
-        tokio::spawn(async move {
-            // A queue for each, so that none waits for another.
-            let mut each = BTreeMap::new();
-            while let Some((name, sign)) = names.recv().await {
-                let queue = each.entry(name).or_insert_with_key(|name| to_one_unit(name.clone()));
-                // They are heard as long as the sender lives.
-                let _ = queue.send(sign);
-            }
-        });
-        Self { inside: Sender::new(Sign::to_inside), marked: Sender::new(Sign::to_marked), units }
+        Self {
+            inside: Sender::new(Sign::to_inside),
+            marked: Sender::new(Sign::to_marked),
+            units: Mutex::default(),
+        }
     }
 
     /// To every process of the family.
@@ -163,18 +158,49 @@ impl Signals {
 
     /// To a unit of systemd.
     pub(super) fn to_unit(&self, name: &str, sign: Sign) {
-        let _ = self.units.send((name.to_owned(), sign));
+        let mut units = self.units.lock().unwrap_or_else(PoisonError::into_inner);
+        let unit = units.entry(name.to_owned()).or_insert_with(|| UnitSender::new(name.to_owned()));
+        unit.send(sign);
+    }
+
+    /// The freeze once more: a unit that was just being started may have had no cgroup yet.
+    pub(super) fn freeze_unit_again(&self, name: &str) {
+        let units = self.units.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(unit) = units.get(name).filter(|unit| unit.is_idle()) {
+            unit.send(Sign::Freeze);
+        }
     }
 }
 
-fn to_one_unit(name: String) -> mpsc::UnboundedSender<Sign> {
-    let (signs, mut given) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while let Some(sign) = given.recv().await {
-            outside::sign_to_unit(&name, sign).await;
-        }
-    });
-    signs
+/// In the order of their giving, to one unit.
+struct UnitSender {
+    signs: mpsc::UnboundedSender<Sign>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl UnitSender {
+    fn new(name: String) -> Self {
+        let (signs, mut given) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let left = Arc::clone(&waiting);
+        tokio::spawn(async move {
+            while let Some(sign) = given.recv().await {
+                unit::sign(&name, sign).await;
+                left.fetch_sub(1, Ordering::SeqCst);
+            }
+        });
+        Self { signs, waiting }
+    }
+
+    fn send(&self, sign: Sign) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        // They are heard as long as this value lives.
+        let _ = self.signs.send(sign);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) == 0
+    }
 }
 
 /// Nothing can be done about what waits inside the kernel; the log tells of it.

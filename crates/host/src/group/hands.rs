@@ -167,6 +167,11 @@ impl Warden {
     pub(super) fn still_again(&self) {
         if self.hands.machine().is_suspended() && self.hands.stage() != Stage::Killing {
             self.hands.signals.freeze_again(&self.family());
+            for resource in self.hands.spec() {
+                if let Resource::Unit { name } = resource {
+                    self.hands.signals.freeze_unit_again(name);
+                }
+            }
         }
     }
 

@@ -12,16 +12,17 @@ mod address;
 mod aside;
 mod beats;
 mod exec;
+mod export;
 mod hands;
 mod home;
 mod mount;
 mod neighbours;
-mod outside;
 mod program;
 mod steps;
 mod story;
 #[cfg(test)]
 mod testing;
+mod unit;
 mod warden;
 mod witness;
 

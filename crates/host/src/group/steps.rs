@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::home::Way;
 use super::program::{Program, Unborn};
-use super::{address, exec, mount, outside};
+use super::{address, exec, export, mount, unit};
 
 /// What the steps of one resource have to know.
 pub(super) struct Place {
@@ -70,9 +70,9 @@ pub(super) async fn perform(place: &Place, resource: &Resource, step: Step) -> R
             address::perform(place, cidr, interface, step).await
         }
         Resource::Export { path, client, options } => {
-            outside::export(place, path, client, options, step).await
+            export::export(place, path, client, options, step).await
         }
-        Resource::Unit { name } => outside::unit(place, name, step).await,
+        Resource::Unit { name } => unit::unit(place, name, step).await,
     }
 }
 

@@ -20,6 +20,7 @@ mod stage;
 mod units;
 mod writer;
 
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -179,17 +180,18 @@ fn serve_again(service: &service::Service) -> Child {
     command.args(["serve", "--listen", &service.url.replace("http://", "")]);
     command.args(["--portals", &service.portal, "--nfs-portals", "none", "--data"]);
     command.arg(service.path("data")).env("XDG_CONFIG_HOME", service.home.path());
-    let serves = || service.run(&["health"]).status.success();
     loop {
         let log = std::fs::File::create(service.path("log-again")).unwrap();
-        let mut child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let ended = wait_for("the service or its end", || {
-            child.try_wait().unwrap().map(Some).or_else(|| serves().then_some(None))
-        });
-        let Some(status) = ended else { return child };
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        // The pipe closes when the process ends.
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        if said.any(|line| line.starts_with("client")) {
+            return child;
+        }
+        let status = child.wait().unwrap();
         // A connection to elsewhere may have come to use a port that was free for a moment.
-        let said = std::fs::read_to_string(service.path("log-again")).unwrap();
-        assert!(said.contains("in use"), "{status}: {said}");
+        let why = std::fs::read_to_string(service.path("log-again")).unwrap();
+        assert!(why.contains("in use"), "{status}: {why}");
         pause(200);
     }
 }

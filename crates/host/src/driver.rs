@@ -97,6 +97,10 @@ impl Driver {
     pub(crate) async fn run(self) {
         let Self { stream, mut machine, mut inbox, notices, mut waiting } = self;
         let why = drive(stream, &mut machine, &mut inbox, &notices, &mut waiting).await;
+        // One that is on its way into the inbox would stay there, and its sender would wait for an
+        // answer as long as anybody holds a handle.
+        inbox.close();
+        while inbox.recv().await.is_some() {}
         for (_, reply) in waiting.commands.drain() {
             let _ = reply.send(Err(HostError::Lost(why.clone())));
         }

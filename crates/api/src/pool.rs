@@ -88,6 +88,9 @@ pub struct CreatePool {
     pub name: String,
     /// `ssd`, `hdd`, or a word of your own.
     pub class: String,
+    /// Name or id of the node that it lies on. May be left out where there is one node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Absolute path of the pool's directory on the node.
     pub path: String,
     #[serde(default)]

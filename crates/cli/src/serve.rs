@@ -161,9 +161,10 @@ impl Daemon {
             ..control::Settings::below(data)
         };
         make_directory(&wanted.image_dir).map_err(|why| at(&wanted.image_dir, &why))?;
-        let node_link = Arc::clone(&link) as _;
+        let local = Some(Arc::clone(&link) as Arc<dyn control::NodeLink>);
+        let links = control::NodeLinks { local, doors: None };
         let (control, first_token) =
-            Control::open(wanted, node_link, world.clock, world.random).await.map_err(refused)?;
+            Control::open(wanted, links, world.clock, world.random).await.map_err(refused)?;
         control.start();
         let recorder = tokio::spawn(record_notices(control.clone(), notices));
         let limits = server::Limits { connections: settings.api_connections, descriptors };
@@ -197,6 +198,7 @@ impl Daemon {
         for (class, driver) in of_blocks.chain(of_files) {
             let path = settings.data.join("pools").join(class);
             let pool = PoolCreate {
+                node: None,
                 name: first_pool(class),
                 class: class.to_owned(),
                 path: path.display().to_string(),

@@ -151,7 +151,7 @@ impl Control {
                     // Reading the volume may take long, so it is done outside the transaction;
                     // everything else is judged anew afterwards.
                     drop(tx);
-                    probe = Some(self.inner.node.probe(volume).await);
+                    probe = Some(self.inner.probe(volume).await);
                 }
                 Verdict::Refused { volume, hosts, error } => {
                     let detail = format!("hosts {}: {error}", hosts.join(", "));

@@ -63,7 +63,7 @@ impl Control {
                 Verdict::NeedsProbe(volume) => {
                     // As for a new attachment: the volume is read outside the transaction.
                     drop(tx);
-                    probe = Some(self.inner.node.probe(volume).await);
+                    probe = Some(self.inner.probe(volume).await);
                 }
                 Verdict::Refused(record, error) => {
                     let (action, result) = ("attachment.update", EventResult::Refused);

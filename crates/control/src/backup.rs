@@ -52,7 +52,7 @@ impl Control {
         let (action, result) = ("volume.backup", EventResult::Accepted);
         self.inner.record(&mut tx, caller, &volume, action, result, of).await?;
         tx.commit().await?;
-        Ok(self.inner.node.backup(volume.id, name).await?)
+        Ok(self.inner.link_at(volume.pool).await?.backup(volume.id, name).await?)
     }
 
     /// Fill an empty file volume from such a stream; returns when all of it is durable.
@@ -76,7 +76,10 @@ impl Control {
         if !volume.status.is_exported() {
             return Err(busy(&volume, "restore"));
         }
-        let done = self.inner.node.restore(volume.id, acls, from).await;
+        let done = match self.inner.link_at(volume.pool).await {
+            Ok(link) => link.restore(volume.id, acls, from).await,
+            Err(error) => Err(error),
+        };
         let (result, detail) = match &done {
             Ok(()) => (EventResult::Done, String::new()),
             Err(error) => (EventResult::Failed, error.to_string()),

@@ -10,8 +10,6 @@ use model::user::{Role, User};
 use model::volume::VolumeKind;
 use model::volume_type::{VolumeType, package_sizes};
 
-use sqlx::Executor;
-
 use crate::caller::Caller;
 use crate::catalog::{self, Query, Transaction};
 use crate::error::Result;
@@ -80,12 +78,10 @@ impl Control {
     /// are taken stay what they are.
     pub(crate) async fn ship_files(&self) -> Result<()> {
         let mut tx = self.inner.catalog.begin().await?;
-        let shipped = sqlx::query("SELECT value FROM facts WHERE name = $1").bind(FILES_SHIPPED);
-        if tx.fetch_optional(shipped).await?.is_some() {
+        if catalog::fact(&mut tx, FILES_SHIPPED).await?.is_some() {
             return Ok(());
         }
-        let note = sqlx::query("INSERT INTO facts (name, value) VALUES ($1, 'yes')");
-        tx.execute(note.bind(FILES_SHIPPED)).await?;
+        catalog::set_fact(&mut tx, FILES_SHIPPED, "yes").await?;
         let caller = Caller::system();
         let taken = Query::<Network>::all().eq("name", DEFAULT_NETWORK);
         if catalog::count(&mut tx, taken).await? == 0 {

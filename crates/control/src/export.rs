@@ -1,13 +1,16 @@
 //! Exports: how file volumes are handed out, and to whom.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use model::event::EventResult;
 use model::export::{self, AccessRule, Addresses, Client, Export, RULES_MAX, Terms};
 use model::host::Host;
 use model::id::{HostId, NetworkId, ProjectId, VolumeId};
 use model::network::{Cidr, CidrError, Network};
+use model::node::Node;
 use model::order::OrderError;
+use model::pool::Pool;
 use model::project::Project;
 use model::text;
 use model::user::Role;
@@ -245,10 +248,36 @@ pub(crate) async fn terms(on: &mut Connection, volume: &Volume) -> Result<Option
         volume: volume.id,
         pool: volume.pool,
         path: export.path.clone(),
-        portals: network.portals,
+        portals: portals(on, volume, &network).await?,
         rules: export::rules(&access, &network.clients),
         durability: export.durability,
     }))
+}
+
+/// The portals of the network that a new file volume is put on.
+pub(crate) async fn portals_of_network(
+    on: &mut Connection,
+    export: Option<&Export>,
+) -> Result<Vec<SocketAddr>> {
+    match export {
+        Some(export) => Ok(expected::<Network>(on, export.network.0).await?.portals),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The portals of the network that are those of the volume's node.
+async fn portals(
+    on: &mut Connection,
+    volume: &Volume,
+    network: &Network,
+) -> Result<Vec<SocketAddr>> {
+    let pool: Pool = expected(on, volume.pool.0).await?;
+    let mut others = catalog::select(on, Query::<Node>::all()).await?;
+    let Some(at) = others.iter().position(|node| node.id == pool.node) else {
+        return Ok(network.portals.clone());
+    };
+    let node = others.swap_remove(at);
+    Ok(node.portals_of(&network.portals, &others))
 }
 
 async fn view(on: &mut Connection, volume: Volume) -> Result<ExportView> {

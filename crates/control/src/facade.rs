@@ -2,7 +2,6 @@
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use env::{Clock, Random};
@@ -18,7 +17,8 @@ use crate::board::Board;
 use crate::caller::Caller;
 use crate::catalog::{self, Catalog, Connection, Query, Record, Transaction};
 use crate::error::{Candidate, ControlError, Result};
-use crate::node_link::NodeLink;
+use crate::links::{Links, NodeLinks};
+use crate::node::Own;
 use crate::page::{PAGE_ENTRIES_DEFAULT, PAGE_ENTRIES_MAX, Page, Paging};
 
 /// A year: what audits ask for, and some gigabytes at the most.
@@ -68,7 +68,9 @@ impl std::fmt::Debug for Control {
 pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) catalog: Catalog,
-    pub(crate) node: Arc<dyn NodeLink>,
+    /// What it is to nodes.
+    pub(crate) own: Own,
+    pub(crate) links: Links,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) board: Board,
@@ -77,8 +79,6 @@ pub(crate) struct Inner {
     pub(crate) wake: Arc<Notify>,
     /// Schedules changed: look at the clock again.
     pub(crate) clockwork: Arc<Notify>,
-    /// When the node last said something of itself.
-    node_heard_ms: AtomicU64,
     last_id: Mutex<LastId>,
 }
 
@@ -109,28 +109,35 @@ impl Control {
     /// The catalog cannot be opened or brought up to date.
     pub async fn open(
         settings: Settings,
-        node: Arc<dyn NodeLink>,
+        nodes: NodeLinks,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<(Self, Option<String>)> {
         let catalog = Catalog::open(&settings.catalog).await?;
+        let id = {
+            let mut bytes = [0_u8; 16];
+            random.fill(&mut bytes);
+            uuid::Builder::from_random_bytes(bytes).into_uuid()
+        };
+        let own = Own::of(&catalog, id).await?;
         let inner = Inner {
             settings,
+            own,
             catalog,
-            node,
+            links: Links::new(nodes),
             clock,
             random,
             board: Board::default(),
             heard: Heard::default(),
             wake: Arc::default(),
             clockwork: Arc::default(),
-            node_heard_ms: AtomicU64::default(),
             last_id: Mutex::default(),
         };
         let control = Self { inner: Arc::new(inner) };
         let first_token = control.bootstrap().await?;
         control.ship_files().await?;
-        control.inner.register_node().await?;
+        control.inner.register_local().await?;
+        control.inner.open_doors().await?;
         Ok((control, first_token))
     }
 }
@@ -138,14 +145,6 @@ impl Control {
 impl Inner {
     pub(crate) fn now_ms(&self) -> u64 {
         self.clock.wall_ms()
-    }
-
-    pub(crate) fn hear_node(&self) {
-        self.node_heard_ms.store(self.now_ms(), Ordering::Relaxed);
-    }
-
-    pub(crate) fn node_heard_ms(&self) -> u64 {
-        self.node_heard_ms.load(Ordering::Relaxed)
     }
 
     /// A new version 7 UUID, larger than every one before it (RFC 9562 6.2, method 1).

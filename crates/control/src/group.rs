@@ -149,7 +149,7 @@ impl Control {
             if let Some(volume) = missing {
                 // Reading the volume may take long, so it is done outside the transaction.
                 drop(tx);
-                probe = Some(self.inner.node.probe(volume).await);
+                probe = Some(self.inner.probe(volume).await);
                 continue;
             }
             let group = Group {
@@ -365,7 +365,7 @@ impl Control {
             let missing = self.attach(&mut tx, caller, &volume, &[host.id], probe.as_ref()).await?;
             if let Some(volume) = missing {
                 drop(tx);
-                probe = Some(self.inner.node.probe(volume).await);
+                probe = Some(self.inner.probe(volume).await);
                 continue;
             }
             let permit = |group: &mut Group, _: &GroupView| {

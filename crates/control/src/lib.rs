@@ -28,7 +28,8 @@
 //! attachment_create(AttachmentCreate)                                    -> Vec<AttachmentCreated>
 //! attachment_list/get/delete attachment_update(&str, AttachmentUpdate)   -> AttachmentView
 //! attachment_fence(&str)                                                 -> Fenced
-//! node_list/get node_volumes(&str, NodeVolumeFilter)                     -> NodeView, NodeVolumeView
+//! node_create(NodeCreate) node_list/get node_update(&str, NodeUpdate)     -> NodeView
+//! node_delete(&str, bool) node_volumes(&str, NodeVolumeFilter)           -> (), Page<NodeVolumeView>
 //! node_restart(&str, bool) node_upgrade(&str, NodeUpgrade)               -> Operation
 //! node_evacuate(&str, bool)                                              -> NodeView
 //! operation_list/get/cancel                event_list/get
@@ -53,6 +54,7 @@ mod export;
 mod facade;
 mod group;
 mod host;
+mod links;
 mod network;
 mod node;
 mod node_link;
@@ -81,7 +83,8 @@ pub use catalog::catalog_formats;
 pub use error::{Candidate, ControlError, ErrorKind, NodeReference, NodeWork, Result};
 pub use facade::{Control, EVENT_DAYS_DEFAULT, Settings};
 pub use group::{GroupCreate, GroupFilter, GroupHostView, GroupUpdate, GroupView, Said};
-pub use node::{NodeUpgrade, NodeView, NodeVolumeFilter, NodeVolumeView};
+pub use links::{NodeDoors, NodeLinks, Way};
+pub use node::{NodeCreate, NodeUpdate, NodeUpgrade, NodeView, NodeVolumeFilter, NodeVolumeView};
 pub use node_link::{NodeLink, Pieces};
 pub use page::{PAGE_ENTRIES_DEFAULT, PAGE_ENTRIES_MAX, Page, Paging};
 pub use params::*;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use model::export::{ConnectedClient, FileUsage};
 use model::file::Acls;
 use model::id::{OperationId, VolumeId};
-use model::node::{Binary, NodeReport};
+use model::node::{Binary, Heard, NodeReport, NoticeMark};
 use model::order::{
     Found, ImageFormat, Order, OrderError, PoolUsage, Report, ReservationView, SnapshotUsage,
 };
@@ -33,6 +33,15 @@ pub trait NodeLink: Send + Sync {
     /// # Errors
     /// The node cannot be reached.
     async fn node(&self) -> Result<NodeReport, OrderError>;
+
+    /// What it saw by itself behind this mark; waits a while for the next where there is nothing.
+    /// One in the control plane's process tells it otherwise, and never answers.
+    ///
+    /// # Errors
+    /// The node cannot be reached.
+    async fn notices(&self, _after: NoticeMark) -> Result<Heard, OrderError> {
+        std::future::pending().await
+    }
 
     /// How many clients have each file volume mounted; those of none may be left out.
     ///

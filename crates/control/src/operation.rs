@@ -12,6 +12,7 @@ use crate::caller::Caller;
 use crate::catalog::{self, Connection, Query, Transaction};
 use crate::error::{ControlError, Result};
 use crate::facade::{Control, Inner, listed_project, not_found, resolve};
+use crate::links::{LOOK_LIMIT, in_time};
 use crate::page::Page;
 use crate::params::OperationFilter;
 
@@ -138,7 +139,8 @@ impl Inner {
         else {
             return;
         };
-        if let Ok(Some((done, total))) = self.node.progress(volume).await {
+        let Ok(link) = self.link_with(volume).await else { return };
+        if let Ok(Some((done, total))) = in_time(LOOK_LIMIT, link.progress(volume)).await {
             operation.progress = Some(Progress { done, total });
         }
     }

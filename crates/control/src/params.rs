@@ -177,6 +177,8 @@ pub struct GrantView {
 pub struct PoolCreate {
     pub name: String,
     pub class: String,
+    /// By name or id; the only one when none is named.
+    pub node: Option<String>,
     /// Absolute path on the node.
     pub path: String,
     pub driver: Driver,

@@ -1,6 +1,7 @@
 //! Pools: where bytes lie, and which one takes a new volume.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::path::{Component, Path};
 
 use model::event::{EventResult, ResourceKind};
@@ -18,7 +19,7 @@ use model::volume_type::VolumeType;
 
 use crate::caller::Caller;
 use crate::catalog::{self, AttachmentRecord, Connection, Query};
-use crate::error::{ControlError, Result};
+use crate::error::{ControlError, Result, list};
 use crate::facade::{Control, invalid, name_is_free, resolve, valid_name};
 use crate::page::Page;
 use crate::params::{PoolCreate, PoolFilter, PoolUpdate};
@@ -71,6 +72,62 @@ async fn neighbours(
     Ok(volumes.into_iter().map(neighbour).collect())
 }
 
+/// Which nodes may take a volume.
+#[derive(Clone, Copy)]
+pub(crate) struct Among<'a> {
+    /// Those that answer. The others take volumes only where none of these could.
+    pub(crate) answer: &'a HashSet<NodeId>,
+    /// Only these, where some are named: they have what the volume is made from.
+    pub(crate) only: Option<&'a [NodeId]>,
+    /// Not this one, which is to be empty.
+    pub(crate) but: Option<NodeId>,
+    /// The portals of a file volume's network.
+    pub(crate) portals: &'a [SocketAddr],
+}
+
+impl Among<'_> {
+    /// Keep the pools of those nodes; gives all nodes.
+    async fn retain(
+        &self,
+        on: &mut Connection,
+        pools: &mut Vec<Pool>,
+        kind: &VolumeType,
+    ) -> Result<Vec<Node>> {
+        let nodes = catalog::select(on, Query::<Node>::all()).await?;
+        let node_of = |pool: &Pool| nodes.iter().find(|node| node.id == pool.node);
+        let (class, word) = (&kind.class, kind.kind.word());
+        let left = |pools: &[Pool], why: String| match pools {
+            [] => Err(ControlError::Unplaceable { why }),
+            _ => Ok(()),
+        };
+        if pools.is_empty() {
+            return Ok(nodes);
+        }
+        pools.retain(|pool| Some(pool.node) != self.but);
+        pools.retain(|pool| node_of(pool).is_none_or(|node| node.takes_volumes));
+        let why = format!(
+            "no node that takes volumes has a pool of class '{class}' for {word} volumes that is \
+             online"
+        );
+        left(pools, why)?;
+        if let Some(only) = self.only {
+            pools.retain(|pool| only.contains(&pool.node));
+            let why = format!("the node that has the image has no pool of class '{class}'");
+            left(pools, why)?;
+        }
+        if nodes.len() > 1 {
+            pools.retain(|pool| node_of(pool).is_none_or(|node| node.serves(self.portals)));
+            let why = "no node with such a pool has a portal of the volume's network".to_owned();
+            left(pools, why)?;
+            let is_there = |pool: &Pool| self.answer.contains(&pool.node);
+            if pools.iter().any(is_there) {
+                pools.retain(is_there);
+            }
+        }
+        Ok(nodes)
+    }
+}
+
 /// The pool that takes a volume of this type and size, by the rules, and why: among those that
 /// keep them, the one with the most room.
 pub(crate) async fn choose(
@@ -78,6 +135,7 @@ pub(crate) async fn choose(
     project: ProjectId,
     (kind, size): (&VolumeType, ByteSize),
     rules: &[Rule],
+    among: &Among<'_>,
 ) -> Result<(Pool, String)> {
     let class = || kind.class.clone();
     let mut pools = catalog::select(on, Query::<Pool>::all().eq("class", class().as_str())).await?;
@@ -91,6 +149,7 @@ pub(crate) async fn choose(
         return Err(ControlError::NoPool { class: class(), kind: word });
     }
     pools.retain(|pool| pool.state == PoolState::Online);
+    let nodes = among.retain(on, &mut pools, kind).await?;
     let free = |pool: &Pool| pool.usage.map_or(ByteSize(0), |usage| usage.free());
     let Some(best) = pools.iter().max_by_key(|pool| free(pool)) else {
         return Err(ControlError::PoolUnavailable { class: class(), kind: word });
@@ -114,7 +173,12 @@ pub(crate) async fn choose(
         .map_err(|error| ControlError::Unplaceable { why: error.to_string() })?;
     pools.retain(|pool| pool.id == placed.pool);
     match pools.pop() {
-        Some(pool) => Ok((pool, placed.why)),
+        Some(pool) => match nodes.iter().find(|node| node.id == pool.node) {
+            Some(node) if nodes.len() > 1 => {
+                Ok((pool, format!("{}; on node '{}'", placed.why, node.name)))
+            }
+            _ => Ok((pool, placed.why)),
+        },
         None => Err(ControlError::PoolUnavailable { class: class(), kind: word }),
     }
 }
@@ -140,7 +204,8 @@ pub(crate) fn has_room(pool: &Pool, needed: ByteSize) -> Result<()> {
 
 impl Control {
     /// # Errors
-    /// Not an admin; a bad value; name or path are taken.
+    /// Not an admin; a bad value; name or path are taken; no such node, or none is named and there
+    /// are several.
     pub async fn pool_create(&self, caller: &Caller, new: PoolCreate) -> Result<Pool> {
         caller.must_be(Role::Admin, "create pools")?;
         let name = valid_name(&new.name)?;
@@ -149,7 +214,8 @@ impl Control {
         holds_something(new.capacity)?;
         let mut tx = self.inner.catalog.begin().await?;
         name_is_free::<Pool>(&mut tx, Query::all(), &name, None).await?;
-        let same_path = Query::<Pool>::all().eq("path", path.as_str());
+        let node = self.node_for(&mut tx, caller, new.node.as_deref()).await?;
+        let same_path = Query::<Pool>::all().eq("path", catalog::pool_place(node, &path).as_str());
         if let Some(other) = catalog::select(&mut tx, same_path).await?.pop() {
             let why = format!("pool '{}' lies in '{path}' already", other.name);
             return Err(ControlError::Invalid { field: "path", why });
@@ -158,7 +224,7 @@ impl Control {
             id: PoolId(self.inner.new_id()),
             name,
             driver: new.driver,
-            node: self.local_node(&mut tx).await?,
+            node,
             class,
             path,
             io: new.io,
@@ -175,13 +241,18 @@ impl Control {
         Ok(pool)
     }
 
-    /// The pool of this name: the one that is there, or a new one. For set-up at every start.
+    /// The pool of this name: the one that is there, or a new one; of the node in this process,
+    /// where none is named. For set-up at every start.
     ///
     /// # Errors
     /// As for [`Control::pool_create`].
     pub async fn pool_ensure(&self, caller: &Caller, new: PoolCreate) -> Result<Pool> {
         match self.pool_get(caller, &new.name).await {
-            Err(ControlError::NotFound { .. }) => self.pool_create(caller, new).await,
+            Err(ControlError::NotFound { .. }) => {
+                let local = self.inner.links.local().map(|node| node.to_string());
+                let node = new.node.or(local);
+                self.pool_create(caller, PoolCreate { node, ..new }).await
+            }
             other => other,
         }
     }
@@ -272,37 +343,56 @@ impl Control {
         })
     }
 
-    /// The node in this process.
-    async fn local_node(&self, on: &mut Connection) -> Result<NodeId> {
-        let known = catalog::select(on, Query::<Node>::all().limit(1)).await?.pop();
-        let unreachable = || OrderError::Unreachable { why: "it has not said what it is".into() };
-        known.map(|node| node.id).ok_or_else(|| unreachable().into())
-    }
-
-    /// Ask the node how full its pools are and note it. A node that is away changes nothing:
-    /// the last figures stand.
-    pub(crate) async fn refresh_usage(&self) {
-        let usages = match self.inner.node.pool_usage().await {
-            Ok(usages) => usages,
-            Err(error) => {
-                tracing::debug!(%error, "the node does not say how full its pools are");
-                return;
+    /// The node that is named, or the only one.
+    async fn node_for(
+        &self,
+        on: &mut Connection,
+        caller: &Caller,
+        asked: Option<&str>,
+    ) -> Result<NodeId> {
+        if let Some(text) = asked {
+            return Ok(resolve::<Node>(on, caller, text).await?.id);
+        }
+        let known = catalog::select(on, Query::<Node>::all()).await?;
+        match &known[..] {
+            [] => {
+                let why = "there is no node that has said what it is".to_owned();
+                Err(OrderError::Unreachable { why }.into())
             }
-        };
-        if let Err(error) = self.note_usage(usages).await {
-            tracing::warn!(%error, "the usage of pools could not be noted");
+            [only] => Ok(only.id),
+            several => {
+                let names: Vec<String> = several.iter().map(|node| node.name.clone()).collect();
+                let why = format!("there are {}, and one must be named", list(&names));
+                Err(ControlError::Invalid { field: "node", why })
+            }
         }
     }
 
-    async fn note_usage(&self, usages: Vec<model::order::PoolUsage>) -> Result<()> {
+    /// Ask the nodes how full their pools are and note it. A node that is away changes nothing:
+    /// the last figures stand. Gives the nodes that answered.
+    pub(crate) async fn refresh_usage(&self) -> HashSet<NodeId> {
+        let usages = self.inner.usage_of_all().await;
+        let answer = usages.iter().map(|(node, _)| *node).collect();
+        if let Err(error) = self.note_usage(usages).await {
+            tracing::warn!(%error, "the usage of pools could not be noted");
+        }
+        answer
+    }
+
+    async fn note_usage(&self, usages: Vec<(NodeId, Vec<model::order::PoolUsage>)>) -> Result<()> {
         let fresh = |usage: &model::order::PoolUsage| Usage::from(usage);
         let mut on = self.inner.catalog.read().await?;
         let known: Vec<Pool> = catalog::select(&mut on, Query::all()).await?;
         drop(on);
-        let differs = |usage: &&model::order::PoolUsage| {
-            known.iter().any(|pool| pool.id == usage.pool && pool.usage != Some(fresh(usage)))
+        // A node says nothing of the pools of others.
+        let differs = |node: NodeId, usage: &model::order::PoolUsage| {
+            let is_it = |pool: &&Pool| pool.id == usage.pool && pool.node == node;
+            known.iter().find(is_it).is_some_and(|pool| pool.usage != Some(fresh(usage)))
         };
-        let news: Vec<_> = usages.iter().filter(differs).collect();
+        let news: Vec<_> = usages
+            .iter()
+            .flat_map(|(node, usages)| usages.iter().filter(|usage| differs(*node, usage)))
+            .collect();
         if news.is_empty() {
             return Ok(());
         }

@@ -48,6 +48,7 @@ impl Control {
         tokio::spawn(run(Arc::downgrade(&self.inner)));
         tokio::spawn(forget(Arc::downgrade(&self.inner)));
         tokio::spawn(schedule::run(Arc::downgrade(&self.inner)));
+        self.inner.watch_all();
     }
 
     /// Bring the node to what is wanted as far as it goes now: steps that fail are left to the

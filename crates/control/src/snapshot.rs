@@ -194,7 +194,7 @@ impl Control {
     async fn held(&self, volumes: &[Volume]) -> HashMap<SnapshotId, ByteSize> {
         let mut held = HashMap::new();
         for volume in volumes.iter().filter(|volume| volume.kind() == VolumeKind::File) {
-            let usage = self.inner.node.snapshot_usage(volume.id).await.unwrap_or_default();
+            let usage = self.inner.snapshot_usage(volume).await.unwrap_or_default();
             held.extend(usage.into_iter().map(|usage| (usage.snapshot, usage.held)));
         }
         held

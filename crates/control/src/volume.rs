@@ -4,8 +4,11 @@ use std::collections::HashMap;
 
 use model::event::{EventResult, ResourceKind};
 use model::host::Host;
-use model::id::{AttachmentId, OperationId, PoolId, ProjectId, SnapshotId, VolumeId, VolumeTypeId};
+use model::id::{
+    AttachmentId, NodeId, OperationId, PoolId, ProjectId, SnapshotId, VolumeId, VolumeTypeId,
+};
 use model::operation::OperationKind;
+use model::order::OrderError;
 use model::pool::Pool;
 use model::project::Project;
 use model::size::ByteSize;
@@ -26,6 +29,7 @@ use crate::page::Page;
 use crate::params::{
     VolumeCreate, VolumeDelete, VolumeFilter, VolumeSource, VolumeUpdate, VolumeView,
 };
+use crate::pool::Among;
 use crate::volume_type::{fitting_types, usable_type};
 use crate::{export, group, pool, project, reference};
 
@@ -39,6 +43,13 @@ struct Start {
     pool: Option<PoolId>,
     /// The volume, and the snapshot of it; none yet when the clone is to own one.
     shared: Option<(VolumeId, Option<SnapshotId>)>,
+}
+
+/// An image file that a volume is made from.
+struct Image {
+    size: ByteSize,
+    /// Where it lies.
+    nodes: Vec<NodeId>,
 }
 
 /// Refuse what would take the project past its quotas.
@@ -125,11 +136,31 @@ pub(crate) fn busy(volume: &Volume, action: &'static str) -> ControlError {
 
 impl Control {
     /// What a volume from an image is as large as when nobody says a size.
-    async fn image_size(&self, caller: &Caller, source: &VolumeSource) -> Result<Option<ByteSize>> {
+    async fn image_size(&self, caller: &Caller, source: &VolumeSource) -> Result<Option<Image>> {
         let VolumeSource::Image { path, format } = source else { return Ok(None) };
         let path = self.inner.image_path(caller, path)?;
-        let size = self.inner.node.image_size(path, *format).await?;
-        volume::size(size).map(Some).map_err(invalid("size"))
+        let mut found: Option<Image> = None;
+        let mut fault = None;
+        for (node, size) in self.inner.image_sizes(&path, *format).await {
+            match (size, &mut found) {
+                (Ok(size), None) => found = Some(Image { size, nodes: vec![node] }),
+                // Files of one name that are not alike: the first node's counts.
+                (Ok(size), Some(found)) if size == found.size => found.nodes.push(node),
+                (Ok(_), Some(_)) => {}
+                (Err(error), _) => fault = Some(error),
+            }
+        }
+        match (found, fault) {
+            (Some(mut image), _) => {
+                image.size = volume::size(image.size).map_err(invalid("size"))?;
+                Ok(Some(image))
+            }
+            (None, Some(error)) => Err(error.into()),
+            (None, None) => {
+                let why = "there is no node that has said what it is".to_owned();
+                Err(OrderError::Unreachable { why }.into())
+            }
+        }
     }
 
     /// A new volume, in status `creating`.
@@ -143,12 +174,14 @@ impl Control {
         let metadata = valid_metadata(&new.metadata)?;
         let affinity = pool::valid_rules(&new.affinity)?;
         let asked = new.size.map(volume::size).transpose().map_err(invalid("size"))?;
-        let asked = match asked {
-            Some(size) => Some(size),
-            None => self.image_size(caller, &new.source).await?,
-        };
-        self.refresh_usage().await;
         let inner = &self.inner;
+        let image = match asked {
+            // A sole node is asked when it makes the volume.
+            Some(_) if inner.linked_nodes().len() < 2 => None,
+            _ => self.image_size(caller, &new.source).await?,
+        };
+        let asked = asked.or(image.as_ref().map(|image| image.size));
+        let answer = self.refresh_usage().await;
         let mut tx = inner.catalog.begin().await?;
         let project = project_for(&mut tx, caller, new.project.as_deref()).await?;
         let start = start_from(&mut tx, caller, project.id, &new.source).await?;
@@ -158,7 +191,16 @@ impl Control {
         within_type(&kind, size)?;
         let (pool, placed) = match start.pool {
             Some(id) => beside_source(&mut tx, project.id, id, &kind).await?,
-            None => pool::choose(&mut tx, project.id, (&kind, size), &affinity).await?,
+            None => {
+                let portals = export::portals_of_network(&mut tx, export.as_ref()).await?;
+                let among = Among {
+                    answer: &answer,
+                    only: image.as_ref().map(|image| &image.nodes[..]),
+                    but: None,
+                    portals: &portals,
+                };
+                pool::choose(&mut tx, project.id, (&kind, size), &affinity, &among).await?
+            }
         };
         within_quota(&mut tx, &project, 1, size).await?;
 
@@ -254,8 +296,8 @@ impl Control {
             file.references = references;
         }
         if let Some(file) = view.file.as_mut().filter(|_| view.volume.status.is_exported()) {
-            file.usage = self.inner.node.file_usage(view.volume.id).await.ok();
-            file.clients = self.inner.node.file_clients(view.volume.id).await.unwrap_or_default();
+            file.usage = self.inner.file_usage(&view.volume).await.ok();
+            file.clients = self.inner.file_clients(&view.volume).await.unwrap_or_default();
         }
         Ok(view)
     }

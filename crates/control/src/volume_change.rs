@@ -2,7 +2,6 @@
 
 use model::event::EventResult;
 use model::host::Host;
-use model::id::VolumeId;
 use model::operation::{Operation, OperationKind};
 use model::order::{Order, OrderError, ReservationView};
 use model::pool::Pool;
@@ -44,7 +43,7 @@ impl Control {
         let mut volume: Volume = resolve(&mut tx, caller, volume).await?;
         if to < volume.size && volume.kind() == VolumeKind::File {
             drop(tx);
-            return self.shrink(caller, volume.id, to).await;
+            return self.shrink(caller, volume, to).await;
         }
         if to < volume.size {
             let (volume, size) = (volume.name, volume.size);
@@ -72,8 +71,9 @@ impl Control {
     }
 
     /// Whether it holds more is asked before, to say so at once; the node looks again.
-    async fn shrink(&self, caller: &Caller, id: VolumeId, to: ByteSize) -> Result<VolumeView> {
-        let used = self.inner.node.file_usage(id).await.map(|usage| ByteSize(usage.used_bytes));
+    async fn shrink(&self, caller: &Caller, known: Volume, to: ByteSize) -> Result<VolumeView> {
+        let id = known.id;
+        let used = self.inner.file_usage(&known).await.map(|usage| ByteSize(usage.used_bytes));
         let mut tx = self.inner.catalog.begin().await?;
         let mut volume: Volume = expected(&mut tx, id.0).await?;
         let shrinking = VolumeStatus::Shrinking { to };
@@ -113,7 +113,7 @@ impl Control {
         if force || !is_served {
             return Ok(());
         }
-        let clients = match self.inner.node.file_clients(volume.id).await {
+        let clients = match self.inner.file_clients(&volume).await {
             // What the node does not have, nobody has mounted.
             Err(OrderError::Missing { .. }) => return Ok(()),
             other => other?,
@@ -244,7 +244,7 @@ impl Control {
             let mut on = self.inner.catalog.read().await?;
             resolve(&mut on, caller, volume).await?
         };
-        let mut view = self.inner.node.reservations(volume.id).await?;
+        let mut view = self.inner.link_at(volume.pool).await?.reservations(volume.id).await?;
         // The node knows the name that a host had when it was let in.
         let mut on = self.inner.catalog.read().await?;
         for registrant in &mut view.registrants {
@@ -267,7 +267,8 @@ impl Control {
             let mut on = self.inner.catalog.read().await?;
             resolve(&mut on, caller, volume).await?
         };
-        let cleared = self.inner.node.order(Order::ClearReservations { volume: volume.id }).await;
+        let cleared =
+            self.inner.order_at(volume.pool, Order::ClearReservations { volume: volume.id }).await;
         let mut tx = self.inner.catalog.begin().await?;
         let (result, detail) = match &cleared {
             Ok(_) => (EventResult::Done, String::new()),

@@ -262,6 +262,7 @@ async fn a_pool_that_cannot_be_opened_says_why_and_is_tried_again() {
     let w = world().await;
     w.node.fail("OpenPool", OrderError::Failed { why: "no such disk".into() });
     let new = PoolCreate {
+        node: None,
         name: "broken".into(),
         class: "nvme".into(),
         path: "/pools/nvme".into(),

@@ -383,6 +383,7 @@ async fn an_attach_that_is_late_cannot_let_a_host_in_after_its_fence() {
 async fn a_volume_lies_beside_those_of_the_hosts_that_its_rule_names() {
     let w = world().await;
     let pool = PoolCreate {
+        node: None,
         name: "ssd-2".to_owned(),
         class: "ssd".to_owned(),
         path: "/pools/ssd-2".to_owned(),

@@ -35,8 +35,9 @@ async fn kept(event_days: Option<u32>, rounds: u64) -> (u64, usize, usize) {
     let event_days = event_days.and_then(NonZeroU32::new);
     let settings = Settings { event_days, ..Settings::below(dir.path()) };
     let (node, random) = (Arc::new(FakeNode::default()), Arc::new(OsRandom));
+    let links = control::NodeLinks { local: Some(node as _), doors: None };
     let (control, token) =
-        Control::open(settings, node, clock.clone(), random).await.expect("the catalog opens");
+        Control::open(settings, links, clock.clone(), random).await.expect("the catalog opens");
     let admin = control.authenticate(&token.expect("the first"), "").await.expect("it is good");
     for _ in 0..rounds {
         let change = ProjectUpdate::default();

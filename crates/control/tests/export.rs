@@ -338,6 +338,7 @@ async fn volumes_lie_where_their_rules_say_and_show_why() {
     let w = world().await;
     for number in [2, 3] {
         let pool = PoolCreate {
+            node: None,
             name: format!("file-{number}"),
             class: "file".to_owned(),
             path: format!("/pools/file-{number}"),

@@ -39,7 +39,7 @@ async fn a_node_is_one_and_the_same_through_its_starts() {
     assert!(first.pools.iter().all(|pool| pool.node == first.node.id));
     assert_eq!(first.since_ms, first.node.started_ms);
     assert_eq!(first.report.unwrap().block_portals, ["127.0.0.1:3260"]);
-    let World { control, node, admin, dir } = w;
+    let World { control, node, admin, dir, .. } = w;
     control.end_steps().await;
     control.close().await;
     let (control, _) = open(dir.path(), &node).await;
@@ -270,7 +270,7 @@ async fn upgraded(
     w.node.lay_ready(to);
     let how = NodeUpgrade { force: true, ..NodeUpgrade::default() };
     let asked = w.control.node_upgrade(&w.admin, NODE, how).await.expect("asked");
-    let World { control, node, admin, dir } = w;
+    let World { control, node, admin, dir, .. } = w;
     control.end_steps().await;
     control.close().await;
     let (control, _) = open(dir.path(), &node).await;

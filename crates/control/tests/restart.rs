@@ -8,7 +8,7 @@ use control::{Caller, SnapshotCreate, VolumeCreate, VolumeDelete, VolumeSource};
 use model::order::{Mode, OrderError};
 use tempfile::TempDir;
 use world::fake_node::FakeNode;
-use world::{CASCADE, World, attach, eventually, open, volume, world};
+use world::{CASCADE, World, attach, eventually, open_with, volume, world};
 
 /// Start work that hangs at the node, and take the power away: tasks, connections, all.
 fn crash_while(order: &'static str, prepare: fn(&tokio::runtime::Runtime, &World)) -> Crashed {
@@ -20,7 +20,7 @@ fn crash_while(order: &'static str, prepare: fn(&tokio::runtime::Runtime, &World
     runtime.block_on(eventually("the order is on its way", async || {
         (w.node.sent(order) > 0).then_some(())
     }));
-    let World { control, node, admin, dir } = w;
+    let World { control, node, admin, dir, .. } = w;
     runtime.shutdown_background();
     drop(control);
     node.restart();
@@ -35,10 +35,11 @@ struct Crashed {
 
 impl Crashed {
     async fn reopen(self) -> World {
-        let (control, token) = open(self.dir.path(), &self.node).await;
+        let doors = Arc::default();
+        let (control, token) = open_with(self.dir.path(), Some(&self.node), &doors).await;
         assert!(token.is_none(), "the first token is made once");
         control.start();
-        World { control, node: self.node, admin: self.admin, dir: self.dir }
+        World { doors, control, node: self.node, admin: self.admin, dir: self.dir }
     }
 }
 

@@ -47,8 +47,9 @@ async fn open(
     node: &Arc<FakeNode>,
     clock: &Arc<Hands>,
 ) -> (Control, Option<String>) {
-    let (link, clock) = (Arc::clone(node) as _, Arc::clone(clock) as _);
-    Control::open(Settings::below(dir.path()), link, clock, Arc::new(OsRandom)).await.unwrap()
+    let links = control::NodeLinks { local: Some(Arc::clone(node) as _), doors: None };
+    let clock = Arc::clone(clock) as _;
+    Control::open(Settings::below(dir.path()), links, clock, Arc::new(OsRandom)).await.unwrap()
 }
 
 /// Without its loops: the test asks for what they do. A volume of each kind.
@@ -60,7 +61,7 @@ async fn world() -> World {
     for (class, driver) in [("ssd", Driver::Local), ("file", Driver::Dir)] {
         let (name, path) = (class.to_owned(), format!("/pools/{class}"));
         let (class, io) = (class.to_owned(), IoMode::Cached);
-        let pool = PoolCreate { name, class, path, driver, io, capacity: None };
+        let pool = PoolCreate { name, class, path, driver, io, node: None, capacity: None };
         control.pool_create(&admin, pool).await.unwrap();
     }
     control.reconcile().await.unwrap();

@@ -1,8 +1,11 @@
 //! Node: a storage machine of ours. It serves the volumes of its pools.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
-use crate::id::NodeId;
+use crate::id::{NodeId, OperationId};
+use crate::order::Notice;
 
 /// A node as the catalog knows it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -18,6 +21,42 @@ pub struct Node {
     pub started_ms: u64,
     /// Milliseconds since the Unix epoch.
     pub created_ms: u64,
+    /// Where its door is, as `http://HOST:PORT`; `None` for the node in the control plane's
+    /// process.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// Are new volumes placed on it?
+    #[serde(default = "yes")]
+    pub takes_volumes: bool,
+    /// The portals of its file service, as it last said.
+    #[serde(default)]
+    pub file_portals: Vec<SocketAddr>,
+}
+
+impl Node {
+    /// Of the portals of a network, those that this node is to serve on: those that no other one
+    /// has to itself. Where that leaves none it is all of them, and the node says what is wrong:
+    /// an empty list would be every portal of the node.
+    #[must_use]
+    pub fn portals_of(&self, network: &[SocketAddr], others: &[Self]) -> Vec<SocketAddr> {
+        let others_alone = |portal: &SocketAddr| {
+            let has = |node: &Self| node.file_portals.contains(portal);
+            !has(self) && others.iter().any(has)
+        };
+        let own: Vec<_> = network.iter().filter(|one| !others_alone(one)).copied().collect();
+        if own.is_empty() { network.to_vec() } else { own }
+    }
+
+    /// Can it serve volumes of a network that has these portals?
+    #[must_use]
+    pub fn serves(&self, network: &[SocketAddr]) -> bool {
+        network.is_empty() || network.iter().any(|portal| self.file_portals.contains(portal))
+    }
+}
+
+/// Nodes of before that was asked take volumes.
+const fn yes() -> bool {
+    true
 }
 
 /// What a node says of itself.
@@ -25,12 +64,38 @@ pub struct Node {
 pub struct NodeReport {
     pub name: String,
     pub version: String,
+    /// The number of its daemon's start, where it counts them itself: one in the control plane's
+    /// process starts with it.
+    #[serde(default)]
+    pub boot: Option<u64>,
+    /// The upgrade that this start is the end of, and why it has failed where it has.
+    #[serde(default)]
+    pub upgrade: Option<(OperationId, Option<String>)>,
     /// Where initiators find it, as `ADDRESS:PORT`.
     pub block_portals: Vec<String>,
     /// Sessions of initiators that are open.
     pub sessions: u64,
     /// Or why it serves no files.
     pub files: Result<FileServiceReport, String>,
+}
+
+/// Up to where somebody has heard a node's notices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct NoticeMark {
+    /// The number of the node's start; 0 for who has heard nothing yet.
+    pub boot: u64,
+    /// How many notices of that start.
+    pub count: u64,
+}
+
+/// Notices behind a mark.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Heard {
+    pub notices: Vec<Notice>,
+    /// Up to where these reach.
+    pub mark: NoticeMark,
+    /// There were more, which nobody asked for in time.
+    pub lost: bool,
 }
 
 /// What a node says of its file service.
@@ -64,6 +129,15 @@ pub struct CatalogFormat {
 pub struct DiskFormat {
     pub what: String,
     pub reads: Vec<u32>,
+}
+
+impl NodeReport {
+    /// The portals of its file service; none where it has none.
+    #[must_use]
+    pub fn file_portals(&self) -> Vec<SocketAddr> {
+        let portals = self.files.as_ref().map(|files| &files.portals[..]).unwrap_or_default();
+        portals.iter().filter_map(|portal| portal.parse().ok()).collect()
+    }
 }
 
 impl DiskFormat {
@@ -143,6 +217,35 @@ pub fn reads_all(version: &str, running: &[DiskFormat], new: &[DiskFormat]) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_serves_on_the_portals_of_a_network_that_are_not_another_ones_alone() {
+        let node = |portals: &[&str]| Node {
+            id: NodeId(uuid::Uuid::nil()),
+            name: "n".to_owned(),
+            version: "1.0.0".to_owned(),
+            boot: 1,
+            started_ms: 0,
+            created_ms: 0,
+            address: None,
+            takes_volumes: true,
+            file_portals: portals.iter().map(|portal| portal.parse().unwrap()).collect(),
+        };
+        let (one, two) = (node(&["10.0.0.1:2049"]), node(&["10.0.0.2:2049", "0.0.0.0:9"]));
+        let network = |texts: &[&str]| -> Vec<SocketAddr> {
+            texts.iter().map(|portal| portal.parse().unwrap()).collect()
+        };
+        let both = network(&["10.0.0.1:2049", "10.0.0.2:2049"]);
+        let others = std::slice::from_ref(&two);
+        assert_eq!(one.portals_of(&both, others), network(&["10.0.0.1:2049"]));
+        assert_eq!(one.portals_of(&[], others), []);
+        // A portal that nobody has is the node's to refuse, as is a network of other nodes' alone.
+        let stray = network(&["10.0.0.9:2049", "10.0.0.2:2049"]);
+        assert_eq!(one.portals_of(&stray, others), network(&["10.0.0.9:2049"]));
+        let theirs = network(&["10.0.0.2:2049"]);
+        assert_eq!(one.portals_of(&theirs, others), theirs);
+        assert!(one.serves(&both) && one.serves(&[]) && !one.serves(&theirs));
+    }
 
     #[test]
     fn a_binary_must_read_all_that_the_running_one_reads() {

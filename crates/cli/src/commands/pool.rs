@@ -16,6 +16,9 @@ pub(crate) enum PoolCommand {
         /// ssd, hdd, or a word of your own: volume types choose pools by it
         #[arg(long)]
         class: String,
+        /// Name or id of the node; may be left out where there is one
+        #[arg(long)]
+        node: Option<String>,
         /// Absolute path of the pool's directory on the node
         #[arg(long)]
         path: String,
@@ -139,9 +142,9 @@ impl PoolCommand {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = &context.client;
         match self {
-            Self::Create { name, class, path, driver, io, capacity } => {
+            Self::Create { name, class, node, path, driver, io, capacity } => {
                 let (driver, io) = (driver.into(), io.into());
-                let body = CreatePool { name, class, path, driver, io, capacity };
+                let body = CreatePool { name, class, node, path, driver, io, capacity };
                 let pool = client.pool_create(&body).await?;
                 context.show(&settle(context, pool).await?)
             }

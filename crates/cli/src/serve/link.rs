@@ -76,6 +76,8 @@ impl NodeLink for Link {
         Ok(NodeReport {
             name: machine_name(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot: None,
+            upgrade: None,
             block_portals: node.portals().iter().map(SocketAddr::to_string).collect(),
             sessions: node.open_sessions() as u64,
             files: node.files_standing().ok_or_else(|| self.no_files.clone()),

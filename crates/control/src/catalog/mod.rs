@@ -14,9 +14,11 @@ mod tables;
 
 pub(crate) use query::Query;
 pub(crate) use record::{
-    Record, count, delete, delete_all, get, insert, least, names, pairs, parse_id, select, sum,
-    update, words,
+    Record, count, delete, delete_all, fact, get, insert, least, names, pairs, parse_id, select,
+    set_fact, sum, update, words,
 };
 pub use sqlite::catalog_formats;
 pub(crate) use sqlite::{Catalog, Connection, Transaction};
-pub(crate) use tables::{AgentRecord, AttachmentRecord, GrantRecord, GroupRecord, TokenRecord};
+pub(crate) use tables::{
+    AgentRecord, AttachmentRecord, DoorRecord, GrantRecord, GroupRecord, TokenRecord, pool_place,
+};

@@ -79,6 +79,21 @@ pub(crate) async fn delete<R: Record>(on: &mut Connection, id: Uuid) -> Result<(
     Ok(())
 }
 
+/// A fact of the catalog that is no resource.
+pub(crate) async fn fact(on: &mut Connection, name: &str) -> Result<Option<String>> {
+    let query = sqlx::query("SELECT value FROM facts WHERE name = $1").bind(name);
+    let row = on.fetch_optional(query).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// Write such a fact, whatever it was before.
+pub(crate) async fn set_fact(on: &mut Connection, name: &str, value: &str) -> Result<()> {
+    let sql = "INSERT INTO facts (name, value) VALUES ($1, $2)
+        ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    on.execute(sqlx::query(sql).bind(name).bind(value)).await?;
+    Ok(())
+}
+
 /// Remove all records that match, up to the query's limit; gives their number.
 pub(crate) async fn delete_all<R: Record>(on: &mut Connection, query: Query<R>) -> Result<u64> {
     Ok(on.execute(query.into_delete()).await?.rows_affected())

@@ -7,7 +7,7 @@ use model::attachment::Attachment;
 use model::event::{Event, ResourceKind};
 use model::group::Group;
 use model::host::Host;
-use model::id::{HostId, ProjectId};
+use model::id::{HostId, NodeId, ProjectId};
 use model::network::Network;
 use model::node::Node;
 use model::operation::Operation;
@@ -48,6 +48,20 @@ pub(crate) struct AgentRecord {
     pub(crate) agent: Agent,
     /// SHA-256 of the whole secret, hexadecimal.
     pub(crate) hash: String,
+}
+
+/// The way to a node of another machine.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct DoorRecord {
+    pub(crate) node: NodeId,
+    /// `http://HOST:PORT`.
+    pub(crate) address: String,
+    /// Shown to the node with every request: it cannot be kept as a hash.
+    pub(crate) secret: String,
+    /// What the node called itself when it was made known: no other is taken for it.
+    pub(crate) identity: Uuid,
+    /// When it was last heard, to within a minute: milliseconds since the Unix epoch.
+    pub(crate) heard_ms: u64,
 }
 
 /// A group with what only its agents may know, and what they said when it last changed.
@@ -91,6 +105,11 @@ fn depends(volume: &Volume) -> Option<()> {
     shares.then_some(())
 }
 
+/// Where a pool lies: two nodes may have the same path.
+pub(crate) fn pool_place(node: NodeId, path: &str) -> String {
+    format!("{node}:{path}")
+}
+
 macro_rules! record {
     ($type:ty, $kind:ident, $table:literal, |$this:ident| {
         id: $id:expr, name: $name:expr, project: $project:expr,
@@ -115,6 +134,7 @@ macro_rules! record {
                 $project
             }
             fn columns(&self) -> Vec<Value> {
+                #[allow(unused_variables, reason = "some resources have no columns")]
                 let $this = self;
                 vec![$($value.into()),*]
             }
@@ -149,13 +169,17 @@ record!(GrantRecord, VolumeType, "grants", |record| {
 record!(Pool, Pool, "pools", |pool| {
     id: pool.id.0, name: pool.name.clone(), project: None,
     columns: {
-        "name": pool.name.as_str(), "class": pool.class.as_str(), "path": pool.path.as_str(),
+        "name": pool.name.as_str(), "class": pool.class.as_str(), "path": pool_place(pool.node, &pool.path).as_str(),
         "state": pool.state.word(),
     }
 });
 record!(Node, Node, "nodes", |node| {
     id: node.id.0, name: node.name.clone(), project: None,
     columns: { "name": node.name.as_str() }
+});
+record!(DoorRecord, Node, "node_doors", |record| {
+    id: record.node.0, name: record.node.to_string(), project: None,
+    columns: {}
 });
 record!(Network, Network, "networks", |network| {
     id: network.id.0, name: network.name.clone(), project: None,

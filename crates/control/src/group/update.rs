@@ -91,7 +91,7 @@ impl Control {
             if let Some(volume) = self.let_in(&mut tx, caller, &draft, probe.as_ref()).await? {
                 // As for a new group: the volume is read outside the transaction.
                 drop(tx);
-                probe = Some(self.inner.node.probe(volume).await);
+                probe = Some(self.inner.probe(volume).await);
                 continue;
             }
             let id = draft.record.group.id;

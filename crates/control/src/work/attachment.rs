@@ -39,7 +39,8 @@ impl Inner {
             mode: record.attachment.wanted_mode(),
             chap: record.chap,
         };
-        let answer = match self.node.order(Order::Attach { access }).await {
+        let (volume, order) = (access.volume, Order::Attach { access });
+        let answer = match self.order_about(volume, order).await {
             Ok(Report::Attached { target, portals, lun }) => {
                 Ok(Connection { target, portals, lun })
             }
@@ -117,7 +118,7 @@ impl Inner {
             AttachmentState::Fencing => Order::Fence { volume, attachment },
             _ => Order::Detach { volume, attachment },
         };
-        let report = match self.node.order(order).await {
+        let report = match self.order_about(volume, order).await {
             Ok(report) => report,
             // What the node does not have, nobody can reach through it.
             Err(OrderError::Missing { .. }) => Report::CutOff { sessions: 0, registrations: 0 },

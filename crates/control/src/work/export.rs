@@ -46,7 +46,8 @@ impl Inner {
                 }
             };
             let Some(sent) = sent else { return Ok(Ok(())) };
-            let portals = match self.node.order(Order::Export { terms: sent.clone() }).await {
+            let order = Order::Export { terms: sent.clone() };
+            let portals = match self.order_at(sent.pool, order).await {
                 Ok(Report::Exported { portals }) => portals,
                 Ok(other) => {
                     return Ok(Err(OrderError::Failed { why: format!("it answered {other:?}") }));
@@ -80,6 +81,6 @@ impl Inner {
         let Some(export) = &volume.export else { return Ok(()) };
         self.board.forget(volume.id.0);
         let order = Order::Unexport { volume: volume.id, evict: export.evict };
-        self.node.order(order).await.map(drop)
+        self.order_at(volume.pool, order).await.map(drop)
     }
 }

@@ -29,15 +29,18 @@ impl Inner {
             catalog::update(&mut tx, &operation).await?;
         }
         tx.commit().await?;
-        let answer = match self.node.restart_files(after).await {
+        let Some(node) = operation.subject.node() else { return Ok(Outcome::Nothing) };
+        let answer = match self.links.to(node) {
+            Ok(link) => link.restart_files(after).await,
+            Err(error) => Err(error),
+        };
+        let answer = match answer {
             Err(error) if !is_final(&error, claim) => return Ok(Outcome::Retry(error.into())),
             answer => answer,
         };
         let mut tx = self.catalog.begin().await?;
-        if let Some(node) = operation.subject.node() {
-            let what = answer.as_ref().map(|boot| format!("its file service serves, start {boot}"));
-            self.node_event(&mut tx, node, "node.restart", what).await?;
-        }
+        let what = answer.as_ref().map(|boot| format!("its file service serves, start {boot}"));
+        self.node_event(&mut tx, node, "node.restart", what).await?;
         self.end_operation(&mut tx, id, answer.map(drop)).await?;
         tx.commit().await?;
         Ok(Outcome::Done(None))

@@ -60,7 +60,7 @@ impl Inner {
         else {
             return Ok(Outcome::Nothing);
         };
-        self.node.cancel(volume).await?;
+        self.link_with(volume).await?.cancel(volume).await?;
         Ok(Outcome::Wait(LOOK_PAUSE))
     }
 
@@ -70,7 +70,11 @@ impl Inner {
         let Some(volume) = operation.and_then(|operation| operation.subject.volume()) else {
             return Ok(Outcome::Nothing);
         };
-        match self.node.progress(volume).await {
+        let progress = match self.link_with(volume).await {
+            Ok(link) => link.progress(volume).await,
+            Err(error) => Err(error),
+        };
+        match progress {
             Ok(Some(_)) => return Ok(Outcome::Wait(LOOK_PAUSE)),
             Ok(None) | Err(OrderError::Missing { .. }) => {}
             Err(error) => return Ok(Outcome::Retry(error.into())),

@@ -20,10 +20,10 @@ impl Inner {
         let (driver, path) = (pool.driver, pool.path);
         let order =
             Order::OpenPool { pool: id, driver, path, io: pool.io, capacity: pool.capacity };
-        let answer = self.node.order(order).await;
-        let usage = match &answer {
-            Ok(_) => self.node.pool_usage().await.unwrap_or_default(),
-            Err(_) => Vec::new(),
+        let answer = self.order_at(id, order).await;
+        let usage = match (&answer, self.link_at(id).await) {
+            (Ok(_), Ok(link)) => link.pool_usage().await.unwrap_or_default(),
+            _ => Vec::new(),
         };
         let mut tx = self.catalog.begin().await?;
         let Some(mut pool) = catalog::get::<Pool>(&mut tx, id.0).await? else {
@@ -58,7 +58,7 @@ impl Inner {
     }
 
     pub(super) async fn close_pool(&self, id: PoolId) -> Result<Outcome> {
-        match self.node.order(Order::ClosePool { pool: id }).await {
+        match self.order_at(id, Order::ClosePool { pool: id }).await {
             Ok(_) | Err(OrderError::Missing { .. }) => {}
             Err(error) => return Ok(Outcome::Retry(error.into())),
         }

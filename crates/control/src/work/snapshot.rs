@@ -27,7 +27,7 @@ impl Inner {
             snapshot: id,
             name: browsed.then_some(snapshot.name),
         };
-        let (state, fault) = match self.node.order(order).await {
+        let (state, fault) = match self.order_at(volume.pool, order).await {
             Ok(_) => (SnapshotState::Available, None),
             Err(error) if !is_final(&error, claim) => return self.snapshot_retry(id, error).await,
             Err(error) => (SnapshotState::Error, Some(error.to_string())),
@@ -41,7 +41,7 @@ impl Inner {
         };
         let order =
             Order::DeleteSnapshot { volume: snapshot.volume, pool: volume.pool, snapshot: id };
-        match self.node.order(order).await {
+        match self.order_at(volume.pool, order).await {
             Ok(_) | Err(OrderError::Missing { .. }) => {}
             Err(error) if !is_final(&error, claim) => return self.snapshot_retry(id, error).await,
             Err(error) => {

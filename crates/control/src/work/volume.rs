@@ -47,7 +47,7 @@ impl Inner {
         };
         let order =
             Order::CreateVolume { volume: id, pool: volume.pool, size: volume.size, source };
-        let mut answer = self.node.order(order).await.map(drop);
+        let mut answer = self.order_at(volume.pool, order).await.map(drop);
         if let (Ok(()), Some(operation)) = (&answer, import) {
             answer = self.run_operation(operation, &volume).await?;
         }
@@ -105,7 +105,7 @@ impl Inner {
             Err(error) => return self.volume_retry(id, error).await,
         }
         let order = Order::DeleteVolume { volume: id, pool: volume.pool };
-        match self.node.order(order).await {
+        match self.order_at(volume.pool, order).await {
             Ok(_) | Err(OrderError::Missing { .. }) => self.volume_gone(id).await,
             Err(error) if !is_final(&error, claim) => self.volume_retry(id, error).await,
             Err(error) => self.end_work(id, end, Err(error)).await,
@@ -136,7 +136,7 @@ impl Inner {
         };
         let order = Order::ResizeVolume { volume: id, pool: volume.pool, size: to };
         let end = End { from: volume.status, to: None, action: "volume.resized", operation: None };
-        match self.node.order(order).await {
+        match self.order_at(volume.pool, order).await {
             Err(error) if !is_final(&error, claim) => self.volume_retry(id, error).await,
             answer => self.end_work(id, end, answer.map(drop)).await,
         }
@@ -151,7 +151,7 @@ impl Inner {
         let is_file = volume.kind() == VolumeKind::File;
         let mut answer = self.unexport(&volume).await;
         if answer.is_ok() {
-            answer = self.node.order(order).await.map(drop);
+            answer = self.order_at(volume.pool, order).await.map(drop);
         }
         let end = End { from: volume.status, to: None, action: "volume.reverted", operation: None };
         match answer {
@@ -225,7 +225,7 @@ impl Inner {
             }
         };
         let exports = matches!(order, Order::ExportImage { .. });
-        let answer = self.node.order(order).await.map(drop);
+        let answer = self.order_at(pool, order).await.map(drop);
         Ok(answer.map_err(|error| match error {
             // The file is there because the first try made it: what it holds, nobody can tell.
             OrderError::Refused { why } if exports && again => {

@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use control::NodeLink;
 use model::export::{ConnectedClient, FileUsage, Terms};
 use model::id::{AttachmentId, OperationId, PoolId, SnapshotId, VolumeId};
-use model::node::{Binary, FileServiceReport, NodeReport};
+use model::node::{Binary, FileServiceReport, Heard, NodeReport, NoticeMark};
 use model::order::{
-    Access, Found, ImageFormat, Mode, Order, OrderError, PoolUsage, Report, ReservationView,
-    SnapshotUsage, Source,
+    Access, Found, ImageFormat, Mode, Notice, Order, OrderError, PoolUsage, Report,
+    ReservationView, SnapshotUsage, Source,
 };
 use model::size::ByteSize;
 use model::volume::VolumeKind;
@@ -23,6 +23,10 @@ pub(crate) struct FakeNode {
 
 #[derive(Default)]
 struct State {
+    name: Option<String>,
+    /// Of a node of another machine.
+    boot: Option<u64>,
+    notices: Vec<Notice>,
     /// Lost by a restart.
     open: HashSet<PoolId>,
     let_in: HashMap<AttachmentId, Access>,
@@ -78,6 +82,22 @@ fn name(order: &Order) -> &'static str {
 }
 
 impl FakeNode {
+    /// One of another machine.
+    pub(crate) fn named(name: &str) -> Self {
+        let node = Self::default();
+        {
+            let mut state = node.lock();
+            state.name = Some(name.to_owned());
+            state.boot = Some(1);
+        }
+        node
+    }
+    pub(crate) fn see(&self, notice: Notice) {
+        self.lock().notices.push(notice);
+    }
+    fn portal(name: Option<&str>) -> String {
+        format!("127.0.0.{}:2049", if name.is_some() { 2 } else { 1 })
+    }
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no test panics inside")
     }
@@ -125,6 +145,8 @@ impl FakeNode {
         state.connected.clear();
         state.working.clear();
         state.stalled.clear();
+        state.boot = state.boot.map(|boot| boot + 1);
+        state.notices.clear();
     }
     pub(crate) fn work(&self, volume: VolumeId, done: u64, total: u64) {
         self.lock().working.insert(volume, (done, total));
@@ -329,7 +351,7 @@ impl State {
         let twice = self.exports.values().any(twice);
         self.must(!twice, format!("two volumes at {}", terms.path));
         self.exports.insert(id, terms.clone());
-        Ok(Report::Exported { portals: vec!["127.0.0.1:2049".to_owned()] })
+        Ok(Report::Exported { portals: vec![FakeNode::portal(self.name.as_deref())] })
     }
 
     fn let_in(&mut self, access: &Access) -> Result<Report, OrderError> {
@@ -385,19 +407,38 @@ impl NodeLink for FakeNode {
         let files = FileServiceReport {
             boot: state.files_boot,
             age_ms: 5,
-            portals: vec!["127.0.0.1:2049".to_owned()],
+            portals: vec![Self::portal(state.name.as_deref())],
             lease_ms: 90_000,
             in_grace: false,
             clients: state.connected.values().map(|all| all.len() as u64).sum(),
             connections: 1,
         };
         Ok(NodeReport {
-            name: "n1".to_owned(),
+            name: state.name.clone().unwrap_or_else(|| "n1".to_owned()),
             version: "1.2.3".to_owned(),
+            boot: state.boot,
+            upgrade: None,
             block_portals: vec!["127.0.0.1:3260".to_owned()],
             sessions: state.let_in.len() as u64,
             files: Ok(files),
         })
+    }
+
+    async fn notices(&self, after: NoticeMark) -> Result<Heard, OrderError> {
+        loop {
+            {
+                let state = self.lock();
+                let boot = state.boot.unwrap_or(1);
+                let known = if after.boot == boot { after.count } else { 0 };
+                let known = usize::try_from(known).unwrap_or(usize::MAX);
+                if known < state.notices.len() {
+                    let notices = state.notices[known..].to_vec();
+                    let mark = NoticeMark { boot, count: state.notices.len() as u64 };
+                    return Ok(Heard { notices, mark, lost: false });
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     async fn client_counts(&self) -> Result<HashMap<VolumeId, u64>, OrderError> {
@@ -446,6 +487,9 @@ impl NodeLink for FakeNode {
     }
 
     async fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {
+        while self.lock().stalled.contains("usage") {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         let state = self.lock();
         let capacity = state.capacity.unwrap_or(ByteSize::gib(1 << 17));
         let usage = |pool: &PoolId| PoolUsage {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test file uses another part")]
 
 pub(crate) mod cluster;
+pub(crate) mod fake_doors;
 pub(crate) mod fake_node;
 
 use std::future::Future;
@@ -10,11 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control::{
-    AttachmentCreate, Caller, Control, ControlError, GrantCreate, HostCreate, PoolCreate,
-    ProjectCreate, Settings, TokenCreate, UserCreate, VolumeCreate, VolumeDelete, VolumeRevert,
-    VolumeView,
+    AttachmentCreate, Caller, Control, ControlError, GrantCreate, HostCreate, NodeLinks,
+    PoolCreate, ProjectCreate, Settings, TokenCreate, UserCreate, VolumeCreate, VolumeDelete,
+    VolumeRevert, VolumeView,
 };
 use env::{OsRandom, RealClock};
+use fake_doors::FakeDoors;
 use fake_node::FakeNode;
 use model::host::Host;
 use model::order::{IoMode, Mode};
@@ -24,6 +26,7 @@ use model::user::Role;
 use tempfile::TempDir;
 
 pub(crate) struct World {
+    pub(crate) doors: Arc<FakeDoors>,
     pub(crate) control: Control,
     pub(crate) node: Arc<FakeNode>,
     pub(crate) admin: Caller,
@@ -31,9 +34,19 @@ pub(crate) struct World {
 }
 
 pub(crate) async fn open(dir: &Path, node: &Arc<FakeNode>) -> (Control, Option<String>) {
-    let link: Arc<dyn control::NodeLink> = node.clone();
+    open_with(dir, Some(node), &Arc::default()).await
+}
+
+/// With or without a node in this process, and with doors to others.
+pub(crate) async fn open_with(
+    dir: &Path,
+    node: Option<&Arc<FakeNode>>,
+    doors: &Arc<FakeDoors>,
+) -> (Control, Option<String>) {
+    let local = node.map(|node| Arc::clone(node) as Arc<dyn control::NodeLink>);
     let settings = Settings::below(dir);
-    Control::open(settings, link, Arc::new(RealClock::default()), Arc::new(OsRandom))
+    let links = NodeLinks { local, doors: Some(Arc::clone(doors) as _) };
+    Control::open(settings, links, Arc::new(RealClock::default()), Arc::new(OsRandom))
         .await
         .expect("the catalog opens")
 }
@@ -42,7 +55,8 @@ pub(crate) async fn open(dir: &Path, node: &Arc<FakeNode>) -> (Control, Option<S
 pub(crate) async fn world() -> World {
     let dir = TempDir::new().expect("a directory");
     let node = Arc::new(FakeNode::default());
-    let (control, token) = open(dir.path(), &node).await;
+    let doors = Arc::default();
+    let (control, token) = open_with(dir.path(), Some(&node), &doors).await;
     let token = token.expect("the first start makes a token");
     assert!(token.starts_with("ch_") && token.len() == 46);
     let admin = control.authenticate(&token, "192.0.2.1").await.expect("it is good");
@@ -50,6 +64,7 @@ pub(crate) async fn world() -> World {
         let pool = PoolCreate {
             name: format!("local-{class}"),
             class: class.to_owned(),
+            node: None,
             path: format!("/pools/{class}"),
             driver,
             io: IoMode::Cached,
@@ -60,7 +75,7 @@ pub(crate) async fn world() -> World {
     }
     control.reconcile().await.expect("reconciled");
     control.start();
-    World { control, node, admin, dir }
+    World { doors, control, node, admin, dir }
 }
 
 impl World {

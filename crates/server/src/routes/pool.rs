@@ -33,6 +33,7 @@ async fn pool_create(
     let new = PoolCreate {
         name: new.name,
         class: new.class,
+        node: new.node,
         path: new.path,
         driver: new.driver.into(),
         io: new.io.into(),

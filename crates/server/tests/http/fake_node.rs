@@ -137,6 +137,8 @@ impl NodeLink for FakeNode {
         Ok(NodeReport {
             name: "n1".to_owned(),
             version: "1.2.3".to_owned(),
+            boot: None,
+            upgrade: None,
             block_portals: vec!["127.0.0.1:3260".to_owned()],
             sessions: 2,
             files: Ok(files),

@@ -56,17 +56,19 @@ impl World {
     pub(crate) async fn start() -> Self {
         let dir = TempDir::new().unwrap();
         let node = Arc::new(FakeNode::default());
-        let link: Arc<dyn control::NodeLink> = node.clone();
+        let local = Some(node.clone() as Arc<dyn control::NodeLink>);
+        let links = control::NodeLinks { local, doors: None };
         let clock = Arc::new(RealClock::default());
         let settings = Settings::below(dir.path());
         let (control, token) =
-            Control::open(settings, link, clock, Arc::new(OsRandom)).await.unwrap();
+            Control::open(settings, links, clock, Arc::new(OsRandom)).await.unwrap();
         let token = token.unwrap();
         let operator = control.authenticate(&token, "").await.unwrap();
         for (class, driver) in
             [("ssd", Driver::Local), ("hdd", Driver::Local), ("file", Driver::Dir)]
         {
             let pool = PoolCreate {
+                node: None,
                 name: format!("local-{class}"),
                 class: class.to_owned(),
                 path: format!("/pools/{class}"),

@@ -26,7 +26,7 @@ fn exports() -> Exports<Memory> {
     let rule = Rule { network, read_only: false, squash: Squash::Root, anonymous: (1, 1) };
     let path = vec![Bytes::from_static(b"e")];
     let store = Memory::new(0, 1 << 20);
-    let export = Export { file_system: ID, path, store, rules: vec![rule] };
+    let export = Export { file_system: ID, path, store, keys: None, rules: vec![rule] };
     Exports::new(vec![export]).expect("one export")
 }
 

@@ -8,10 +8,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use model::export::{ConnectedClient, FileUsage};
 use model::file::Acls;
-use model::id::{OperationId, VolumeId};
+use model::id::{OperationId, PoolId, VolumeId};
 use model::node::{Binary, Heard, NodeReport, NoticeMark};
 use model::order::{
-    Found, ImageFormat, Order, OrderError, PoolUsage, Report, ReservationView, SnapshotUsage,
+    Carried, Found, ImageFormat, Order, OrderError, PoolUsage, Report, ReservationView,
+    SnapshotUsage,
 };
 use model::size::ByteSize;
 use tokio::sync::mpsc;
@@ -127,6 +128,36 @@ pub trait NodeLink: Send + Sync {
     /// The node cannot be reached; `Refused`, with the reason: the volume is not empty, the stream
     /// is no archive or breaks off, holds a list that cannot be kept, or there is no room.
     async fn restore(&self, volume: VolumeId, acls: Acls, from: Pieces) -> Result<(), OrderError>;
+
+    /// A whole file volume as a carried stream (docs/formats/files.md), for [`Self::receive`] of
+    /// the node that it moves to: the living tree, its snapshots, and what keeps the handles good
+    /// that clients hold. It must not be served: [`Order::Hold`] keeps its clients waiting. Nothing
+    /// of it changes here, so that a move that fails is undone by `Export`. What goes wrong while it
+    /// runs is in the stream.
+    ///
+    /// The stream holds secrets of the volume: it goes from node to node, and is shown to nobody.
+    ///
+    /// # Errors
+    /// The node cannot be reached, or does not have the volume in this pool; `Refused` while it is
+    /// served.
+    async fn carry(&self, volume: VolumeId, pool: PoolId) -> Result<Pieces, OrderError>;
+
+    /// Make a file volume of such a stream, in a pool that does not have it: whole, verified and
+    /// durable, or not at all, whatever breaks off. Nothing of it is served before `Export`, which
+    /// must not be ordered while any other node may serve the volume. It has the size, durability,
+    /// snapshots, handles and file ids that it had; its clients' opens and locks do not go along.
+    ///
+    /// Not idempotent: a volume that is in the pool already is refused, since it may be of an
+    /// earlier try. Whoever lost the answer deletes it here and carries it anew.
+    ///
+    /// # Errors
+    /// The node cannot be reached; `Refused`, with the reason; `Failed` where the stream breaks off.
+    async fn receive(
+        &self,
+        volume: VolumeId,
+        pool: PoolId,
+        from: Pieces,
+    ) -> Result<Carried, OrderError>;
 
     /// The volume's reservation state.
     ///

@@ -425,6 +425,11 @@ pub trait FileStore: 'static {
     fn limits(&self) -> Limits;
     /// Changes whenever unstable writes may have been lost (RFC 1813 3.3.7).
     fn write_verifier(&self) -> [u8; 8];
+    /// Changes when cookies of listings mean nothing any more: when the files have moved to another
+    /// file system (RFC 1813 3.3.16, RFC 8881 18.23).
+    fn cookie_verifier(&self) -> [u8; 8] {
+        [0; 8]
+    }
     fn space(&self, caller: &Caller) -> FileResult<Space>;
     fn attributes(&self, file: FileId) -> FileResult<Attributes>;
     /// With a guard, nothing is set unless the file's `changed` time is that one.
@@ -494,7 +499,8 @@ pub trait FileStore: 'static {
     ) -> FileResult<(Attributes, Changed)>;
     /// Entries behind a cookie, 0 for the beginning, as many as the store likes up to the limit
     /// but at least one. A cookie stays good through every change of the directory: an entry
-    /// that is there all the time is seen exactly once.
+    /// that is there all the time is seen exactly once. It is one of the same
+    /// [`Self::cookie_verifier`].
     fn read_directory(
         &self,
         caller: &Caller,

@@ -130,6 +130,24 @@ pub enum Order {
     /// are dropped, and it is answered only when nothing of theirs can land any more. Not served:
     /// success.
     Unexport { volume: VolumeId, evict: bool },
+    /// Keep the clients of a file volume waiting: from the next call of each on they are told to
+    /// try again, and their opens and locks are dropped; it is answered when nothing of theirs can
+    /// land any more. The volume itself need not be here: a node that it will move to is given this
+    /// order for clients that come before it. Durable: it ends with `Export` or `Unexport` alone,
+    /// also where the node starts anew.
+    Hold { terms: Terms },
+}
+
+/// What went along when a file volume was carried to another pool. Both ends say the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Carried {
+    /// The volume's size, which is not what it holds.
+    pub size: ByteSize,
+    /// Names in all its trees: those of its snapshots count, too.
+    pub entries: u64,
+    /// Bytes of their content, without holes.
+    pub bytes: u64,
+    pub snapshots: u64,
 }
 
 /// What came of an order.

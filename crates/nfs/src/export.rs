@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use model::file::{Caller, FileStore};
 
-use crate::handle::FileSystemId;
+use crate::handle::{FileSystemId, HandleKey};
 use crate::pseudo::Pseudo;
 use crate::rpc::Credential;
 
@@ -74,6 +74,8 @@ pub struct Export<F> {
     /// Names from the root, none of them empty.
     pub path: Vec<Bytes>,
     pub store: F,
+    /// Signs the handles of its files, wherever it is served; `None` for the server's own key.
+    pub keys: Option<HandleKey>,
     /// The first whose network holds the client counts; without one there is no access.
     pub rules: Vec<Rule>,
 }
@@ -239,6 +241,7 @@ mod tests {
         };
         Export {
             file_system: FileSystemId([1; 16]),
+            keys: None,
             path: vec!["a".into()],
             store: (),
             rules: vec![rule("10.0.0.1", 32, true), rule("10.0.0.0", 8, false)],
@@ -272,6 +275,7 @@ mod tests {
         let make = |exports: &[(u8, &'static str)]| {
             let export = |(id, path): &(u8, &'static str)| Export {
                 file_system: FileSystemId([*id; 16]),
+                keys: None,
                 path: path.split('/').map(|name| Bytes::from_static(name.as_bytes())).collect(),
                 store: Memory::new(0, 0),
                 rules: Vec::new(),

@@ -54,8 +54,8 @@ pub enum Form {
     Pseudo,
 }
 
-/// The secret that handles are signed with. It has to outlive restarts and to move with the
-/// volumes, or handles go stale.
+/// The secret that handles are signed with: an export's own, which moves with its files, or the
+/// server's. It has to outlive restarts, or handles go stale.
 #[derive(Clone)]
 pub struct HandleKey {
     inner: Sha256,
@@ -114,12 +114,19 @@ impl HandleKey {
     /// The file that a handle names; `None` when it is not one of ours.
     #[must_use]
     pub fn open(&self, bytes: &[u8]) -> Option<Handle> {
-        let bytes: &[u8; HANDLE_BYTES] = bytes.try_into().ok()?;
+        let handle = Handle::claimed(bytes)?;
         let (signed, tag) = bytes.split_at(SIGNED_BYTES);
         let differs = self.tag(signed).iter().zip(tag).fold(0, |all, (a, b)| all | (a ^ b));
-        if differs != 0 {
-            return None;
-        }
+        (differs == 0).then_some(handle)
+    }
+}
+
+impl Handle {
+    /// What bytes say that they name, whoever made them: enough to know whose key is to judge, and
+    /// no more.
+    pub(crate) fn claimed(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; HANDLE_BYTES] = bytes.try_into().ok()?;
+        let (signed, _) = bytes.split_at(SIGNED_BYTES);
         let form = match signed[0] {
             1 => Form::File,
             2 => Form::Pseudo,
@@ -135,7 +142,7 @@ impl HandleKey {
             inode: u64::from_be_bytes(*inode),
             generation: u64::from_be_bytes(*generation),
         };
-        Some(Handle { form, file_system: FileSystemId(*file_system), file })
+        Some(Self { form, file_system: FileSystemId(*file_system), file })
     }
 }
 

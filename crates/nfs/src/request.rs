@@ -15,6 +15,7 @@ use crate::rpc::Credential;
 #[derive(Debug)]
 pub struct Request<'a, F> {
     pub exports: &'a Exports<F>,
+    /// Of all exports that have none of their own.
     pub keys: &'a HandleKey,
     pub peer: IpAddr,
     pub credential: &'a Credential,
@@ -59,7 +60,25 @@ impl<'a, F: FileStore> Request<'a, F> {
     /// # Errors
     /// Why there is none for this client.
     pub fn place(&self, handle: &[u8]) -> Result<Place<'a, F>, HandleError> {
-        self.place_of(&self.keys.open(handle).ok_or(HandleError::Bad)?)
+        self.place_of(&self.open(handle)?)
+    }
+
+    /// What a handle's bytes mean, by the key of its export. Where that is not known, nothing is
+    /// reached by the handle, whoever made it.
+    ///
+    /// # Errors
+    /// [`HandleError::Bad`]; [`HandleError::Stale`] when it is none of what is served.
+    pub fn open(&self, handle: &[u8]) -> Result<Handle, HandleError> {
+        let claimed = Handle::claimed(handle).ok_or(HandleError::Bad)?;
+        let by = |keys: &HandleKey| keys.open(handle).ok_or(HandleError::Bad);
+        if claimed.form == Form::Pseudo {
+            return by(self.keys);
+        }
+        match self.exports.find(claimed.file_system) {
+            Some(export) => by(export.keys.as_ref().unwrap_or(self.keys)),
+            None if self.exports.find_waiting(claimed.file_system).is_some() => Ok(claimed),
+            None => Err(HandleError::Stale),
+        }
     }
 
     /// The file that a handle means.
@@ -99,7 +118,11 @@ impl<'a, F: FileStore> Request<'a, F> {
     /// The bytes of a handle.
     #[must_use]
     pub fn seal(&self, handle: &Handle) -> Bytes {
-        self.keys.seal(handle)
+        let own = match handle.form {
+            Form::File => self.exports.find(handle.file_system),
+            Form::Pseudo => None,
+        };
+        own.and_then(|export| export.keys.as_ref()).unwrap_or(self.keys).seal(handle)
     }
 }
 

@@ -30,7 +30,7 @@ impl World {
         let squash = Squash::None;
         let rule = Rule { network, read_only: false, squash, anonymous: (1, 1) };
         let (path, store) = (vec![Bytes::from_static(b"e")], Memory::new(0, 1 << 20));
-        let export = Export { file_system: ID, path, store, rules: vec![rule] };
+        let export = Export { file_system: ID, path, store, keys: None, rules: vec![rule] };
         Self {
             exports: Exports::new(vec![export]).unwrap(),
             keys: HandleKey::new(&[2; 32]),

@@ -45,6 +45,8 @@ pub struct Journal {
     pools: PathBuf,
     attachments: PathBuf,
     exports: PathBuf,
+    /// Exports whose clients wait.
+    held: PathBuf,
     /// The file service's own.
     service: PathBuf,
     /// NFSv4's clients.
@@ -63,11 +65,12 @@ impl Journal {
             pools: dir.join("pools"),
             attachments: dir.join("attachments"),
             exports: dir.join("exports"),
+            held: dir.join("held"),
             clients: nfs.join("clients"),
             service: nfs,
         };
-        let Self { pools, attachments, exports, clients, .. } = &journal;
-        for path in [pools, attachments, exports, clients] {
+        let Self { pools, attachments, exports, held, clients, .. } = &journal;
+        for path in [pools, attachments, exports, held, clients] {
             journal.files.create_dir(path)?;
         }
         journal.files.sync_dir(&journal.service)?;
@@ -122,6 +125,30 @@ impl Journal {
     /// When the removal could not be made durable.
     pub fn forget_export(&self, volume: VolumeId) -> io::Result<()> {
         self.forget(&self.exports, &volume.to_string())
+    }
+
+    /// Every export whose clients were to wait; as [`Self::load`].
+    ///
+    /// # Errors
+    /// When the directory or a file cannot be read.
+    pub async fn load_held(&self, io: &dyn BlockIo) -> io::Result<Vec<Terms>> {
+        self.load_all(io, &self.held).await
+    }
+
+    /// Remember that an export's clients are to wait; durable when it returns.
+    ///
+    /// # Errors
+    /// When it could not be made durable.
+    pub async fn save_held(&self, io: &dyn BlockIo, terms: &Terms) -> io::Result<()> {
+        self.save(io, &self.held, &terms.volume.to_string(), terms).await
+    }
+
+    /// Forget that; one that is not there is forgotten already.
+    ///
+    /// # Errors
+    /// When the removal could not be made durable.
+    pub fn forget_held(&self, volume: VolumeId) -> io::Result<()> {
+        self.forget(&self.held, &volume.to_string())
     }
 
     /// Forget a pool; one that is not there is forgotten already.

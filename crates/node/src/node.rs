@@ -15,7 +15,7 @@ use model::file::Acls;
 use model::id::{AttachmentId, PoolId, VolumeId};
 use model::node::FileServiceReport;
 use model::order::{
-    Found, ImageFormat, Notice, Order, OrderError, PoolUsage, RegistrantView, Report,
+    Carried, Found, ImageFormat, Notice, Order, OrderError, PoolUsage, RegistrantView, Report,
     ReservationView, SnapshotUsage,
 };
 use model::size::ByteSize;
@@ -322,6 +322,27 @@ impl Node {
         from: Pieces,
     ) -> Result<(), OrderError> {
         self.orders.restore_tree(volume, acls, from).await
+    }
+
+    /// A whole file volume as a stream that another node receives; see `control::NodeLink::carry`.
+    ///
+    /// # Errors
+    /// When the volume is not in the pool, or is served.
+    pub async fn carry(&self, volume: VolumeId, pool: PoolId) -> Result<Pieces, OrderError> {
+        self.orders.carry_files(volume, pool).await
+    }
+
+    /// Makes a file volume of such a stream; see `control::NodeLink::receive`.
+    ///
+    /// # Errors
+    /// When the pool is not here or has the volume, the stream is not whole, or there is no room.
+    pub async fn receive(
+        &self,
+        volume: VolumeId,
+        pool: PoolId,
+        from: Pieces,
+    ) -> Result<Carried, OrderError> {
+        self.orders.receive_files(volume, pool, from).await
     }
 
     /// What the node sees by itself, from now on.

@@ -7,6 +7,7 @@
 
 mod attachments;
 mod backup;
+mod carrying;
 mod files;
 mod sanitizing;
 
@@ -231,6 +232,7 @@ impl State {
             Order::ClearReservations { volume } => self.clear(io, volume).await,
             Order::Export { terms } => self.export_files(io, terms).await,
             Order::Unexport { volume, evict } => self.unexport_files(volume, evict).await,
+            Order::Hold { terms } => self.hold_files(io, terms).await,
         }
     }
 

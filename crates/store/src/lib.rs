@@ -44,6 +44,10 @@ pub fn disk_formats() -> Vec<DiskFormat> {
     vec![
         DiskFormat::new("the records of block volumes", &[record::VERSION.into()]),
         DiskFormat::new("the maps of block volumes", &[map::VERSION.into()]),
-        DiskFormat::new("the records of file volumes", &[files::record::VERSION.into()]),
+        DiskFormat::new("the records of file volumes", &files::record::VERSIONS.map(u32::from)),
+        DiskFormat::new(
+            "the tables of ids that files had elsewhere",
+            &[files::carried::VERSION.into()],
+        ),
     ]
 }

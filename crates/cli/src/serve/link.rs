@@ -9,10 +9,11 @@ use async_trait::async_trait;
 use control::{NodeLink, Pieces};
 use model::export::{ConnectedClient, FileUsage};
 use model::file::Acls;
-use model::id::{OperationId, VolumeId};
+use model::id::{OperationId, PoolId, VolumeId};
 use model::node::{Binary, NodeReport};
 use model::order::{
-    Found, ImageFormat, Order, OrderError, PoolUsage, Report, ReservationView, SnapshotUsage,
+    Carried, Found, ImageFormat, Order, OrderError, PoolUsage, Report, ReservationView,
+    SnapshotUsage,
 };
 use model::size::ByteSize;
 use node::Node;
@@ -141,6 +142,19 @@ impl NodeLink for Link {
 
     async fn restore(&self, volume: VolumeId, acls: Acls, from: Pieces) -> Result<(), OrderError> {
         self.node()?.restore(volume, acls, from).await
+    }
+
+    async fn carry(&self, volume: VolumeId, pool: PoolId) -> Result<Pieces, OrderError> {
+        self.node()?.carry(volume, pool).await
+    }
+
+    async fn receive(
+        &self,
+        volume: VolumeId,
+        pool: PoolId,
+        from: Pieces,
+    ) -> Result<Carried, OrderError> {
+        self.node()?.receive(volume, pool, from).await
     }
 
     async fn reservations(&self, volume: VolumeId) -> Result<ReservationView, OrderError> {

@@ -78,6 +78,7 @@ fn name(order: &Order) -> &'static str {
         Order::ClearReservations { .. } => "ClearReservations",
         Order::Export { .. } => "Export",
         Order::Unexport { .. } => "Unexport",
+        Order::Hold { .. } => "Hold",
     }
 }
 
@@ -294,6 +295,8 @@ impl State {
             Order::ClearReservations { .. } => Ok(Report::Done),
             Order::Export { terms } => self.export(terms),
             Order::Unexport { volume, evict } => self.unexport(*volume, *evict),
+            // Nobody is served by it, who waits and who does not.
+            Order::Hold { terms } => self.unexport(terms.volume, true),
         }
     }
 
@@ -549,6 +552,23 @@ impl NodeLink for FakeNode {
         _acls: model::file::Acls,
         _from: control::Pieces,
     ) -> Result<(), OrderError> {
+        Err(OrderError::Refused { why: "this node has no trees".to_owned() })
+    }
+
+    async fn carry(
+        &self,
+        _volume: VolumeId,
+        _pool: model::id::PoolId,
+    ) -> Result<control::Pieces, OrderError> {
+        Err(OrderError::Refused { why: "this node has no trees".to_owned() })
+    }
+
+    async fn receive(
+        &self,
+        _volume: VolumeId,
+        _pool: model::id::PoolId,
+        _from: control::Pieces,
+    ) -> Result<model::order::Carried, OrderError> {
         Err(OrderError::Refused { why: "this node has no trees".to_owned() })
     }
 

@@ -1,7 +1,7 @@
 //! READDIR and READDIRPLUS (RFC 1813 3.3.16, 3.3.17).
 //!
 //! "." and ".." are ours, with cookies 1 and 2; the store's begin at 3. Cookies of the store stay
-//! good through every change, so that the cookie verifier never changes either.
+//! good through every change, so that the cookie verifier changes only when the files move.
 
 use bytes::Bytes;
 use model::file::{self, FileStore};
@@ -16,7 +16,6 @@ use crate::handle::HANDLE_BYTES;
 use crate::request::{Place, Request};
 use crate::xdr::padding;
 
-const VERIFIER: [u8; 8] = [0; 8];
 const SELF_COOKIE: u64 = 1;
 const PARENT_COOKIE: u64 = 2;
 /// A result without entries: attributes, verifier, end of the list, end of the directory.
@@ -93,7 +92,8 @@ fn check<F: FileStore>(place: &Place<'_, F>, cookie: u64, verifier: [u8; 8]) -> 
     if place.store().attributes(place.file)?.kind != file::FileKind::Directory {
         return Err(Status::NotDir);
     }
-    if cookie != 0 && verifier != VERIFIER { Err(Status::BadCookie) } else { Ok(()) }
+    let is_good = cookie == 0 || verifier == place.store().cookie_verifier();
+    if is_good { Ok(()) } else { Err(Status::BadCookie) }
 }
 
 fn bytes(count: u32) -> Result<usize, Status> {
@@ -121,7 +121,7 @@ pub(super) fn readdir<F: FileStore>(
     };
     Ok(ReaddirOk {
         directory: place.now(place.file),
-        verifier: VERIFIER,
+        verifier: place.store().cookie_verifier(),
         entries: Chain(entries.into_iter().map(entry).collect()),
         end,
     })
@@ -148,7 +148,7 @@ pub(super) fn readdirplus<F: FileStore>(
     };
     Ok(ReaddirplusOk {
         directory: place.now(place.file),
-        verifier: VERIFIER,
+        verifier: place.store().cookie_verifier(),
         entries: Chain(entries.into_iter().map(entry).collect()),
         end,
     })

@@ -33,6 +33,7 @@ fn export(id: u8, name: &'static str) -> Export<Memory> {
     };
     Export {
         file_system: FileSystemId([id; 16]),
+        keys: None,
         path: vec!["p".into(), name.into()],
         store: Memory::new(1_700_000_000, 1 << 24),
         rules: vec![rule("10.0.0.9", 32, true), rule("10.0.0.0", 24, false)],

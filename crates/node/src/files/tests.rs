@@ -64,7 +64,8 @@ fn served(of: &str, store: &Memory) -> Served<Memory> {
     let anonymous = (NOBODY, NOBODY);
     let rule = Rule { network, read_only: false, squash: Squash::None, anonymous };
     let path = vec![Bytes::from_static(b"e")];
-    let export = Export { file_system: ID, path, store: store.clone(), rules: vec![rule] };
+    let (store, rules) = (store.clone(), vec![rule]);
+    let export = Export { file_system: ID, path, store, keys: None, rules };
     Served { export, portals: Vec::new() }
 }
 

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use env::{BlockIo, Random};
@@ -43,25 +44,57 @@ impl Journal {
         io: &dyn BlockIo,
         random: &dyn Random,
     ) -> io::Result<([u8; 32], u32)> {
-        let path = self.service.join(format!("{SERVICE}.json"));
+        let mut record = self.service_record(io, random).await?;
+        record.1 = record.1.wrapping_add(1);
+        self.save_service(io, record).await?;
+        Ok(record)
+    }
+
+    /// The secret of all starts, made durable when there is none yet.
+    ///
+    /// # Errors
+    /// When the record cannot be read or made durable.
+    pub async fn secret(&self, io: &dyn BlockIo, random: &dyn Random) -> io::Result<[u8; 32]> {
+        let record = self.service_record(io, random).await?;
+        if !self.files.exists(&self.service_path()) {
+            self.save_service(io, record).await?;
+        }
+        Ok(record.0)
+    }
+
+    fn service_path(&self) -> PathBuf {
+        self.service.join(format!("{SERVICE}.json"))
+    }
+
+    async fn save_service(
+        &self,
+        io: &dyn BlockIo,
+        (secret, boot): ([u8; 32], u32),
+    ) -> io::Result<()> {
+        let record = ServiceRecord { secret: hex(&secret), boot };
+        self.save(io, &self.service, SERVICE, &record).await
+    }
+
+    /// The secret and the number of the last start; fresh ones where there was none.
+    async fn service_record(
+        &self,
+        io: &dyn BlockIo,
+        random: &dyn Random,
+    ) -> io::Result<([u8; 32], u32)> {
+        let path = self.service_path();
         let damaged = || io::Error::other(format!("{} is damaged", path.display()));
         let mut secret = [0; 32];
-        let boot;
         if self.files.exists(&path) {
             let record: ServiceRecord = self.load_one(io, &path).await?;
             let kept = from_hex(&record.secret).ok_or_else(damaged)?;
             secret = kept.try_into().map_err(|_| damaged())?;
-            boot = record.boot;
-        } else {
-            random.fill(&mut secret);
-            // Another node's stateids, and those of one whose journal was lost, are of no start.
-            let mut first = [0; 4];
-            random.fill(&mut first);
-            boot = u32::from_be_bytes(first) >> 1;
+            return Ok((secret, record.boot));
         }
-        let record = ServiceRecord { secret: hex(&secret), boot: boot.wrapping_add(1) };
-        self.save(io, &self.service, SERVICE, &record).await?;
-        Ok((secret, record.boot))
+        random.fill(&mut secret);
+        // Another node's stateids, and those of one whose journal was lost, are of no start.
+        let mut first = [0; 4];
+        random.fill(&mut first);
+        Ok((secret, u32::from_be_bytes(first) >> 1))
     }
 
     /// The NFSv4 clients that had state when the last run ended. A record that is damaged is left

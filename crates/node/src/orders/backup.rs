@@ -15,7 +15,7 @@ use model::order::OrderError;
 use store::StoreError;
 use store::archive::{self, ArchiveError};
 use store::files::FileVolume;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::Orders;
 use super::files::blocking;
@@ -25,9 +25,9 @@ pub type Pieces = mpsc::Receiver<io::Result<Bytes>>;
 
 /// Bytes of a piece, and pieces on their way.
 const PIECE_BYTES: usize = 256 << 10;
-const PIECES_MAX: usize = 8;
+pub(super) const PIECES_MAX: usize = 8;
 /// A little more than the fastest, for a good part of what the slow ones gain.
-const LEVEL: i32 = 3;
+pub(super) const LEVEL: i32 = 3;
 
 impl Orders {
     /// The tree of a volume, or of one of its snapshots by name, as a tar.zst stream.
@@ -40,8 +40,9 @@ impl Orders {
         let (tree, wanted) = (volume.clone(), snapshot);
         let top = blocking(move || top(&tree, wanted.as_deref())).await?;
         let (pieces, taken) = mpsc::channel(PIECES_MAX);
+        let ending = self.state.shared.ending.clone();
         tokio::task::spawn_blocking(move || {
-            let sink = Sink { pieces: pieces.clone(), piece: BytesMut::new() };
+            let sink = Sink { pieces: pieces.clone(), piece: BytesMut::new(), ending };
             if let Err(error) = write_all(&volume, top, sink) {
                 tracing::warn!(volume = %volume.id(), %error, "a backup broke off");
                 // Whoever is gone has no use for the reason.
@@ -59,10 +60,11 @@ impl Orders {
         from: Pieces,
     ) -> Result<(), OrderError> {
         let volume = self.file_volume(volume).await?;
+        let source = Source::new(from, self.state.shared.ending.clone());
         blocking(move || {
             is_empty(&volume)?;
             // Durable at the end, all together: a volume that is half restored is of no use.
-            let read = volume.in_bulk(|| read_all(&volume, acls, from))?;
+            let read = volume.in_bulk(|| read_all(&volume, acls, source))?;
             read.map_err(|error| StoreError::Refused { why: error.to_string() })
         })
         .await
@@ -77,8 +79,7 @@ fn write_all(volume: &FileVolume, top: FileId, sink: Sink) -> Result<(), Archive
     Ok(())
 }
 
-fn read_all(volume: &FileVolume, acls: Acls, from: Pieces) -> Result<(), ArchiveError> {
-    let source = Source { pieces: from, piece: Bytes::new() };
+fn read_all(volume: &FileVolume, acls: Acls, source: Source) -> Result<(), ArchiveError> {
     let mut unpacked = zstd::Decoder::new(source)?;
     archive::read(volume, acls, &mut unpacked)?;
     // What is behind the archive's end is read, too: the checksum comes last.
@@ -109,9 +110,11 @@ fn is_empty(volume: &FileVolume) -> Result<(), StoreError> {
 }
 
 /// Bytes go in, pieces come out.
-struct Sink {
-    pieces: mpsc::Sender<io::Result<Bytes>>,
-    piece: BytesMut,
+pub(super) struct Sink {
+    pub(super) pieces: mpsc::Sender<io::Result<Bytes>>,
+    pub(super) piece: BytesMut,
+    /// The node ends, and what runs does not hold it up.
+    pub(super) ending: watch::Receiver<bool>,
 }
 
 impl Write for Sink {
@@ -126,6 +129,7 @@ impl Write for Sink {
         if self.piece.is_empty() {
             return Ok(());
         }
+        go_on(&self.ending)?;
         let piece = self.piece.split().freeze();
         let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody takes it any more");
         self.pieces.blocking_send(Ok(piece)).map_err(gone)
@@ -133,14 +137,26 @@ impl Write for Sink {
 }
 
 /// Pieces go in, bytes come out.
-struct Source {
+pub(super) struct Source {
     pieces: Pieces,
     piece: Bytes,
+    ending: watch::Receiver<bool>,
+}
+
+impl Source {
+    pub(super) fn new(pieces: Pieces, ending: watch::Receiver<bool>) -> Self {
+        Self { pieces, piece: Bytes::new(), ending }
+    }
+}
+
+fn go_on(ending: &watch::Receiver<bool>) -> io::Result<()> {
+    if *ending.borrow() { Err(io::Error::other("the daemon stops")) } else { Ok(()) }
 }
 
 impl Read for Source {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
+            go_on(&self.ending)?;
             match self.pieces.blocking_recv() {
                 Some(piece) => self.piece = piece?,
                 None => return Ok(0),

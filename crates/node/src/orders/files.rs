@@ -2,6 +2,7 @@
 //!
 //! What the store does here blocks: it runs on threads that may.
 
+mod hold;
 mod service;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,7 +18,7 @@ use model::id::{PoolId, VolumeId};
 use model::node::FileServiceReport;
 use model::order::{Mode, Order, OrderError, PoolUsage, Report, SnapshotUsage, Source};
 use nfs::export::{self as served, ExportError};
-use nfs::handle::FileSystemId;
+use nfs::handle::{FileSystemId, HandleKey};
 use store::StoreError;
 use store::files::{FilePool, FileVolume};
 
@@ -44,12 +45,18 @@ struct Exported {
     ready: BTreeMap<VolumeId, (Terms, FileVolume)>,
     /// Volumes that were served before the node started and could not be opened since.
     waiting: BTreeMap<VolumeId, Terms>,
+    /// Volumes whose clients are to wait until another order comes; in none of the others.
+    held: BTreeMap<VolumeId, Terms>,
 }
 
 impl Exported {
     async fn serve(&self, service: &FileService<FileVolume>) -> Result<(), ExportError> {
-        let ready = self.ready.values().map(|(terms, store)| export(terms, store.clone()));
-        let waiting = self.waiting.values().map(|terms| export(terms, ()));
+        let ready = self.ready.values().map(|(terms, volume)| {
+            let keys = volume.handle_secret().map(|secret| HandleKey::new(&secret));
+            export(terms, volume.clone(), keys)
+        });
+        let waiting = self.waiting.values().chain(self.held.values());
+        let waiting = waiting.map(|terms| export(terms, (), None));
         service.serve(&ready.collect::<Vec<_>>(), &waiting.collect::<Vec<_>>()).await
     }
 }
@@ -60,6 +67,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 impl Files {
     fn pool(&self, pool: PoolId) -> Option<Arc<FilePool>> {
         self.pools.lock().expect("no panic while the lock is held").get(&pool).cloned()
+    }
+    pub(super) fn must_have(&self, pool: PoolId) -> Result<Arc<FilePool>, OrderError> {
+        self.pool(pool).ok_or_else(|| OrderError::Missing { what: format!("pool {pool}") })
     }
     fn pools(&self) -> Vec<Arc<FilePool>> {
         self.pools.lock().expect("no panic while the lock is held").values().cloned().collect()
@@ -137,12 +147,13 @@ fn rule(rule: &Rule) -> served::Rule {
     }
 }
 
-fn export<F>(terms: &Terms, store: F) -> Served<F> {
+fn export<F>(terms: &Terms, store: F, keys: Option<HandleKey>) -> Served<F> {
     let names = terms.path.split('/').filter(|name| !name.is_empty());
     let export = served::Export {
         file_system: id_of(terms.volume),
         path: names.map(|name| Bytes::copy_from_slice(name.as_bytes())).collect(),
         store,
+        keys,
         rules: terms.rules.iter().map(rule).collect(),
     };
     Served { export, portals: terms.portals.clone() }
@@ -213,8 +224,12 @@ impl State {
     /// Serves again what was served. Clients of what cannot be opened are kept waiting, and it is
     /// tried again until it can.
     pub(super) async fn restore_exports(&self, io: &dyn BlockIo) -> Result<(), NodeError> {
+        let held = self.shared.journal.load_held(io).await.map_err(NodeError::Journal)?;
+        let held: BTreeMap<_, _> = held.into_iter().map(|terms| (terms.volume, terms)).collect();
+        self.files.exports.lock().await.held.clone_from(&held);
         let all = self.shared.journal.load_exports(io).await.map_err(NodeError::Journal)?;
-        for terms in all {
+        // One that is held may have been served before: the crash came between the two records.
+        for terms in all.into_iter().filter(|terms| !held.contains_key(&terms.volume)) {
             let volume = terms.volume;
             if let Err(error) = self.serve_files(terms.clone()).await {
                 tracing::error!(%volume, %error, "a file volume is not served again yet");
@@ -222,7 +237,8 @@ impl State {
             }
         }
         let exports = self.files.exports.lock().await;
-        if let (false, Ok(service)) = (exports.waiting.is_empty(), self.files.service())
+        let all_served = exports.waiting.is_empty() && exports.held.is_empty();
+        if let (false, Ok(service)) = (all_served, self.files.service())
             && let Err(error) = exports.serve(&service).await
         {
             tracing::error!(%error, "clients of file volumes are not told to wait");
@@ -399,7 +415,7 @@ impl State {
         Ok(Report::Done)
     }
 
-    async fn refuse_while_served(&self, volume: VolumeId) -> Result<(), OrderError> {
+    pub(super) async fn refuse_while_served(&self, volume: VolumeId) -> Result<(), OrderError> {
         if self.files.exports.lock().await.ready.contains_key(&volume) {
             let why = "the volume is served to NFS clients; end that first".to_owned();
             return Err(OrderError::Refused { why });
@@ -414,6 +430,7 @@ impl State {
     ) -> Result<Report, OrderError> {
         let portals = self.serve_files(terms.clone()).await?;
         self.shared.journal.save_export(io, &terms).await.map_err(failed)?;
+        self.shared.journal.forget_held(terms.volume).map_err(failed)?;
         Ok(Report::Exported { portals: portals.iter().map(SocketAddr::to_string).collect() })
     }
 
@@ -432,8 +449,7 @@ impl State {
                 format!("{other} is no NFS portal of the node; those are {}", ours.join(", "));
             return Err(OrderError::Refused { why });
         }
-        let missing = || OrderError::Missing { what: format!("pool {}", terms.pool) };
-        let pool = self.files.pool(terms.pool).ok_or_else(missing)?;
+        let pool = self.files.must_have(terms.pool)?;
         let (id, wanted) = (terms.volume, terms.durability);
         blocking(move || {
             let volume = opened(&pool, id)?;
@@ -455,6 +471,7 @@ impl State {
         let portals =
             if terms.portals.is_empty() { service.portals() } else { terms.portals.clone() };
         let waited = exports.waiting.remove(&id);
+        let held = exports.held.remove(&id);
         let before = exports.ready.insert(id, (terms, volume));
         if let Err(error) = exports.serve(&service).await {
             match before {
@@ -462,6 +479,7 @@ impl State {
                 None => exports.ready.remove(&id),
             };
             exports.waiting.extend(waited.map(|terms| (id, terms)));
+            exports.held.extend(held.map(|terms| (id, terms)));
             return Err(OrderError::Refused { why: error.to_string() });
         }
         Ok(portals)
@@ -473,7 +491,9 @@ impl State {
         evict: bool,
     ) -> Result<Report, OrderError> {
         let mut exports = self.files.exports.lock().await;
-        if exports.ready.contains_key(&volume) || exports.waiting.contains_key(&volume) {
+        let Exported { ready, waiting, held } = &*exports;
+        let is_waiting = waiting.contains_key(&volume) || held.contains_key(&volume);
+        if is_waiting || ready.contains_key(&volume) {
             let service = self.files.service()?;
             let clients = service.clients(id_of(volume));
             if !evict && !clients.is_empty() {
@@ -481,20 +501,33 @@ impl State {
                 let why = format!("clients have the volume mounted: {}", names.join(", "));
                 return Err(OrderError::Refused { why });
             }
-            let ended = exports.ready.remove(&volume);
-            exports.waiting.remove(&volume);
-            // One less stands against no other.
-            exports.serve(&service).await.map_err(|e| OrderError::Failed { why: e.to_string() })?;
-            service.evict(id_of(volume));
-            if let Some((_, volume)) = ended {
-                blocking(move || {
-                    volume.end_holds();
-                    Ok(())
-                })
-                .await?;
-            }
+            exports.held.remove(&volume);
+            self.end_serving(&mut exports, volume).await?;
         }
+        drop(exports);
+        self.shared.journal.forget_held(volume).map_err(failed)?;
         self.shared.journal.forget_export(volume).map_err(failed)?;
         Ok(Report::Done)
+    }
+
+    /// What was served is served no more; opens and locks are dropped, and when this is done,
+    /// nothing of any client can land any more.
+    async fn end_serving(
+        &self,
+        exports: &mut Exported,
+        volume: VolumeId,
+    ) -> Result<(), OrderError> {
+        let service = self.files.service()?;
+        let ended = exports.ready.remove(&volume);
+        exports.waiting.remove(&volume);
+        // One less stands against no other.
+        exports.serve(&service).await.map_err(|e| OrderError::Failed { why: e.to_string() })?;
+        service.evict(id_of(volume));
+        let Some((_, volume)) = ended else { return Ok(()) };
+        blocking(move || {
+            volume.end_holds();
+            Ok(())
+        })
+        .await
     }
 }

@@ -20,6 +20,7 @@ fn export() -> Served<Memory> {
     let rule = Rule { network: anywhere, read_only: false, squash: Squash::None, anonymous };
     let export = Export {
         file_system: FileSystemId(*b"served in memory"),
+        keys: None,
         path: vec![Bytes::from_static(b"export")],
         store: Memory::new(1_700_000_000, 1 << 30),
         rules: vec![rule],

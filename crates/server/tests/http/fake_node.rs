@@ -255,6 +255,23 @@ impl NodeLink for FakeNode {
         Err(OrderError::Refused { why: "the stream: it is no archive".to_owned() })
     }
 
+    async fn carry(
+        &self,
+        _volume: VolumeId,
+        _pool: model::id::PoolId,
+    ) -> Result<control::Pieces, OrderError> {
+        Err(OrderError::Refused { why: "this node has no trees".to_owned() })
+    }
+
+    async fn receive(
+        &self,
+        _volume: VolumeId,
+        _pool: model::id::PoolId,
+        _from: control::Pieces,
+    ) -> Result<model::order::Carried, OrderError> {
+        Err(OrderError::Refused { why: "this node has no trees".to_owned() })
+    }
+
     async fn reservations(&self, volume: VolumeId) -> Result<ReservationView, OrderError> {
         self.reach()?;
         if self.state().cleared.contains(&volume) {

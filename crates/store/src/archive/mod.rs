@@ -9,6 +9,9 @@
 //! change, holes, extended attributes of users, POSIX access control lists, hard links, symbolic
 //! links, pipes and devices. Not kept: sockets, which are nothing without who listens, and times of access.
 //!
+//! [`write_noted`] and [`read_noted`] do the same for a tree that moves: a note goes with each entry,
+//! and nothing is left out.
+//!
 //! A tree may live while it is written. What goes meanwhile is left out, or ends in zeros when its
 //! header was written already; a snapshot's tree is of one moment.
 //!
@@ -25,8 +28,8 @@ mod write;
 
 use model::file::{Caller, FileError};
 
-pub use read::read;
-pub use write::write;
+pub use read::{Take, read, read_noted};
+pub use write::{Note, write, write_noted};
 
 /// Bytes of a file that are moved at once.
 const PIECE_BYTES: u32 = 1 << 20;

@@ -31,6 +31,12 @@ const USER: &[u8] = b"user.";
 const ACL_KEY: &[u8] = b"SCHILY.acl.";
 /// The kernel's form of a list, among the extended attributes.
 const ACL_ATTRIBUTE: &[u8] = b"system.posix_acl_";
+/// What `tar` knows nothing of: the note of an entry, that it is a socket, and attributes of users
+/// whose names are no text, in hexadecimal digits.
+pub(super) const NOTE: &str = "COMMONHOLD.note";
+pub(super) const SOCKET: &str = "COMMONHOLD.socket";
+pub(super) const RAW: &str = "COMMONHOLD.xattr.";
+const OURS: &[u8] = b"COMMONHOLD.";
 /// A way to tell holes that `tar` does not know: what follows would be taken for the content.
 const HOLES: &[u8] = b"GNU.sparse.";
 /// Where the header of a sparse file, and each block behind it, says that another follows.
@@ -45,6 +51,41 @@ pub(super) struct Found {
     /// Attributes of other namespaces.
     pub(super) others: u64,
     pub(super) acls: Lists,
+    pub(super) note: Option<Vec<u8>>,
+    pub(super) is_socket: bool,
+}
+
+impl Found {
+    /// Takes a record of ours.
+    fn ours(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        let name = std::str::from_utf8(key).unwrap_or_default();
+        match name.strip_prefix(RAW) {
+            Some(digits) => {
+                let name = from_hex(digits).ok_or_else(|| bad("an attribute has no name"))?;
+                self.attributes.push((name, value.to_vec()));
+            }
+            None if name == NOTE => self.note = Some(value.to_vec()),
+            None if name == SOCKET => self.is_socket = true,
+            None => return Err(bad("an entry says what this version does not know")),
+        }
+        Ok(())
+    }
+}
+
+/// The key of an attribute whose name is no text.
+pub(super) fn raw_key(name: &[u8]) -> String {
+    use std::fmt::Write;
+    name.iter().fold(RAW.to_owned(), |mut key, byte| {
+        // Writing to a String never fails.
+        let _ = write!(key, "{byte:02x}");
+        key
+    })
+}
+
+fn from_hex(digits: &str) -> Option<Vec<u8>> {
+    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else { return None };
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    pairs.iter().map(byte).collect()
 }
 
 /// What was said of one access control list.
@@ -156,6 +197,10 @@ fn sift(payload: &[u8], found: &mut Found) -> io::Result<Sifted> {
         if key == b"size" {
             let digits = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
             sifted.size = Some(digits.ok_or_else(|| bad("a size is no number"))?);
+        }
+        if key.starts_with(OURS) {
+            found.ours(key, value)?;
+            continue;
         }
         if let Some(which) = key.strip_prefix(ACL_KEY) {
             found.acls.text(which, value);

@@ -26,6 +26,30 @@ const PERMISSIONS: u32 = 0o7777;
 /// The archive is no archive, or breaks off; it holds what leads out of the tree, or an access
 /// control list that is to be kept and cannot be; the tree has no room.
 pub fn read<F: FileStore>(tree: &F, acls: Acls, from: impl Read) -> Result<Figures, ArchiveError> {
+    taken(tree, acls, from, None)
+}
+
+/// Takes the note of a file that was made; there is none where the archive has none.
+pub type Take<'a> = &'a mut dyn FnMut(FileId, Option<&[u8]>) -> Result<(), ArchiveError>;
+
+/// The same with the notes that [`super::write_noted`] has written.
+///
+/// # Errors
+/// As [`read`], and what is said of a note.
+pub fn read_noted<F: FileStore>(
+    tree: &F,
+    from: impl Read,
+    take: Take<'_>,
+) -> Result<Figures, ArchiveError> {
+    taken(tree, Acls::Keep, from, Some(take))
+}
+
+fn taken<F: FileStore>(
+    tree: &F,
+    acls: Acls,
+    from: impl Read,
+    take: Option<Take<'_>>,
+) -> Result<Figures, ArchiveError> {
     let allowed = Rc::new(Cell::new(HEADER_BYTES_MAX));
     let found = Rc::new(RefCell::new(Found::default()));
     let measured = Measured { from, allowed: Rc::clone(&allowed) };
@@ -34,9 +58,15 @@ pub fn read<F: FileStore>(tree: &F, acls: Acls, from: impl Read) -> Result<Figur
         tree,
         acls,
         caller: root(),
-        levels: vec![Level { name: Vec::new(), directory: tree.root(), given: None }],
+        levels: vec![Level {
+            name: Vec::new(),
+            directory: tree.root(),
+            given: None,
+            is_new: false,
+        }],
         piece: vec![0; PIECE_BYTES as usize],
         figures: Figures::default(),
+        notes: take,
     };
     for entry in archive.entries()? {
         allowed.set(u64::MAX);
@@ -75,9 +105,11 @@ struct Level {
     /// What it is given when the archive leaves it: what is made in it would change its time, and
     /// begin with its default list. With its path as the archive has it.
     given: Option<(Given, Vec<u8>)>,
+    /// It was made on the way.
+    is_new: bool,
 }
 
-struct Reader<'a, F> {
+struct Reader<'a, 'n, F> {
     tree: &'a F,
     acls: Acls,
     caller: Caller,
@@ -85,6 +117,7 @@ struct Reader<'a, F> {
     /// Where content goes through.
     piece: Vec<u8>,
     figures: Figures,
+    notes: Option<Take<'n>>,
 }
 
 /// The names of a path; an error for one that leads out.
@@ -122,7 +155,7 @@ fn exact_time(text: &[u8]) -> Option<Time> {
     })
 }
 
-impl<F: FileStore> Reader<'_, F> {
+impl<F: FileStore> Reader<'_, '_, F> {
     fn take<R: Read>(
         &mut self,
         mut entry: Entry<'_, R>,
@@ -147,6 +180,7 @@ impl<F: FileStore> Reader<'_, F> {
         self.figures.skipped += found.others;
         if kind == EntryType::Directory {
             self.enter(&names, &path)?;
+            self.noted(self.here(), &found)?;
             self.describe(self.here(), found).map_err(at(&path))?;
             if let Some(level) = self.levels.last_mut() {
                 level.given = Some((given, path));
@@ -158,12 +192,18 @@ impl<F: FileStore> Reader<'_, F> {
             return Err(ArchiveError::Entry { path: ".".to_owned(), why });
         };
         self.enter(&names, &path)?;
+        let kind = (kind, found.is_socket);
         let made = match self.make(&mut entry, kind, &name, &path)? {
             Some(made) => made,
             None => return Ok(()),
         };
+        self.noted(made, &found)?;
         self.describe(made, found).map_err(at(&path))?;
         give(self.tree, &self.caller, made, (given, self.acls), &path)
+    }
+
+    fn noted(&mut self, file: FileId, found: &Found) -> Result<(), ArchiveError> {
+        self.notes.as_mut().map_or(Ok(()), |take| take(file, found.note.as_deref()))
     }
 
     /// Gives a file its extended attributes.
@@ -190,7 +230,7 @@ impl<F: FileStore> Reader<'_, F> {
     fn make<R: Read>(
         &mut self,
         entry: &mut Entry<'_, R>,
-        kind: EntryType,
+        (kind, is_socket): (EntryType, bool),
         name: &[u8],
         path: &[u8],
     ) -> Result<Option<FileId>, ArchiveError> {
@@ -207,6 +247,7 @@ impl<F: FileStore> Reader<'_, F> {
                 let target = entry.link_name_bytes().unwrap_or_default();
                 New::Symlink(Bytes::copy_from_slice(&target))
             }
+            EntryType::Fifo if is_socket => New::Special(FileKind::Socket),
             EntryType::Fifo => New::Special(FileKind::Fifo),
             EntryType::Block => device().map(|(a, b)| New::Special(FileKind::BlockDevice(a, b)))?,
             EntryType::Char => {
@@ -292,11 +333,14 @@ impl<F: FileStore> Reader<'_, F> {
         self.leave(common + 1)?;
         for name in &names[common..] {
             let (caller, here) = (&self.caller, self.here());
+            let mut is_new = false;
             let directory = match self.tree.lookup(caller, here, name) {
                 Ok(found) if found.kind == FileKind::Directory => found.file,
                 Ok(_) => return Err(at(path)(FileError::NotDirectory)),
                 Err(FileError::NotFound) => {
-                    let set = SetAttributes { mode: Some(0o755), ..Default::default() };
+                    // Nobody sees what is in it before it has what is its own.
+                    let set = SetAttributes { mode: Some(0o700), ..Default::default() };
+                    is_new = true;
                     let made = self.tree.make(caller, here, name, &New::Directory, &set);
                     let made = made.map_err(at(path))?.attributes.file;
                     bare(self.tree, caller, made, path)?;
@@ -304,7 +348,7 @@ impl<F: FileStore> Reader<'_, F> {
                 }
                 Err(error) => return Err(at(path)(error)),
             };
-            self.levels.push(Level { name: name.clone(), directory, given: None });
+            self.levels.push(Level { name: name.clone(), directory, given: None, is_new });
         }
         Ok(())
     }
@@ -315,6 +359,11 @@ impl<F: FileStore> Reader<'_, F> {
             let Some(level) = self.levels.pop() else { break };
             if let Some((given, path)) = level.given {
                 give(self.tree, &self.caller, level.directory, (given, self.acls), &path)?;
+            } else if level.is_new {
+                // The archive says nothing of it.
+                let set = SetAttributes { mode: Some(0o755), ..Default::default() };
+                let set = self.tree.set_attributes(&self.caller, level.directory, &set, None);
+                set.map_err(at(&level.name))?;
             }
         }
         Ok(())

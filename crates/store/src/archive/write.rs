@@ -34,12 +34,39 @@ pub fn write<F: FileStore, W: Write>(
     top: FileId,
     to: W,
 ) -> Result<(Figures, W), ArchiveError> {
+    written(tree, top, to, None)
+}
+
+/// What is to go with a file besides, as it is.
+pub type Note<'a> = &'a mut dyn FnMut(&Attributes) -> Result<Vec<u8>, FileError>;
+
+/// The same of a tree in which nothing changes meanwhile, with a note for each file; sockets and
+/// all names of attributes are in it, too.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_noted<F: FileStore, W: Write>(
+    tree: &F,
+    top: FileId,
+    to: W,
+    note: Note<'_>,
+) -> Result<(Figures, W), ArchiveError> {
+    written(tree, top, to, Some(note))
+}
+
+fn written<F: FileStore, W: Write>(
+    tree: &F,
+    top: FileId,
+    to: W,
+    note: Option<Note<'_>>,
+) -> Result<(Figures, W), ArchiveError> {
     let mut writer = Writer {
         tree,
         caller: root(),
         tar: Builder::new(to),
         linked: HashMap::new(),
         figures: Figures::default(),
+        note,
     };
     writer.walk(top)?;
     let Writer { tar, figures, .. } = writer;
@@ -51,13 +78,14 @@ fn is_gone(error: FileError) -> bool {
     matches!(error, FileError::Stale | FileError::NotFound)
 }
 
-struct Writer<'a, F, W: Write> {
+struct Writer<'a, 'n, F, W: Write> {
     tree: &'a F,
     caller: Caller,
     tar: Builder<W>,
     /// The first name of files that have more, and how many are still to come.
     linked: HashMap<FileId, (Vec<u8>, u32)>,
     figures: Figures,
+    note: Option<Note<'n>>,
 }
 
 /// A directory that is being walked.
@@ -91,7 +119,7 @@ impl Level {
     }
 }
 
-impl<F: FileStore, W: Write> Writer<'_, F, W> {
+impl<F: FileStore, W: Write> Writer<'_, '_, F, W> {
     fn walk(&mut self, top: FileId) -> Result<(), ArchiveError> {
         let attributes = self.tree.attributes(top).map_err(at(b"."))?;
         self.put(b"./", &attributes, EntryType::Directory, 0, io::empty())?;
@@ -133,7 +161,7 @@ impl<F: FileStore, W: Write> Writer<'_, F, W> {
 
     /// Fails with what the tree says of the file only before anything of it is written.
     fn file(&mut self, path: &[u8], attributes: &Attributes) -> Result<(), ArchiveError> {
-        if attributes.kind == FileKind::Socket {
+        if attributes.kind == FileKind::Socket && self.note.is_none() {
             // None of its names is in the archive.
             self.figures.skipped += 1;
             return Ok(());
@@ -156,17 +184,18 @@ impl<F: FileStore, W: Write> Writer<'_, F, W> {
                     self.tree.read_link(&self.caller, attributes.file).map_err(at(path))?;
                 self.link(path, attributes, EntryType::Symlink, &target)
             }
-            FileKind::Fifo => self.put(path, attributes, EntryType::Fifo, 0, io::empty()),
+            // There is no kind for sockets: one has a record of ours.
+            FileKind::Fifo | FileKind::Socket => {
+                self.put(path, attributes, EntryType::Fifo, 0, io::empty())
+            }
             FileKind::BlockDevice(..) => {
                 self.put(path, attributes, EntryType::Block, 0, io::empty())
             }
             FileKind::CharacterDevice(..) => {
                 self.put(path, attributes, EntryType::Char, 0, io::empty())
             }
-            FileKind::Socket | FileKind::Directory => {
-                self.figures.skipped += 1;
-                Ok(())
-            }
+            // Entered, and not written like a file.
+            FileKind::Directory => Ok(()),
         }
     }
 
@@ -264,6 +293,13 @@ impl<F: FileStore, W: Write> Writer<'_, F, W> {
         if kind != EntryType::Link {
             self.attributes(attributes, &mut records).map_err(at(path))?;
             self.acls(attributes, &mut records).map_err(at(path))?;
+            if let Some(note) = &mut self.note {
+                let note = note(attributes).map_err(at(path))?;
+                records.push((pax::NOTE.to_owned(), Bytes::from(note)));
+                if attributes.kind == FileKind::Socket {
+                    records.push((pax::SOCKET.to_owned(), Bytes::new()));
+                }
+            }
         }
         let records = records.iter().map(|(key, value)| (&**key, &value[..]));
         self.tar.append_pax_extensions(records)?;
@@ -324,7 +360,8 @@ impl<F: FileStore, W: Write> Writer<'_, F, W> {
                 value => value?,
             };
             bytes += (name.len() + value.len()) as u64;
-            match pax::key(&name).filter(|_| bytes <= ATTRIBUTE_BYTES_MAX) {
+            let raw = || self.note.is_some().then(|| pax::raw_key(&name));
+            match pax::key(&name).or_else(raw).filter(|_| bytes <= ATTRIBUTE_BYTES_MAX) {
                 Some(key) => records.push((key, value)),
                 None => self.figures.skipped += 1,
             }

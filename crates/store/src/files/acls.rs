@@ -74,7 +74,7 @@ impl Inner {
         which: AclKind,
     ) -> FileResult<Option<Acl>> {
         let op = self.reading()?;
-        if op.is_snapshots(id)? {
+        if op.is_snapshots(id) {
             return Ok(None);
         }
         let file = op.file(id)?;

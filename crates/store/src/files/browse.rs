@@ -8,7 +8,7 @@ use model::file::{Attributes, Entry, FileError, FileKind, FileResult, Listing};
 
 use super::ids::LIVING;
 use super::record::SnapshotRecord;
-use super::volume::{Op, attributes, stat};
+use super::volume::{Op, stat};
 use crate::pool::locked;
 
 const COOKIE_FIRST: u64 = 3;
@@ -20,12 +20,12 @@ impl Op<'_> {
     }
 
     pub(super) fn snapshots_attributes(&self) -> FileResult<Attributes> {
-        let root = attributes(self.volume.key.root(LIVING), &stat(&self.tree(LIVING)?.root)?);
+        let root = self.volume.seen(self.volume.ids.root(LIVING), &stat(&self.tree(LIVING)?.root)?);
         let snapshots = self.snapshots();
         // Numbers of trees only grow: a snapshot made, and one deleted, both show.
         let last = snapshots.last().map_or(0, |snapshot| u64::from(snapshot.tree));
         Ok(Attributes {
-            file: self.volume.key.snapshots(),
+            file: self.volume.ids.snapshots(),
             kind: FileKind::Directory,
             mode: 0o555,
             links: 2 + u32::try_from(snapshots.len()).unwrap_or(0),
@@ -39,7 +39,7 @@ impl Op<'_> {
     }
 
     fn root_attributes(&self, tree: u32) -> FileResult<Attributes> {
-        Ok(attributes(self.volume.key.root(tree), &stat(&self.tree(tree)?.root)?))
+        Ok(self.volume.seen(self.volume.ids.root(tree), &stat(&self.tree(tree)?.root)?))
     }
 
     pub(super) fn snapshot_root(&self, name: &[u8]) -> FileResult<Attributes> {
@@ -60,7 +60,7 @@ impl Op<'_> {
         let entry = |snapshot: &SnapshotRecord| Entry {
             name: Bytes::copy_from_slice(snapshot.name.as_bytes()),
             cookie: u64::from(snapshot.tree) + COOKIE_FIRST,
-            file: self.volume.key.root(snapshot.tree),
+            file: self.volume.ids.root(snapshot.tree),
             attributes: self.root_attributes(snapshot.tree).ok().filter(|_| with_attributes),
         };
         let entries = rest.by_ref().take(entries_max).map(entry).collect();

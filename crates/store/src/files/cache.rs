@@ -37,17 +37,25 @@ pub(super) struct OpenFile {
     /// It has lost its last name, and somebody has it open.
     pub(super) nameless: AtomicBool,
     used: AtomicBool,
+    /// See [`attributes`].
+    later_nanos: u64,
 }
 
 impl OpenFile {
-    pub(super) fn new(id: FileId, kind: FileKind, fd: OwnedFd, blocks: u64) -> Self {
+    pub(super) fn new(
+        id: FileId,
+        kind: FileKind,
+        fd: OwnedFd,
+        (blocks, later_nanos): (u64, u64),
+    ) -> Self {
         let state = Mutex::new(State { gone: false, blocks });
         let (flushes, used) = (GroupCommit::default(), AtomicBool::new(false));
-        Self { id, kind, fd, state, flushes, nameless: AtomicBool::new(false), used }
+        let nameless = AtomicBool::new(false);
+        Self { id, kind, fd, state, flushes, nameless, used, later_nanos }
     }
     /// What is known of it, as the kernel has found it.
     pub(super) fn attributes(&self, found: &Statx) -> Attributes {
-        let all = attributes(self.id, found);
+        let all = attributes(self.id, found, self.later_nanos);
         // The name that keeps it is not one of its own.
         let links = if self.nameless.load(Ordering::Relaxed) { 0 } else { all.links };
         Attributes { links, ..all }
@@ -167,7 +175,7 @@ mod tests {
     fn file(inode: u64) -> OpenFile {
         let id = FileId { tree: 0, inode, generation: 0 };
         let fd = std::fs::File::open("/").unwrap().into();
-        OpenFile::new(id, FileKind::Directory, fd, 0)
+        OpenFile::new(id, FileKind::Directory, fd, (0, 0))
     }
 
     #[test]

@@ -247,7 +247,7 @@ impl Inner {
 
 impl Op<'_> {
     fn readable(&self, caller: &Caller, id: FileId) -> FileResult<std::sync::Arc<OpenFile>> {
-        if self.is_snapshots(id)? {
+        if self.is_snapshots(id) {
             return Err(FileError::IsDirectory);
         }
         let file = self.file(id)?;

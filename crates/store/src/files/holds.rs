@@ -25,7 +25,7 @@ use rustix::io::Errno;
 
 use super::cache::OpenFile;
 use super::errno::refused;
-use super::ids::{IdKey, LIVING};
+use super::ids::{Ids, LIVING};
 use super::trees::raw;
 use super::volume::{Inner, Op, Tree, alone};
 use super::walk::{each_entry, open_ours, stat_entry};
@@ -56,8 +56,8 @@ impl Held {
 
 impl Holds {
     /// As a tree that is opened has them.
-    pub(super) fn of(tree: &Tree, key: &IdKey) -> Result<Self, Errno> {
-        let nameless = found(tree, key)?;
+    pub(super) fn of(tree: &Tree, ids: &Ids) -> Result<Self, Errno> {
+        let nameless = found(tree, ids)?;
         Ok(Self(Mutex::new(Held { nameless, ..Held::default() })))
     }
     pub(super) fn is_nameless(&self, file: FileId) -> bool {
@@ -73,7 +73,7 @@ impl Holds {
 }
 
 /// The nameless files of a tree. Those that a crash has left their last name are not.
-fn found(tree: &Tree, key: &IdKey) -> Result<BTreeSet<FileId>, Errno> {
+fn found(tree: &Tree, ids: &Ids) -> Result<BTreeSet<FileId>, Errno> {
     let mut nameless = BTreeSet::new();
     let hidden = match open_ours(&tree.root, HIDDEN) {
         Err(Errno::NOENT) => return Ok(nameless),
@@ -84,7 +84,7 @@ fn found(tree: &Tree, key: &IdKey) -> Result<BTreeSet<FileId>, Errno> {
             return unlinkat(&hidden, name, AtFlags::empty());
         }
         let inode = inode_of(hidden.as_fd(), name).map_err(raw)?.0;
-        nameless.insert(key.of(LIVING, tree.salt, &tree.inode, &inode));
+        nameless.insert(ids.of(LIVING, tree.salt, &tree.inode, &inode).map_err(|_| Errno::IO)?);
         Ok(())
     })?;
     Ok(nameless)
@@ -181,7 +181,7 @@ impl Op<'_> {
 impl Inner {
     pub(super) fn hold(&self, id: FileId) -> FileResult<()> {
         let op = self.reading()?;
-        if op.is_snapshots(id)? {
+        if op.is_snapshots(id) {
             return Err(FileError::IsDirectory);
         }
         let file = op.file(id)?;

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use super::cache::OpenFile;
 use super::errno::refused;
 use super::holds::is_hidden;
-use super::volume::{Inner, Op, attributes};
+use super::volume::{Inner, Op};
 
 const COOKIE_FIRST: u64 = 3;
 /// Entries of a piece, whatever is asked for.
@@ -35,7 +35,7 @@ impl Inner {
     ) -> FileResult<Listing> {
         let op = self.reading()?;
         let entries_max = entries_max.clamp(1, ENTRIES_MAX);
-        if op.is_snapshots(directory)? {
+        if op.is_snapshots(directory) {
             return op.list_snapshots(after, entries_max, with_attributes);
         }
         let file = op.file(directory)?;
@@ -98,7 +98,7 @@ impl Op<'_> {
             if mount != self.volume.pool.mount || inode.subvolume != root.subvolume {
                 continue;
             }
-            let file = self.volume.key.of(tree, *salt, root, &inode);
+            let file = self.volume.ids.of(tree, *salt, root, &inode)?;
             let attributes =
                 if with_attributes { self.attributes_of(directory, name, file) } else { None };
             entries.push(Entry {
@@ -119,6 +119,6 @@ impl Op<'_> {
     ) -> Option<model::file::Attributes> {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let found = statx(&directory.fd, name, flags, StatxFlags::BASIC_STATS).ok()?;
-        Some(attributes(file, &found))
+        Some(self.volume.seen(file, &found))
     }
 }

@@ -21,6 +21,8 @@ mod acls;
 mod attributes;
 mod browse;
 mod cache;
+pub(crate) mod carried;
+pub(crate) mod carry;
 mod copying;
 mod data;
 mod errno;
@@ -46,6 +48,7 @@ use std::sync::Arc;
 use model::id::SnapshotId;
 use model::size::ByteSize;
 
+pub use model::order::Carried;
 pub use model::pool::CopyMethod;
 pub use pool::FilePool;
 

@@ -22,7 +22,7 @@ use super::errno::refused;
 use super::holds::HIDDEN;
 use super::ids::LIVING;
 use super::usage::{FILE_BYTES, blocks};
-use super::volume::{Inner, Op, SNAPSHOTS, alone, attributes, kind_of, path, shared, stat};
+use super::volume::{Inner, Op, SNAPSHOTS, alone, kind_of, path, shared, stat};
 use crate::pool::locked;
 
 const DAEMON: Caller = Caller { uid: 0, gid: 0, gids: Vec::new() };
@@ -31,8 +31,8 @@ const DIRECTORY_MODE: u32 = 0o755;
 const SET_GID: u32 = 0o2000;
 /// Of an exclusive creation: its verifier, and the time of the file's last write then. In the
 /// namespace that only the daemon sees.
-const VERIFIER: &CStr = c"trusted.commonhold.verifier";
-const VERIFIER_BYTES: usize = 20;
+pub(super) const VERIFIER: &CStr = c"trusted.commonhold.verifier";
+pub(super) const VERIFIER_BYTES: usize = 20;
 
 /// A directory in which a name is being changed: nobody else changes one in it.
 struct Place<'a> {
@@ -51,18 +51,18 @@ impl<'a> Place<'a> {
             return Err(FileError::Stale);
         }
         let found = stat(&directory.fd)?;
-        let before = attributes(directory.id, &found).before();
+        let before = directory.attributes(&found).before();
         Ok(Self { directory, state, found, before })
     }
 
     fn leave(mut self, op: &Op<'_>) -> FileResult<Changed> {
         let after = op.stat_changed(self.directory, &self.found)?;
         count(&op.volume.usage, self.directory.id.inode, &mut self.state, &after);
-        Ok(Changed { before: self.before, after: attributes(self.directory.id, &after) })
+        Ok(Changed { before: self.before, after: self.directory.attributes(&after) })
     }
 
     fn unchanged(self) -> Changed {
-        Changed { before: self.before, after: attributes(self.directory.id, &self.found) }
+        Changed { before: self.before, after: self.directory.attributes(&self.found) }
     }
 }
 
@@ -153,7 +153,7 @@ impl Inner {
         name: &[u8],
     ) -> FileResult<Attributes> {
         let op = self.reading()?;
-        if op.is_snapshots(directory)? {
+        if op.is_snapshots(directory) {
             return op.snapshot_root(name);
         }
         let parent = op.file(directory)?;
@@ -162,19 +162,19 @@ impl Inner {
             return op.snapshots_attributes();
         }
         let (id, found) = op.find(caller, &parent, name)?;
-        Ok(attributes(id, &found))
+        Ok(self.seen(id, &found))
     }
 
     pub(super) fn parent(&self, caller: &Caller, directory: FileId) -> FileResult<FileId> {
         let op = self.reading()?;
-        if op.is_snapshots(directory)? {
-            return Ok(self.key.root(LIVING));
+        if op.is_snapshots(directory) {
+            return Ok(self.ids.root(LIVING));
         }
         let file = op.file(directory)?;
         file.directory()?;
         if op.is_root(directory) {
             let living = directory.tree == LIVING;
-            return Ok(if living { directory } else { self.key.snapshots() });
+            return Ok(if living { directory } else { self.ids.snapshots() });
         }
         let _acting = op.act(caller)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -184,7 +184,7 @@ impl Inner {
 
     pub(super) fn read_link(&self, link: FileId) -> FileResult<Bytes> {
         let op = self.reading()?;
-        if op.is_snapshots(link)? {
+        if op.is_snapshots(link) {
             return Err(FileError::Invalid);
         }
         let file = op.file(link)?;
@@ -239,7 +239,7 @@ impl Inner {
             Err(errno) => return Err(refused(errno)),
         };
         let id = op.id_of(directory.tree, &fd)?;
-        let file = op.keep(OpenFile::new(id, FileKind::Regular, fd, 0));
+        let file = op.keep(OpenFile::new(id, FileKind::Regular, fd, (0, self.later_nanos)));
         let verifier =
             if let Creation::Exclusive(verifier, _) = how { Some(verifier) } else { None };
         let fresh = op.finish(caller, &file, set).and_then(|fresh| match verifier {
@@ -281,7 +281,7 @@ impl Inner {
             self.make_durable(file)?;
         }
         self.make_durable(parent)?;
-        Ok(Made { attributes: attributes(file.id, &found), is_new: true, directory })
+        Ok(Made { attributes: file.attributes(&found), is_new: true, directory })
     }
 
     /// A creation found its name taken.
@@ -297,7 +297,7 @@ impl Inner {
                 let file = op.file(id)?;
                 file.regular()?;
                 if set.size_bytes != Some(0) {
-                    return Ok(attributes(id, &found));
+                    return Ok(self.seen(id, &found));
                 }
                 let size = SetAttributes { size_bytes: Some(0), ..SetAttributes::default() };
                 Ok(self.set_found(op, caller, &file, &size)?.after)
@@ -307,7 +307,7 @@ impl Inner {
                 let mut held = [0; VERIFIER_BYTES];
                 let read = fgetxattr(&file.fd, VERIFIER, &mut held[..]);
                 let same = read == Ok(VERIFIER_BYTES) && held == stamp(verifier, &stat(&file.fd)?);
-                if same { Ok(attributes(id, &found)) } else { Err(FileError::Exists) }
+                if same { Ok(self.seen(id, &found)) } else { Err(FileError::Exists) }
             }
             _ => Err(FileError::Exists),
         }
@@ -490,7 +490,7 @@ impl Inner {
                 linkat(CWD, source, &parent.fd, path(name)?, follow).map_err(refused)?;
             }
             self.usage.recount.met(id.inode, state.blocks);
-            (attributes(id, &op.stat_changed(&file, &before)?), place.leave(&op)?)
+            (self.seen(id, &op.stat_changed(&file, &before)?), place.leave(&op)?)
         };
         self.make_durable(&parent)?;
         if file.is_open() {

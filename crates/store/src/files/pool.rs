@@ -20,9 +20,10 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use super::cache::Cache;
+use super::carried::Table;
 use super::holds::Holds;
-use super::ids::LIVING;
-use super::record::{self, CountRecord, PoolRecord, Record, VolumeRecord, failed};
+use super::ids::{Ids, LIVING};
+use super::record::{self, CountRecord, Kept, PoolRecord, VolumeRecord, failed};
 use super::room::Room;
 use super::usage::{self, Usage};
 use super::volume::{Inner, Tree};
@@ -32,9 +33,12 @@ use crate::error::StoreError;
 use crate::pool::locked;
 
 const VOLUMES: &str = "volumes";
+/// What is being made; what the end of a process has left there is removed.
+const MAKING: &str = "making";
 const DELETED: &str = "deleted";
 pub(super) const TREES: &str = "trees";
 const OURS: Mode = Mode::RWXU;
+const MAKE: &str = "make a volume";
 const FIRST_TREE: u32 = 1;
 const EXT4: i64 = 0xef53;
 const EXT4_FILE_BYTES_MAX: u64 = (1 << 44) - 4096;
@@ -45,6 +49,7 @@ pub(super) struct PoolShared {
     pub(super) id: PoolId,
     pub(super) driver: Driver,
     volumes: OwnedFd,
+    making: OwnedFd,
     pub(super) deleted: OwnedFd,
     pub(super) next_deleted: AtomicU64,
     pub(super) sweeping: Mutex<()>,
@@ -62,8 +67,8 @@ pub(super) struct PoolShared {
 /// An open pool of file volumes. Holds the directory's lock until it and all its volumes are
 /// dropped. Everything here blocks the thread.
 pub struct FilePool {
-    shared: Arc<PoolShared>,
-    random: Arc<dyn Random>,
+    pub(super) shared: Arc<PoolShared>,
+    pub(super) random: Arc<dyn Random>,
     open: Mutex<Open>,
 }
 
@@ -129,6 +134,7 @@ impl FilePool {
             None => record::write(home.as_fd(), &record)?,
         }
         let volumes = made_or_there(&home, VOLUMES).map_err(errno)?;
+        let making = made_or_there(&home, MAKING).map_err(errno)?;
         let deleted = made_or_there(&home, DELETED).map_err(errno)?;
         fsync(&home).map_err(errno)?;
         if driver == Driver::Btrfs {
@@ -143,6 +149,7 @@ impl FilePool {
             driver,
             clones,
             volumes,
+            making,
             deleted,
             next_deleted: AtomicU64::new(number(&*random) >> 1),
             sweeping: Mutex::new(()),
@@ -153,6 +160,7 @@ impl FilePool {
             room: Arc::new(Room::new(home, capacity)),
             _lock: lock,
         };
+        shared.put_aside_what_was_made().map_err(errno)?;
         let pool = Self { shared: Arc::new(shared), random, open: Mutex::default() };
         pool.shared.room.space.add(pool.recorded()?.used);
         pool.shared.room.refill();
@@ -247,13 +255,7 @@ impl FilePool {
         size: ByteSize,
         durability: Durability,
     ) -> Result<FileVolume, StoreError> {
-        self.create(volume, size, durability, |trees| {
-            let made = self.shared.make_tree(trees, FIRST_TREE);
-            let found = made.and_then(|tree| walk::stat_open(&tree.root));
-            let blocks = usage::blocks(&found.map_err(|e| failed("make a tree", e))?);
-            let bytes = usage::counted(1, blocks);
-            Ok(CountRecord { exact: true, carried: 0, files: 1, bytes })
-        })
+        self.create(volume, size, durability, |trees| self.shared.empty_tree(trees, FIRST_TREE))
     }
 
     /// Makes a volume that holds what a snapshot of another one holds. There already: nothing to
@@ -285,16 +287,12 @@ impl FilePool {
             Err(StoreError::Missing { .. }) => {}
             there => return there,
         }
-        // Made where it counts for nothing yet, and put in its place when it is whole.
-        let shared = &self.shared;
-        let aside = shared.fresh_name();
-        let io = |errno| failed("make a volume", errno);
-        mkdirat(&shared.deleted, &aside, OURS).map_err(io)?;
-        let made = open_ours(&shared.deleted, &aside).map_err(io).and_then(|home| {
-            let trees = made_or_there(&home, TREES).map_err(io)?;
+        self.make(volume, |home| {
+            let trees = made_or_there(home, TREES).map_err(|errno| failed(MAKE, errno))?;
             let count = fill(&trees)?;
-            let mut key = [0; 16];
+            let (mut key, mut secret) = ([0; 16], [0; 32]);
             self.random.fill(&mut key);
+            self.random.fill(&mut secret);
             let record = VolumeRecord {
                 size_bytes: size.0,
                 relaxed: durability == Durability::Relaxed,
@@ -302,20 +300,43 @@ impl FilePool {
                 living: FIRST_TREE,
                 next_tree: FIRST_TREE + 1,
                 snapshots: Vec::new(),
+                secret: Some(secret),
+                moves: 0,
+                living_came: false,
+                later_nanos: 0,
             };
             record::place(home.as_fd(), &record)?;
             record::place(home.as_fd(), &count)?;
+            Ok(count.bytes)
+        })
+        .map(|bytes| self.shared.room.space.add(bytes))?;
+        self.volume(volume)
+    }
+
+    /// Makes a volume where it counts for nothing yet, and puts it in its place when it is whole
+    /// and durable.
+    pub(super) fn make<R>(
+        &self,
+        volume: VolumeId,
+        fill: impl FnOnce(&OwnedFd) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
+        let shared = &self.shared;
+        let aside = shared.fresh_name();
+        let io = |errno| failed(MAKE, errno);
+        mkdirat(&shared.making, &aside, OURS).map_err(io)?;
+        let made = open_ours(&shared.making, &aside).map_err(io).and_then(|home| {
+            let made = fill(&home)?;
             rustix::fs::syncfs(&home).map_err(io)?;
-            renameat(&shared.deleted, &aside, &shared.volumes, volume.to_string()).map_err(io)?;
-            shared.room.space.add(count.bytes);
-            fsync(&shared.volumes).map_err(io)
+            // A volume that is in its place already is not replaced: this one has no such name.
+            renameat(&shared.making, &aside, &shared.volumes, volume.to_string()).map_err(io)?;
+            fsync(&shared.volumes).map_err(io)?;
+            Ok(made)
         });
-        if let Err(error) = made {
+        if made.is_err() && renameat(&shared.making, &aside, &shared.deleted, &aside).is_ok() {
             // What is left of it stands among what is put aside.
             let _ = shared.sweep();
-            return Err(error);
         }
-        self.volume(volume)
+        made
     }
 
     /// Opens a volume; once it is, it stays open. What it uses is known at once, or a bound of it
@@ -337,14 +358,24 @@ impl FilePool {
         let record = record::read::<VolumeRecord>(home.as_fd(), &what)?
             .ok_or_else(|| StoreError::corrupt(&*what, "it has no record"))?;
         open.next_number += 1;
+        let number = open.next_number;
         let shared = Arc::clone(&self.shared);
         let count = home.try_clone().map_err(|why| StoreError::from_io(&*what, 0, why))?;
         let room = Arc::clone(&self.shared.room);
         let usage = Usage::open(count, room, &what, record.size_bytes)?;
-        let found = open_volume(shared, volume, open.next_number, home, record, usage)
+        let carried = (record.moves > 0).then(|| Table::open(&home, volume)).transpose()?;
+        let opened = (volume, number);
+        let found = open_volume(shared, opened, home, (record, carried), usage)
             .map_err(|errno| failed(&what, errno))?;
         open.volumes.insert(volume, found.clone());
         Ok(found)
+    }
+
+    /// A number that no open volume has.
+    pub(super) fn fresh_number(&self) -> u64 {
+        let mut open = locked(&self.open);
+        open.next_number += 1;
+        open.next_number
     }
 
     /// Makes all that was done durable, with what each volume uses, so that no volume has to be
@@ -393,6 +424,21 @@ impl FilePool {
 }
 
 impl PoolShared {
+    /// What a process that ended was making is none of anybody's.
+    fn put_aside_what_was_made(&self) -> Result<(), Errno> {
+        each_entry(&open_ours(&self.making, ".")?, |name| {
+            renameat(&self.making, name, &self.deleted, self.fresh_name())
+        })
+    }
+
+    /// Makes a tree, and says what it counts.
+    pub(super) fn empty_tree(&self, trees: &OwnedFd, tree: u32) -> Result<CountRecord, StoreError> {
+        let made = self.make_tree(trees, tree);
+        let found = made.and_then(|tree| walk::stat_open(&tree.root));
+        let blocks = usage::blocks(&found.map_err(|errno| failed("make a tree", errno))?);
+        Ok(CountRecord { exact: true, carried: 0, files: 1, bytes: usage::counted(1, blocks) })
+    }
+
     /// How a copy of a tree is made here, where that is known beforehand.
     pub(super) fn method(&self) -> CopyMethod {
         match (self.driver, self.clones) {
@@ -421,7 +467,7 @@ fn check(home: &OwnedFd, driver: Driver) -> Result<i32, StoreError> {
     Ok(mount)
 }
 
-fn made_or_there(within: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+pub(super) fn made_or_there(within: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     match mkdirat(within, name, OURS) {
         Ok(()) | Err(Errno::EXIST) => open_ours(within, name),
         Err(errno) => Err(errno),
@@ -447,12 +493,12 @@ fn open_files_max() -> usize {
     usize::try_from((limit / 4).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX)).unwrap_or(256)
 }
 
-fn open_volume(
+/// The volume that lies in `home`, by its record and the table that belongs to it.
+pub(super) fn open_volume(
     pool: Arc<PoolShared>,
-    id: VolumeId,
-    number: u64,
+    (id, number): (VolumeId, u64),
     home: OwnedFd,
-    record: VolumeRecord,
+    (record, carried): (VolumeRecord, Option<Table>),
     usage: Usage,
 ) -> Result<FileVolume, Errno> {
     let trees_home = open_ours(&home, TREES)?;
@@ -470,7 +516,9 @@ fn open_volume(
         pool.remove_tree(&trees_home, &tree)?;
     }
     let living = Tree::open(&trees_home, record.living)?.living(pool.driver);
-    let holds = Holds::of(&living, &record.id_key())?;
+    let living_came = AtomicBool::new(record.living_came);
+    let ids = Ids { key: record.id_key(), carried, living_came };
+    let holds = Holds::of(&living, &ids)?;
     let mut trees = BTreeMap::from([(LIVING, living)]);
     for snapshot in &record.snapshots {
         trees.insert(snapshot.tree, Tree::open(&trees_home, snapshot.tree)?);
@@ -480,7 +528,9 @@ fn open_volume(
         pool,
         id,
         number,
-        key: record.id_key(),
+        ids,
+        later_nanos: record.later_nanos,
+        secret: record.secret,
         home,
         browsed: Mutex::new(record.snapshots.clone()),
         changes: RwLock::new(()),
@@ -498,7 +548,7 @@ fn open_volume(
 impl Inner {
     /// Nothing of the volume is reached any more, and nothing of it is open. Answers the bytes that
     /// it used, its snapshots' copies with it.
-    fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         let copied = locked(&self.browsed).iter().map(|snapshot| snapshot.copied_bytes).sum();
         let _changes = super::volume::alone(&self.changes);
         let mut trees = super::volume::alone(&self.trees);

@@ -16,10 +16,11 @@ use crate::error::StoreError;
 use crate::fields::Fields;
 
 const MAGIC: &[u8; 8] = b"CMHDFIL\n";
-pub(crate) const VERSION: u16 = 1;
-const HEADER_BYTES: usize = 20;
+/// All that are read; each kind is written in its own.
+pub(crate) const VERSIONS: [u16; 2] = [1, 2];
+pub(super) const HEADER_BYTES: usize = 20;
 /// A volume with ten thousand snapshots of long names fits.
-const RECORD_BYTES_MAX: usize = 4 << 20;
+pub(super) const RECORD_BYTES_MAX: usize = 4 << 20;
 const RECORD: &str = "record";
 const COUNT: &str = "count";
 
@@ -31,6 +32,8 @@ pub(super) struct SnapshotRecord {
     pub(super) tree: u32,
     /// Blocks that were written for it when it was made.
     pub(super) copied_bytes: u64,
+    /// Its inodes are those of the tree that came here: it was made here of that one, on btrfs.
+    pub(super) of_came: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,6 +47,14 @@ pub(super) struct VolumeRecord {
     pub(super) next_tree: u32,
     /// Oldest first.
     pub(super) snapshots: Vec<SnapshotRecord>,
+    /// What its files' handles are signed with; that of volumes from before version 2 is the node's.
+    pub(super) secret: Option<[u8; 32]>,
+    /// How often it has moved. Then it has a table of ids.
+    pub(super) moves: u16,
+    /// The living tree is the one that came here, or on btrfs a copy of it: the table speaks of it.
+    pub(super) living_came: bool,
+    /// What is added to times of change, so that they go on where they were.
+    pub(super) later_nanos: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -66,15 +77,32 @@ pub(super) struct CountRecord {
 /// A record's kind is in its bytes, so that none is taken for the other.
 pub(super) trait Record: Sized {
     const KIND: u16;
+    /// As it is written; lower ones are read.
+    const VERSION: u16 = 1;
+    fn put(&self, out: &mut Vec<u8>);
+    fn get(version: u16, fields: &mut Fields<'_>) -> Option<Self>;
+}
+
+/// One that a directory has.
+pub(super) trait Kept: Record {
     /// Of its file.
     const NAME: &'static str;
-    fn put(&self, out: &mut Vec<u8>);
-    fn get(fields: &mut Fields<'_>) -> Option<Self>;
+}
+
+impl Kept for PoolRecord {
+    const NAME: &'static str = RECORD;
+}
+
+impl Kept for VolumeRecord {
+    const NAME: &'static str = RECORD;
+}
+
+impl Kept for CountRecord {
+    const NAME: &'static str = COUNT;
 }
 
 impl Record for PoolRecord {
     const KIND: u16 = 1;
-    const NAME: &'static str = RECORD;
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.id.0.as_bytes());
         let driver: u16 = match self.driver {
@@ -84,7 +112,7 @@ impl Record for PoolRecord {
         };
         out.extend_from_slice(&driver.to_be_bytes());
     }
-    fn get(fields: &mut Fields<'_>) -> Option<Self> {
+    fn get(_: u16, fields: &mut Fields<'_>) -> Option<Self> {
         let id = PoolId(fields.uuid()?);
         let driver = match fields.u16()? {
             1 => Driver::Dir,
@@ -97,7 +125,7 @@ impl Record for PoolRecord {
 
 impl Record for VolumeRecord {
     const KIND: u16 = 2;
-    const NAME: &'static str = RECORD;
+    const VERSION: u16 = 2;
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.size_bytes.to_be_bytes());
         out.extend_from_slice(&u16::from(self.relaxed).to_be_bytes());
@@ -113,9 +141,15 @@ impl Record for VolumeRecord {
             let bytes = u16::try_from(snapshot.name.len()).unwrap_or(u16::MAX);
             out.extend_from_slice(&bytes.to_be_bytes());
             out.extend_from_slice(snapshot.name.as_bytes());
+            out.extend_from_slice(&u16::from(snapshot.of_came).to_be_bytes());
         }
+        out.extend_from_slice(&u16::from(self.secret.is_some()).to_be_bytes());
+        out.extend_from_slice(&self.secret.unwrap_or_default());
+        out.extend_from_slice(&self.moves.to_be_bytes());
+        out.extend_from_slice(&u16::from(self.living_came).to_be_bytes());
+        out.extend_from_slice(&self.later_nanos.to_be_bytes());
     }
-    fn get(fields: &mut Fields<'_>) -> Option<Self> {
+    fn get(version: u16, fields: &mut Fields<'_>) -> Option<Self> {
         let size_bytes = fields.u64()?;
         let relaxed = fields.u16()? != 0;
         let key = fields.bytes(16)?.try_into().ok()?;
@@ -126,22 +160,42 @@ impl Record for VolumeRecord {
             let (tree, copied_bytes) = (fields.u32()?, fields.u64()?);
             let bytes = usize::from(fields.u16()?);
             let name = String::from_utf8(fields.bytes(bytes)?.to_vec()).ok()?;
-            snapshots.push(SnapshotRecord { id: SnapshotId(id), name, tree, copied_bytes });
+            let of_came = version > 1 && fields.u16()? != 0;
+            let id = SnapshotId(id);
+            snapshots.push(SnapshotRecord { id, name, tree, copied_bytes, of_came });
         }
-        Some(Self { size_bytes, relaxed, key, living, next_tree, snapshots })
+        let before = Self {
+            size_bytes,
+            relaxed,
+            key,
+            living,
+            next_tree,
+            snapshots,
+            secret: None,
+            moves: 0,
+            living_came: false,
+            later_nanos: 0,
+        };
+        if version == 1 {
+            return Some(before);
+        }
+        let has_secret = fields.u16()? != 0;
+        let secret = fields.bytes(32)?.try_into().ok().filter(|_| has_secret);
+        let (moves, living_came) = (fields.u16()?, fields.u16()? != 0);
+        let later_nanos = fields.u64()?;
+        Some(Self { secret, moves, living_came, later_nanos, ..before })
     }
 }
 
 impl Record for CountRecord {
     const KIND: u16 = 3;
-    const NAME: &'static str = COUNT;
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&u16::from(self.exact).to_be_bytes());
         out.extend_from_slice(&self.carried.to_be_bytes());
         out.extend_from_slice(&self.files.to_be_bytes());
         out.extend_from_slice(&self.bytes.to_be_bytes());
     }
-    fn get(fields: &mut Fields<'_>) -> Option<Self> {
+    fn get(_: u16, fields: &mut Fields<'_>) -> Option<Self> {
         let (exact, carried) = (fields.u16()? != 0, fields.u16()?);
         Some(Self { exact, carried, files: fields.u64()?, bytes: fields.u64()? })
     }
@@ -149,7 +203,7 @@ impl Record for CountRecord {
 
 impl VolumeRecord {
     pub(super) fn id_key(&self) -> IdKey {
-        IdKey(self.key)
+        IdKey { key: self.key, moves: self.moves }
     }
     /// For all snapshots together.
     pub(super) fn copied_bytes(&self) -> u64 {
@@ -167,7 +221,7 @@ pub(super) fn encode<R: Record>(record: &R) -> Vec<u8> {
     record.put(&mut out);
     let bytes = u32::try_from(out.len() - HEADER_BYTES).unwrap_or(u32::MAX);
     out[..8].copy_from_slice(MAGIC);
-    out[8..10].copy_from_slice(&VERSION.to_be_bytes());
+    out[8..10].copy_from_slice(&R::VERSION.to_be_bytes());
     out[10..12].copy_from_slice(&R::KIND.to_be_bytes());
     out[12..16].copy_from_slice(&bytes.to_be_bytes());
     let crc = crc32c::crc32c(&out);
@@ -195,12 +249,12 @@ pub(super) fn decode<R: Record>(what: &str, bytes: &[u8]) -> Result<R, StoreErro
     if crc32c::crc32c(&without) != crc {
         return Err(corrupt("its checksum is wrong"));
     }
-    if version != VERSION || kind != R::KIND {
+    if !(1..=R::VERSION).contains(&version) || kind != R::KIND {
         let why = format!("version {version}, kind {kind}");
         return Err(StoreError::Format { what: what.to_owned(), why });
     }
     let mut fields = Fields(payload);
-    let record = R::get(&mut fields).ok_or_else(|| corrupt("a field makes no sense"))?;
+    let record = R::get(version, &mut fields).ok_or_else(|| corrupt("a field makes no sense"))?;
     fields.end().ok_or_else(|| corrupt("something follows it"))?;
     Ok(record)
 }
@@ -214,7 +268,7 @@ pub(super) fn failed(what: &str, errno: Errno) -> StoreError {
 ///
 /// # Errors
 /// `NoSpace`, `Io`: either the old or the new record is there.
-pub(super) fn write<R: Record>(directory: BorrowedFd<'_>, record: &R) -> Result<(), StoreError> {
+pub(super) fn write<R: Kept>(directory: BorrowedFd<'_>, record: &R) -> Result<(), StoreError> {
     write_aside(directory, R::NAME, &encode(record))
         .and_then(|file| fsync(&file))
         .and_then(|()| put_in_place(directory, R::NAME))
@@ -226,14 +280,14 @@ pub(super) fn write<R: Record>(directory: BorrowedFd<'_>, record: &R) -> Result<
 ///
 /// # Errors
 /// `NoSpace`, `Io`.
-pub(super) fn place<R: Record>(directory: BorrowedFd<'_>, record: &R) -> Result<(), StoreError> {
+pub(super) fn place<R: Kept>(directory: BorrowedFd<'_>, record: &R) -> Result<(), StoreError> {
     write_aside(directory, R::NAME, &encode(record))
         .and_then(|_| put_in_place(directory, R::NAME))
         .map_err(|errno| failed("write a record", errno))
 }
 
 /// Removes a record, durably.
-pub(super) fn remove<R: Record>(directory: BorrowedFd<'_>) -> Result<(), Errno> {
+pub(super) fn remove<R: Kept>(directory: BorrowedFd<'_>) -> Result<(), Errno> {
     match unlinkat(directory, R::NAME, AtFlags::empty()) {
         Ok(()) => fsync(directory),
         Err(Errno::NOENT) => Ok(()),
@@ -264,7 +318,7 @@ fn put_in_place(directory: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
 ///
 /// # Errors
 /// `Corrupt`, `Format`, `Io`.
-pub(super) fn read<R: Record>(
+pub(super) fn read<R: Kept>(
     directory: BorrowedFd<'_>,
     what: &str,
 ) -> Result<Option<R>, StoreError> {
@@ -299,6 +353,7 @@ mod tests {
             name: format!("before-{n}"),
             tree: n.into(),
             copied_bytes: 4096,
+            of_came: n == 3,
         };
         VolumeRecord {
             size_bytes: 1 << 30,
@@ -307,6 +362,10 @@ mod tests {
             living: 1,
             next_tree: 7,
             snapshots: vec![snapshot(2), snapshot(3)],
+            secret: Some([8; 32]),
+            moves: 3,
+            living_came: true,
+            later_nanos: 5,
         }
     }
 

@@ -19,7 +19,7 @@ use model::file::{FileId, FileKind};
 use rustix::io::Errno;
 
 use super::holds::{HIDDEN, is_hidden};
-use super::ids::{self, LIVING};
+use super::ids::{self, LIVING, Named};
 use super::trees::raw;
 use super::usage::blocks;
 use super::volume::{Inner, Op, alone, kind_of, shared};
@@ -139,8 +139,8 @@ impl Op<'_> {
     pub(super) fn meet(&self, directory: &OwnedFd, name: &CStr, id: FileId) {
         let recount = &self.volume.usage.recount;
         let (true, Ok(tree)) = (recount.is_on(), self.tree(LIVING)) else { return };
-        let generation = u32::try_from(id.generation & u64::from(u32::MAX)).unwrap_or(0);
-        let inode = ids::inode(&tree.inode, id.inode, generation);
+        let Ok(Named::Inode(place)) = self.named(id) else { return };
+        let inode = ids::inode(&tree.inode, place);
         // It was just found; who cannot be asked any more is gone.
         let _ = self.volume.meet(directory, name, id, inode);
     }
@@ -160,7 +160,7 @@ impl Inner {
         if file.is_none() {
             let mut count = locked(&self.usage.recount.count);
             let Some(count) = &mut *count else { return Ok(()) };
-            if count.met.has(inode.number) {
+            if count.met.has(id.inode) {
                 return Ok(());
             }
             let found = stat_entry(directory, name)?;
@@ -168,7 +168,7 @@ impl Inner {
             // may have made one.
             file = open();
             if file.is_none() {
-                let is_new = count.meet(inode.number, blocks(&found));
+                let is_new = count.meet(id.inode, blocks(&found));
                 if is_new && kind_of(&found) == FileKind::Directory {
                     count.directories.push(inode);
                 }
@@ -179,7 +179,7 @@ impl Inner {
         let state = locked(&file.state);
         if !state.gone {
             self.usage.recount.with(|count| {
-                if count.meet(inode.number, state.blocks) && file.is_directory() {
+                if count.meet(id.inode, state.blocks) && file.is_directory() {
                     count.directories.push(inode);
                 }
             });
@@ -201,7 +201,7 @@ impl Inner {
             let root = tree.root.try_clone().map_err(raw)?;
             let found = stat_open(&root)?;
             self.usage.recount.with(|count| {
-                count.meet(self.key.root(LIVING).inode, blocks(&found));
+                count.meet(self.ids.root(LIVING).inode, blocks(&found));
                 count.directories.push(tree.inode);
             });
             self.meet_nameless(&root)?;
@@ -249,7 +249,7 @@ impl Inner {
                 if mount != self.pool.mount || inode.subvolume != tree.subvolume {
                     return Ok(());
                 }
-                let id = self.key.of(LIVING, salt, tree, &inode);
+                let id = self.ids.of(LIVING, salt, tree, &inode).map_err(|_| Errno::IO)?;
                 match self.meet(&directory, name, id, inode) {
                     Err(Errno::NOENT) => Ok(()),
                     other => other,

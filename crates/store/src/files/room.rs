@@ -17,7 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::errno::refused;
-use super::record::{self, Record};
+use super::record::{self, Kept};
 use crate::error::StoreError;
 use crate::space::Space;
 
@@ -68,7 +68,7 @@ impl Room {
     ///
     /// # Errors
     /// As [`record::write`].
-    pub(super) fn write<R: Record>(
+    pub(super) fn write<R: Kept>(
         &self,
         directory: BorrowedFd<'_>,
         record: &R,

@@ -33,6 +33,13 @@ impl FileVolume {
         self.0.id
     }
 
+    /// What the handles of its files are signed with, wherever it is served. None has a volume that
+    /// was made before volumes had secrets: its handles are signed with the node's.
+    #[must_use]
+    pub fn handle_secret(&self) -> Option<[u8; 32]> {
+        self.0.secret
+    }
+
     #[must_use]
     pub fn durability(&self) -> Durability {
         let relaxed = self.0.relaxed.load(Ordering::Relaxed);
@@ -177,7 +184,8 @@ impl FileVolume {
             inner.add_tree(&mut record, living, true)?
         };
         drop(changes);
-        let made = SnapshotRecord { id: snapshot, name, tree: number, copied_bytes };
+        let of_came = record.living_came && inner.pool.driver == Driver::Btrfs;
+        let made = SnapshotRecord { id: snapshot, name, tree: number, copied_bytes, of_came };
         inner.replace(&mut record, |record| record.snapshots.push(made))?;
         claim.spend(copied_bytes);
         alone(&inner.trees).insert(number, copy);
@@ -243,7 +251,7 @@ impl FileVolume {
         let mut record = locked(&inner.record);
         let source = record.snapshots.iter().find(|known| known.id == snapshot);
         let source = source.ok_or_else(|| StoreError::missing(format!("snapshot {snapshot}")))?;
-        let source = source.tree;
+        let (source, came) = (source.tree, source.of_came);
         let _changes = alone(&inner.changes);
         let (number, copy, (files, blocks)) = {
             let trees = shared(&inner.trees);
@@ -256,9 +264,12 @@ impl FileVolume {
             (number, copy, held)
         };
         let old = record.living;
-        inner.replace(&mut record, |record| record.living = number)?;
+        inner.replace(&mut record, |record| {
+            (record.living, record.living_came) = (number, came);
+        })?;
         {
             let mut trees = alone(&inner.trees);
+            inner.ids.living_came.store(came, Ordering::Relaxed);
             trees.insert(LIVING, copy.living(inner.pool.driver));
             inner.pool.cache.purge(inner.number, Some(LIVING));
             inner.holds.clear();

@@ -21,7 +21,7 @@ const LINKS_MAX: u32 = 65_000;
 
 impl FileStore for FileVolume {
     fn root(&self) -> FileId {
-        self.0.key.root(LIVING)
+        self.0.ids.root(LIVING)
     }
     fn limits(&self) -> Limits {
         Limits {
@@ -37,6 +37,10 @@ impl FileStore for FileVolume {
     }
     fn write_verifier(&self) -> [u8; 8] {
         self.0.verifier.load(Ordering::Relaxed).to_be_bytes()
+    }
+    /// Cookies are the file system's own: those of the one before mean nothing here.
+    fn cookie_verifier(&self) -> [u8; 8] {
+        u64::from(self.0.ids.key.moves).to_be_bytes()
     }
     /// As if the volume were a file system of its size, within what its file system has.
     fn space(&self, _: &Caller) -> FileResult<Space> {

@@ -1,7 +1,7 @@
 //! One file volume: its trees, and how an operation reaches a file in them.
 //!
 //! ```text
-//!  FileId --key--> inode --cache or open_by_handle_at--> OpenFile --the caller's identity--> kernel
+//!  FileId --ids--> inode --cache or open_by_handle_at--> OpenFile --the caller's identity--> kernel
 //! ```
 //!
 //! Locks, in this order: `record` (changes of structure), `changes` (shared by operations that
@@ -31,7 +31,7 @@ use rustix::io::Errno;
 use super::cache::OpenFile;
 use super::errno::{refused, refused_io};
 use super::holds::{HIDDEN, Holds};
-use super::ids::{self, IdKey, LIVING, Named};
+use super::ids::{self, Ids, LIVING, Named};
 use super::pool::PoolShared;
 use super::record::{SnapshotRecord, VolumeRecord};
 use super::usage::{Usage, blocks};
@@ -42,6 +42,7 @@ pub(super) const SNAPSHOTS: &[u8] = b".snapshots";
 /// A tick of the coarsest clock is ten milliseconds.
 const TICK_MS_MAX: u32 = 20;
 const WANTED: StatxFlags = StatxFlags::BASIC_STATS;
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// A tree that is there: living or a snapshot.
 pub(super) struct Tree {
@@ -56,7 +57,10 @@ pub(super) struct Inner {
     pub(super) id: VolumeId,
     /// Among the volumes of this pool, since it was opened.
     pub(super) number: u64,
-    pub(super) key: IdKey,
+    pub(super) ids: Ids,
+    /// What is added to times of change.
+    pub(super) later_nanos: u64,
+    pub(super) secret: Option<[u8; 32]>,
     /// `<pool>/volumes/<id>`.
     pub(super) home: OwnedFd,
     pub(super) record: Mutex<VolumeRecord>,
@@ -108,6 +112,10 @@ pub(super) fn alone<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 impl Inner {
+    /// What clients are told of a file.
+    pub(super) fn seen(&self, file: FileId, found: &Statx) -> Attributes {
+        attributes(file, found, self.later_nanos)
+    }
     /// Begins an operation that changes nothing.
     pub(super) fn reading(&self) -> FileResult<Op<'_>> {
         if self.deleted.load(Ordering::Relaxed) {
@@ -167,13 +175,13 @@ impl Op<'_> {
     /// `Stale` when the id is none that this volume gave.
     pub(super) fn named(&self, file: FileId) -> FileResult<Named> {
         let salt = self.trees.get(&file.tree).map_or(0, |tree| tree.salt);
-        self.volume.key.named(file, salt)
+        self.volume.ids.named(file, salt)
     }
-    pub(super) fn is_snapshots(&self, file: FileId) -> FileResult<bool> {
-        Ok(self.named(file)? == Named::Snapshots)
+    pub(super) fn is_snapshots(&self, file: FileId) -> bool {
+        self.volume.ids.is_snapshots(file)
     }
     pub(super) fn is_root(&self, file: FileId) -> bool {
-        self.volume.key.is_root(file)
+        self.volume.ids.is_root(file)
     }
 
     /// The file behind an id. The directory of snapshots has none.
@@ -185,9 +193,9 @@ impl Op<'_> {
         let (tree, inode) = match named {
             Named::Snapshots => return Err(FileError::ReadOnly),
             Named::Root => self.tree(id.tree).map(|tree| (tree, tree.inode))?,
-            Named::Inode { number, generation } => {
+            Named::Inode(place) => {
                 let tree = self.tree(id.tree)?;
-                (tree, ids::inode(&tree.inode, number, generation))
+                (tree, ids::inode(&tree.inode, place))
             }
         };
         let open = |flags| inode.open(tree.root.as_fd(), flags);
@@ -205,7 +213,7 @@ impl Op<'_> {
                 .map_err(refused_io)?,
             _ => name,
         };
-        let file = OpenFile::new(id, kind, fd, blocks(&found));
+        let file = OpenFile::new(id, kind, fd, (blocks(&found), self.volume.later_nanos));
         if kind == FileKind::Regular && self.volume.holds.is_nameless(id) {
             file.nameless.store(true, Ordering::Relaxed);
         }
@@ -228,7 +236,7 @@ impl Op<'_> {
         if !ours {
             return Err(FileError::CrossDevice);
         }
-        Ok(self.volume.key.of(number, tree.salt, &tree.inode, inode))
+        self.volume.ids.of(number, tree.salt, &tree.inode, inode)
     }
 
     /// The id of what is behind a descriptor in a tree.
@@ -343,9 +351,10 @@ pub(super) fn kind_of(found: &Statx) -> FileKind {
     }
 }
 
-pub(super) fn attributes(file: FileId, found: &Statx) -> Attributes {
+/// What is known of a file, when times of change are told so much later than the kernel has them.
+pub(super) fn attributes(file: FileId, found: &Statx, later_nanos: u64) -> Attributes {
     let time = |at: rustix::fs::StatxTimestamp| Time { seconds: at.tv_sec, nanos: at.tv_nsec };
-    let changed = time(found.stx_ctime);
+    let changed = later(time(found.stx_ctime), later_nanos);
     Attributes {
         file,
         kind: kind_of(found),
@@ -364,7 +373,14 @@ pub(super) fn attributes(file: FileId, found: &Statx) -> Attributes {
 
 /// Nanoseconds since 1970: enough for five centuries, and never less than before.
 fn nanos(time: Time) -> u64 {
-    time.seconds.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(time.nanos.into())
+    time.seconds.cast_unsigned().wrapping_mul(NANOS_PER_SECOND).wrapping_add(time.nanos.into())
+}
+
+fn later(time: Time, nanos: u64) -> Time {
+    let all = u64::from(time.nanos) + nanos % NANOS_PER_SECOND;
+    let seconds = (nanos / NANOS_PER_SECOND + all / NANOS_PER_SECOND).cast_signed();
+    let nanos = u32::try_from(all % NANOS_PER_SECOND).unwrap_or(0);
+    Time { seconds: time.seconds.saturating_add(seconds), nanos }
 }
 
 /// A name of one directory entry, for the kernel.
@@ -381,6 +397,15 @@ pub(super) fn path(name: &[u8]) -> FileResult<CString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_is_told_later_is_later_by_so_much() {
+        let time = Time { seconds: 5, nanos: 700_000_000 };
+        for by in [0, 1, 300_000_000, 1_300_000_001, 86_400_000_000_000] {
+            assert_eq!(nanos(later(time, by)), nanos(time) + by);
+            assert!(later(time, by).nanos < 1_000_000_000);
+        }
+    }
 
     #[test]
     fn work_in_bulk_takes_no_others_durability_and_ends_with_a_panic() {

@@ -40,7 +40,7 @@ fn check_kind(file: &OpenFile) -> FileResult<()> {
 impl Inner {
     pub(super) fn xattr(&self, caller: &Caller, id: FileId, name: &[u8]) -> FileResult<Bytes> {
         let (op, name) = (self.reading()?, full(name)?);
-        if op.is_snapshots(id)? {
+        if op.is_snapshots(id) {
             return Err(FileError::NoAttribute);
         }
         let file = op.file(id)?;
@@ -53,7 +53,7 @@ impl Inner {
 
     pub(super) fn xattrs(&self, caller: &Caller, id: FileId) -> FileResult<Vec<Bytes>> {
         let op = self.reading()?;
-        if op.is_snapshots(id)? {
+        if op.is_snapshots(id) {
             return Ok(Vec::new());
         }
         let file = op.file(id)?;

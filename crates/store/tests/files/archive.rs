@@ -37,7 +37,7 @@ fn file<F: FileStore>(tree: &F, within: FileId, name: &[u8], pieces: &[(u64, &[u
 }
 
 /// Everything that there can be.
-fn plant<F: FileStore>(tree: &F) {
+pub(crate) fn plant<F: FileStore>(tree: &F) {
     let top = tree.root();
     let make = |within, name: &[u8], new: &New, mode| {
         let set = SetAttributes { mode: Some(mode), ..SetAttributes::default() };

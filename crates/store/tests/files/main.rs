@@ -5,6 +5,7 @@
 
 mod acls;
 mod archive;
+mod carried;
 mod confinement;
 mod conformance;
 mod durability;

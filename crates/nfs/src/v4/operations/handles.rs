@@ -16,7 +16,7 @@ use crate::v4::types::HandleBytes;
 use crate::xdr::xdr_enum;
 
 pub(super) fn putfh<F: FileStore>(c: &mut Compound<'_, F>, bytes: HandleBytes) -> Done<()> {
-    let handle = c.request().keys.open(&bytes.0).ok_or(Status::BadHandle)?;
+    let handle = c.request().open(&bytes.0)?;
     if handle.form == Form::File {
         c.request().place_of(&handle)?;
     }

@@ -16,7 +16,7 @@ use crate::v4::status::Status;
 use crate::v4::types::{Bitmap, Fattr, Verifier};
 use crate::xdr::{to_bytes, xdr_struct};
 
-/// Cookies of ours stay good through every change, so this never changes.
+/// Of the pseudo file system: its cookies stay good through every change.
 const VERIFIER: Verifier = [0; 8];
 /// Cookies 1 and 2 are never given (RFC 8881 18.23.3).
 const COOKIE_MIN: u64 = 3;
@@ -61,7 +61,11 @@ pub(super) fn readdir<F: FileStore>(c: &mut Compound<'_, F>, args: ReaddirArgs) 
     if (1..COOKIE_MIN).contains(&args.cookie) {
         return Err(Status::BadCookie.into());
     }
-    if args.cookie != 0 && args.verifier != VERIFIER {
+    let verifier = match &here {
+        Here::Pseudo(_) => VERIFIER,
+        Here::File(place) => place.store().cookie_verifier(),
+    };
+    if args.cookie != 0 && args.verifier != verifier {
         return Err(Status::NotSame.into());
     }
     let most = usize::try_from(args.maxcount).unwrap_or(usize::MAX).min(c.reply_bytes_max() / 2);
@@ -84,7 +88,7 @@ pub(super) fn readdir<F: FileStore>(c: &mut Compound<'_, F>, args: ReaddirArgs) 
         return Err(Status::TooSmall.into());
     }
     let end = end && fitting.len() == whole;
-    Ok(Listing { verifier: VERIFIER, entries: Chain(fitting), end })
+    Ok(Listing { verifier, entries: Chain(fitting), end })
 }
 
 type Entries = (Vec<Entry>, bool);

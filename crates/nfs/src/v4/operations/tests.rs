@@ -76,6 +76,7 @@ fn export(id: u8, path: [&'static str; 2], address: &str, prefix_bits: u8) -> Ex
     let anonymous = (65534, 65534);
     Export {
         file_system: FileSystemId([id; 16]),
+        keys: None,
         path: path.map(Bytes::from).to_vec(),
         store: Memory::new(1_700_000_000, 1 << 24),
         rules: vec![Rule { network, read_only: false, squash: Squash::None, anonymous }],
@@ -431,7 +432,7 @@ fn an_export_that_is_not_ready_is_waited_for_by_those_it_lets_in() {
     };
     let root = handle(&world, "10.0.0.2");
     let Export { file_system, path, rules, .. } = export(2, ["q", "b"], "10.0.0.2", 32);
-    let waiting = vec![Export { file_system, path, store: (), rules }];
+    let waiting = vec![Export { file_system, path, store: (), keys: None, rules }];
     let ready = vec![export(1, ["p", "a"], "0.0.0.0", 0)];
     world.exports = Exports::with_waiting(ready, waiting).unwrap();
     let put = [op(22, &root)];

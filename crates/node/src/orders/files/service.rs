@@ -58,6 +58,18 @@ impl Orders {
         self.worker.run(begin).await.ok_or(NodeError::Stopped)?.map_err(NodeError::Journal)
     }
 
+    /// What handles of volumes are signed with that have no secret of their own; made where there is
+    /// no file service yet.
+    pub(in crate::orders) async fn service_secret(&self) -> Result<[u8; 32], OrderError> {
+        let shared = &self.state.shared;
+        let (journal, random) = (Arc::clone(&shared.journal), Arc::clone(&shared.world.random));
+        let load = move |worker: std::rc::Rc<Worker>| async move {
+            journal.secret(&*worker.io, &*random).await
+        };
+        let loaded = self.worker.run(load).await.ok_or(NodeError::Stopped).map_err(not_begun)?;
+        loaded.map_err(failed)
+    }
+
     /// What a start needs of those before, none of which runs any more.
     async fn kept(&self, secret: [u8; 32], boot: u32) -> Result<Kept, NodeError> {
         let journal = Arc::clone(&self.state.shared.journal);

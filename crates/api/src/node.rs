@@ -26,6 +26,11 @@ pub struct Node {
     pub state: String,
     /// Since when it is so.
     pub since: jiff::Timestamp,
+    /// Where its door is; absent for the one in the control plane's process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Are new volumes placed on it?
+    pub takes_volumes: bool,
     /// Of the binary that it runs.
     pub version: String,
     /// The number of its daemon's start.
@@ -136,6 +141,45 @@ impl ListQuery for NodeVolumeQuery {
     fn whole_pages(&mut self) {
         self.limit.get_or_insert(crate::page::MAX_LIMIT);
     }
+}
+
+/// Make a node of another machine known.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateNode {
+    pub name: String,
+    /// Its door: `http://HOST:PORT`.
+    pub address: String,
+    /// What its daemon has made at its first start, in `node/secret` of its data directory.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for CreateNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CreateNode").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Change what is given; leave the rest.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateNode {
+    /// Where its door is now. The same node must be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Are new volumes placed on it?
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes_volumes: Option<bool>,
+}
+
+/// How to forget a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeleteNode {
+    /// Although it does not answer, and goes on with its last orders.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// Start a node's file service anew.

@@ -64,7 +64,7 @@ pub(crate) struct GlobalArguments {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Run the service: control plane and storage node in one process
+    /// Run the service: control plane and storage node in one process, or one of them (--role)
     Serve {
         #[command(flatten)]
         settings: Box<ServeArguments>,
@@ -147,7 +147,7 @@ pub(crate) enum Command {
 #[derive(Subcommand, Debug)]
 pub(crate) enum ConfigCommand {
     /// Every setting, its value, and whether flag, environment, file or default gave it
-    Show(ServeArguments),
+    Show(Box<ServeArguments>),
 }
 
 #[cfg(test)]

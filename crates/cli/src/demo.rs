@@ -108,6 +108,7 @@ fn settings(directory: &std::path::Path) -> ServeSettings {
     let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let limits = node::Limits::default();
     ServeSettings {
+        role: crate::settings::Role::All,
         data: directory.to_owned(),
         listen: any,
         portals: vec![any],

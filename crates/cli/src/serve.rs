@@ -1,4 +1,5 @@
-//! `commonhold serve`: control plane and storage node in one process.
+//! `commonhold serve`: control plane and storage node in one process, or one of them alone; see
+//! [`apart`] for the node.
 //!
 //! ```text
 //!  start: lock the data directory -> listen -> node (serves from its last orders) -> control
@@ -8,6 +9,7 @@
 //!         -> main: the end, or the program that takes this one's place (`upgrade`)
 //! ```
 
+mod apart;
 mod file_home;
 mod link;
 mod upgrade;
@@ -34,7 +36,7 @@ use crate::client_file;
 use crate::failure::Failure;
 use crate::log;
 use crate::output;
-use crate::settings::ServeSettings;
+use crate::settings::{Role, ServeSettings};
 use link::Link;
 use upgrade::Wish;
 
@@ -58,12 +60,69 @@ const RECORD_LIMIT: Duration = Duration::from_secs(5);
 /// How long a signal that the process was sent may take until the runtime tells of it.
 const HEARD_LIMIT: Duration = Duration::from_millis(20);
 
-/// A running service.
-pub(crate) struct Daemon {
-    control: Control,
+/// The storage node in this process.
+struct Inside {
     link: Arc<Link>,
     /// Records what the node says until the node is gone.
     recorder: JoinHandle<()>,
+}
+
+/// What a daemon stands on, whatever it is.
+struct Ground {
+    world: World,
+    listener: TcpListener,
+    /// Where it listens.
+    api: SocketAddr,
+    descriptors: u64,
+    /// As long as it lives, no second daemon uses the directory.
+    lock: Box<dyn Send + Sync>,
+}
+
+impl Ground {
+    async fn take(settings: &ServeSettings, sockets: &Sockets) -> Result<Self, Failure> {
+        let data = &settings.data;
+        let world = World {
+            files: Arc::new(RealFiles),
+            clock: Arc::new(RealClock::default()),
+            random: Arc::new(OsRandom),
+        };
+        make_directory(data).map_err(|why| at(data, &why))?;
+        let lock = locked(&*world.files, data).await.map_err(|why| at(data, &why))?;
+        let listener = sockets.listen(Purpose::Api, settings.listen);
+        let listener = listener.and_then(TcpListener::from_std).map_err(|why| Failure::Serve {
+            message: format!("cannot listen on {}: {why}", settings.listen),
+            hint: Some("Is another service running there? Choose with --listen.".into()),
+        })?;
+        let api = listener.local_addr().map_err(|why| at(data, &why))?;
+        let descriptors = env::raise_descriptor_limit();
+        Ok(Self { world, listener, api, descriptors, lock })
+    }
+
+    /// The storage node, and the driver for a new pool of file volumes.
+    async fn node(
+        &self,
+        settings: &ServeSettings,
+        home: &FileHome,
+        sockets: &Sockets,
+    ) -> Result<(Node, Option<Driver>), Failure> {
+        let pools = settings.data.join("pools");
+        make_directory(&pools).map_err(|why| at(&pools, &why))?;
+        let driver = home.prepare(&pools, settings.capacity);
+        let node_settings = node_settings(settings, home, self.descriptors);
+        let node = Node::start(node_settings, self.world.clone(), sockets.clone()).await;
+        let node = node.map_err(|why| Failure::Serve {
+            message: why.to_string(),
+            hint: Some("Choose the portals with --portals and --nfs-portals.".into()),
+        })?;
+        Ok((node, driver))
+    }
+}
+
+/// A running service.
+pub(crate) struct Daemon {
+    control: Control,
+    /// The storage node, where it is in this process.
+    inside: Option<Inside>,
     listener: TcpListener,
     limits: server::Limits,
     /// Where the API listens.
@@ -77,6 +136,8 @@ pub(crate) struct Daemon {
     sockets: Sockets,
     /// What is to take its place.
     wishes: mpsc::UnboundedReceiver<Wish>,
+    /// Without a node there is nobody who wishes, and the end of all wishes is none.
+    _wish: mpsc::UnboundedSender<Wish>,
     data: PathBuf,
     /// As long as it lives, no second daemon uses the directory.
     _lock: Box<dyn Send + Sync>,
@@ -90,6 +151,9 @@ pub(crate) async fn run(
     handover: Handover,
 ) -> Result<Option<Successor>, Failure> {
     log::start(&settings.log, settings.log_format)?;
+    if settings.role == Role::Node {
+        return apart::run(settings, home, handover, end_signal()?).await;
+    }
     let mut daemon = Daemon::start(settings, home, handover).await?;
     if new_token && daemon.first_token.is_none() {
         let renewed = daemon.control.operator_token_renew().await.map_err(refused)?;
@@ -127,51 +191,47 @@ impl Daemon {
         Handover { upgrade, sockets }: Handover,
     ) -> Result<Self, Failure> {
         let data = &settings.data;
-        let world = World {
-            files: Arc::new(RealFiles),
-            clock: Arc::new(RealClock::default()),
-            random: Arc::new(OsRandom),
-        };
-        make_directory(data).map_err(|why| at(data, &why))?;
-        let lock = locked(&*world.files, data).await.map_err(|why| at(data, &why))?;
-        let listener = sockets.listen(Purpose::Api, settings.listen);
-        let listener = listener.and_then(TcpListener::from_std).map_err(|why| Failure::Serve {
-            message: format!("cannot listen on {}: {why}", settings.listen),
-            hint: Some("Is another service running there? Choose with --listen.".into()),
-        })?;
-        let api = listener.local_addr().map_err(|why| at(data, &why))?;
-        let descriptors = env::raise_descriptor_limit();
-        let pools = data.join("pools");
-        make_directory(&pools).map_err(|why| at(&pools, &why))?;
-        let file_driver = home.prepare(&pools, settings.capacity);
-        let node_settings = node_settings(settings, home, descriptors);
-        let node = Node::start(node_settings, world.clone(), sockets.clone()).await;
-        let node = node.map_err(|why| Failure::Serve {
-            message: why.to_string(),
-            hint: Some("Choose the portals with --portals and --nfs-portals.".into()),
-        })?;
-        let (portals, notices) = (node.portals().to_vec(), node.notices());
-        let files = home.why_not.clone().map_or_else(|| Ok(node.file_portals()), Err);
-        sockets.settle();
+        let ground = Ground::take(settings, &sockets).await?;
         let (wish, wishes) = mpsc::unbounded_channel();
-        let link = Arc::new(Link::new(node, home.why_not.clone(), data.clone(), wish));
+        let (mut local, mut heard, mut portals) = (None, None, Vec::new());
+        let mut files = Err(home.why_not.clone().unwrap_or_default());
+        let mut file_driver = None;
+        if settings.role == Role::All {
+            let (node, driver) = ground.node(settings, home, &sockets).await?;
+            portals = node.portals().to_vec();
+            heard = Some(node.notices());
+            files = home.why_not.clone().map_or_else(|| Ok(node.file_portals()), Err);
+            file_driver = driver;
+            let link = Link::new(node, home.why_not.clone(), data.clone(), wish.clone());
+            local = Some(Arc::new(link));
+        }
+        sockets.settle();
         let wanted = control::Settings {
             chap: settings.chap.0,
             event_days: settings.event_days,
             ..control::Settings::below(data)
         };
         make_directory(&wanted.image_dir).map_err(|why| at(&wanted.image_dir, &why))?;
-        let local = Some(Arc::clone(&link) as Arc<dyn control::NodeLink>);
-        let links = control::NodeLinks { local, doors: None };
+        let doors = server::HttpDoors::new().map_err(|message| Failure::Serve {
+            message,
+            hint: Some("Look at what the machine allows the process.".into()),
+        })?;
+        let links = control::NodeLinks {
+            local: local.clone().map(|link| link as Arc<dyn control::NodeLink>),
+            doors: Some(Arc::new(doors)),
+        };
+        let Ground { world, listener, api, descriptors, lock } = ground;
         let (control, first_token) =
             Control::open(wanted, links, world.clock, world.random).await.map_err(refused)?;
         control.start();
-        let recorder = tokio::spawn(record_notices(control.clone(), notices));
+        let inside = local.zip(heard).map(|(link, notices)| {
+            let recorder = tokio::spawn(record_notices(control.clone(), notices));
+            Inside { link, recorder }
+        });
         let limits = server::Limits { connections: settings.api_connections, descriptors };
         let daemon = Self {
             control,
-            link,
-            recorder,
+            inside,
             listener,
             limits,
             api,
@@ -180,10 +240,13 @@ impl Daemon {
             first_token,
             sockets,
             wishes,
+            _wish: wish,
             data: data.clone(),
             _lock: lock,
         };
-        daemon.ensure_pools(settings, file_driver).await?;
+        if settings.role == Role::All {
+            daemon.ensure_pools(settings, file_driver).await?;
+        }
         daemon.control.upgraded(upgrade).await.map_err(refused)?;
         Ok(daemon)
     }
@@ -228,15 +291,10 @@ impl Daemon {
     /// Say where we are, and the token this once.
     fn introduce(&self, settings: &ServeSettings) -> Result<(), Failure> {
         let url = format!("http://{}", reachable(self.api));
-        let portals: Vec<_> = self.portals.iter().map(SocketAddr::to_string).collect();
-        let mut text = format!("API      {url}\nportal   {}\n", portals.join(", "));
-        match &self.files {
-            Ok(portals) if portals.is_empty() => {}
-            Ok(portals) => {
-                let portals: Vec<_> = portals.iter().map(SocketAddr::to_string).collect();
-                text += &format!("files    {} (NFS)\n", portals.join(", "));
-            }
-            Err(why) => text += &format!("files    not served: {why}\n"),
+        let mut text = format!("API      {url}\n");
+        if self.inside.is_some() {
+            text += &format!("portal   {}\n", addresses(&self.portals));
+            text += &told_of_files(&self.files);
         }
         if settings.client_file {
             let left = client_file::leave(&settings.data, &url, self.first_token.as_deref());
@@ -262,7 +320,10 @@ impl Daemon {
         mut self,
         ended: impl Future<Output = ()> + Send,
     ) -> Result<Option<Successor>, Failure> {
-        let metrics: Arc<dyn server::MetricsSource> = Arc::clone(&self.link) as _;
+        let metrics: Arc<dyn server::MetricsSource> = match &self.inside {
+            Some(inside) => Arc::clone(&inside.link) as _,
+            None => Arc::new(NoNode),
+        };
         let mut ended = std::pin::pin!(ended);
         let mut wish = None;
         server::serve(self.listener, self.limits, self.control.clone(), metrics, async {
@@ -283,23 +344,57 @@ impl Daemon {
         if tokio::time::timeout(STEPS_LIMIT, self.control.end_steps()).await.is_err() {
             tracing::warn!("work of the node does not end in time; the next start begins it again");
         }
-        self.link.stop().await;
-        // The sessions that the node has just closed belong to the audit trail, so that the catalog
-        // outlives the node.
-        if tokio::time::timeout(RECORD_LIMIT, self.recorder).await.is_err() {
-            tracing::warn!("the last notices of the node may be missing from the events");
+        if let Some(Inside { link, recorder }) = self.inside {
+            link.stop().await;
+            // The sessions that the node has just closed belong to the audit trail, so that the
+            // catalog outlives the node.
+            if tokio::time::timeout(RECORD_LIMIT, recorder).await.is_err() {
+                tracing::warn!("the last notices of the node may be missing from the events");
+            }
         }
         self.control.close().await;
         tracing::info!("ended");
-        let Some(wish) = wish else { return Ok(None) };
-        // Nothing is left that has to end in order: until the next program is there a signal ends
-        // the process at once, and none is swallowed.
-        signals::end_at_once().map_err(|why| Failure::Io { what: "signals".into(), why })?;
-        // Told to end before, nobody is to come after.
-        if tokio::time::timeout(HEARD_LIMIT, ended).await.is_ok() {
-            return Ok(None);
-        }
-        Ok(Some(Successor { wish, sockets: self.sockets, data: self.data }))
+        end(wish, ended, self.sockets, self.data).await
+    }
+}
+
+/// The last of a daemon: who comes after it, unless it was told to end.
+async fn end(
+    wish: Option<Wish>,
+    ended: impl Future<Output = ()> + Send,
+    sockets: Sockets,
+    data: PathBuf,
+) -> Result<Option<Successor>, Failure> {
+    let Some(wish) = wish else { return Ok(None) };
+    // Nothing is left that has to end in order: until the next program is there a signal ends the
+    // process at once, and none is swallowed.
+    signals::end_at_once().map_err(|why| Failure::Io { what: "signals".into(), why })?;
+    // Told to end before, nobody is to come after.
+    if tokio::time::timeout(HEARD_LIMIT, ended).await.is_ok() {
+        return Ok(None);
+    }
+    Ok(Some(Successor { wish, sockets, data }))
+}
+
+/// The metrics of a daemon without a storage node.
+struct NoNode;
+
+impl server::MetricsSource for NoNode {
+    fn metrics(&self) -> String {
+        String::new()
+    }
+}
+
+fn addresses(portals: &[SocketAddr]) -> String {
+    portals.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Where files are served, or why not.
+fn told_of_files(files: &Result<Vec<SocketAddr>, String>) -> String {
+    match files {
+        Ok(portals) if portals.is_empty() => String::new(),
+        Ok(portals) => format!("files    {} (NFS)\n", addresses(portals)),
+        Err(why) => format!("files    not served: {why}\n"),
     }
 }
 

@@ -29,6 +29,11 @@ const PROJECT: Key = key("project", None, "project to work in; the token's own w
 /// What the verbs need.
 const CLIENT: [Key; 3] = [URL, TOKEN, PROJECT];
 
+const ROLE: Key = key(
+    "role",
+    Some("all"),
+    "all: control plane and storage node in one process; or control, or node",
+);
 const DATA: Key = key("data", None, "directory of the catalog and the first pool");
 const LISTEN: Key = key("listen", Some("127.0.0.1:7700"), "address and port of the API");
 const PORTALS: Key =
@@ -66,7 +71,8 @@ const LOG_FORMAT: Key = key("log_format", Some("text"), "text or json");
 const CLIENT_FILE: Key =
     key("client_file", Some("true"), "leave a client.toml for the verbs on this machine");
 /// What the daemon needs.
-const SERVE: [Key; 19] = [
+const SERVE: [Key; 20] = [
+    ROLE,
     DATA,
     LISTEN,
     PORTALS,
@@ -91,6 +97,10 @@ const SERVE: [Key; 19] = [
 /// Flags of `serve`. Each setting can also stand in the environment and in a file.
 #[derive(Args, Debug, Default)]
 pub(crate) struct ServeArguments {
+    /// all: control plane and storage node in one process; control alone; or node: a storage node
+    /// for a control plane elsewhere [env: COMMONHOLD_ROLE] [default: all]
+    #[arg(long, value_name = "all|control|node")]
+    role: Option<String>,
     /// Directory of the catalog and the first pool [env: COMMONHOLD_DATA]
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
@@ -156,8 +166,9 @@ pub(crate) struct ServeArguments {
 
 impl ServeArguments {
     /// In the order of [`SERVE`].
-    fn flags(&self) -> [Option<&str>; 19] {
+    fn flags(&self) -> [Option<&str>; 20] {
         [
+            &self.role,
             &self.data,
             &self.listen,
             &self.portals,
@@ -191,6 +202,26 @@ impl FromStr for Lease {
         // Below this a client whose network hiccups loses its locks.
         let seconds = text.parse().ok().filter(|seconds| (5..=3600).contains(seconds));
         seconds.map(Self).ok_or("write seconds, from 5 to 3600")
+    }
+}
+
+/// What a daemon is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Role {
+    All,
+    Control,
+    Node,
+}
+
+impl FromStr for Role {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "all" => Ok(Self::All),
+            "control" => Ok(Self::Control),
+            "node" => Ok(Self::Node),
+            _ => Err("write all, control or node"),
+        }
     }
 }
 
@@ -283,6 +314,7 @@ impl FromStr for PortalsOrNone {
 /// The daemon's settings, read and checked.
 #[derive(Debug)]
 pub(crate) struct ServeSettings {
+    pub(crate) role: Role,
     /// Absolute.
     pub(crate) data: PathBuf,
     pub(crate) listen: SocketAddr,
@@ -340,6 +372,7 @@ impl ServeSettings {
         let data = std::path::absolute(&data)
             .map_err(|why| Failure::Io { what: data.display().to_string(), why })?;
         Ok(Self {
+            role: needed(layers, &ROLE, arguments.role.as_deref())?,
             data,
             listen: needed(layers, &LISTEN, arguments.listen.as_deref())?,
             portals: needed::<Portals>(layers, &PORTALS, arguments.portals.as_deref())?.0,

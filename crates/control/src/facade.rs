@@ -119,7 +119,7 @@ impl Control {
             random.fill(&mut bytes);
             uuid::Builder::from_random_bytes(bytes).into_uuid()
         };
-        let own = Own::of(&catalog, id).await?;
+        let own = Own::of(&catalog, id, clock.wall_ms()).await?;
         let inner = Inner {
             settings,
             own,

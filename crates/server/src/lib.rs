@@ -7,7 +7,10 @@
 //!                                                                    control's use cases
 //! ```
 //!
-//! Entry points: [`serve()`] for the daemon, [`openapi_json`] for the committed document.
+//! Beside it stands the node door, for a storage node of its own: see [`NodeDoor`].
+//!
+//! Entry points: [`serve()`] and [`serve_node`] for the daemon, [`HttpDoors`] for its control
+//! plane, [`openapi_json`] for the committed document.
 //!
 //! Invariant: nothing is decided here. Whatever goes wrong is answered with the contract's error
 //! body; no secret reaches a log line, a span or a metric.
@@ -17,6 +20,7 @@ mod auth;
 mod document;
 mod extract;
 mod metrics;
+mod node_door;
 mod refusal;
 mod routes;
 mod serve;
@@ -27,7 +31,8 @@ use control::Control;
 
 pub use document::openapi_json;
 pub use metrics::MetricsSource;
-pub use serve::{Limits, serve};
+pub use node_door::{Adoption, DoorRecord, HttpDoors, NodeDoor};
+pub use serve::{Limits, serve, serve_node};
 
 /// What the routes share.
 pub(crate) struct App {

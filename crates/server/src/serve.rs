@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::MetricsSource;
 use crate::auth::Peer;
+use crate::node_door::{self, NodeDoor};
 
 /// Of so many file descriptors one is kept for the files of the catalog and of volumes.
 const DESCRIPTORS_KEPT: u64 = 16;
@@ -125,7 +126,29 @@ pub async fn serve(
     metrics: Arc<dyn MetricsSource>,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let router = crate::router(control, metrics);
+    serve_router(listener, limits, crate::router(control, metrics), shutdown).await;
+}
+
+/// The same for the door of a storage node of its own.
+pub async fn serve_node(
+    listener: TcpListener,
+    limits: Limits,
+    door: Arc<NodeDoor>,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let ended = async {
+        shutdown.await;
+        door.end();
+    };
+    serve_router(listener, limits, node_door::router(Arc::clone(&door)), ended).await;
+}
+
+async fn serve_router(
+    listener: TcpListener,
+    limits: Limits,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send,
+) {
     let places = Places::new(limits);
     let mut turned_away: u64 = 0;
     let (ending, end) = watch::channel(false);

@@ -14,7 +14,9 @@ use crate::export::{Export, UpdateExport};
 use crate::group::{CreateGroup, DeleteGroup, Group, MoveGroup, PermitHost, UpdateGroup};
 use crate::host::{CreateHost, Host, UpdateHost};
 use crate::network::{CreateNetwork, Network, UpdateNetwork};
-use crate::node::{EvacuateNode, Health, Node, RestartNode, UpgradeNode};
+use crate::node::{
+    CreateNode, DeleteNode, EvacuateNode, Health, Node, RestartNode, UpdateNode, UpgradeNode,
+};
 use crate::operation::Operation;
 use crate::pool::{CreatePool, Pool, UpdatePool};
 use crate::project::{CreateProject, Project, UpdateProject};
@@ -63,6 +65,15 @@ impl Client {
     /// What the service refused, or why it could not be asked.
     pub async fn group_delete(&self, group: &str, how: &DeleteGroup) -> Result<()> {
         let request = self.request(reqwest::Method::DELETE, &["v1", "groups", group])?;
+        self.answer(request.query(how)).await
+    }
+
+    /// Forget a node of another machine, and let it go.
+    ///
+    /// # Errors
+    /// What the service refused, or why it could not be asked.
+    pub async fn node_delete(&self, node: &str, how: &DeleteNode) -> Result<()> {
+        let request = self.request(reqwest::Method::DELETE, &["v1", "nodes", node])?;
         self.answer(request.query(how)).await
     }
 
@@ -126,6 +137,8 @@ verbs! {
     grant_delete(volume_type, project) => ()
         = delete ["v1", "volume-types", volume_type, "grants", project];
 
+    node_create() <- CreateNode => Node = post ["v1", "nodes"];
+    node_update(node) <- UpdateNode => Node = patch ["v1", "nodes", node];
     node_show(node) => Node = get ["v1", "nodes", node];
     /// Its file service alone. Block volumes notice nothing.
     node_restart(node) <- RestartNode => Operation = post ["v1", "nodes", node, "restart"];

@@ -4,19 +4,47 @@ use std::path::{Path, PathBuf};
 
 use api::Client;
 use api::node::{
-    EvacuateNode, Node, NodeQuery, NodeVolume, NodeVolumeQuery, RestartNode, UpgradeNode,
+    CreateNode, DeleteNode, EvacuateNode, Node, NodeQuery, NodeVolume, NodeVolumeQuery,
+    RestartNode, UpdateNode, UpgradeNode,
 };
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 
 use super::Context;
 use crate::failure::Failure;
-use crate::output::{Column, Listed, bytes, moment, or_dash};
+use crate::output::{Column, Listed, bytes, moment, note, or_dash};
 use crate::progress;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum NodeCommand {
     /// All nodes, with what they serve
     List,
+    /// Make a node of another machine known: `commonhold serve --role node` runs there
+    Create {
+        name: String,
+        /// Its door, as http://HOST:PORT: it says so when it starts
+        #[arg(long)]
+        address: String,
+        /// A copy of node/secret of its data directory; - is standard input
+        #[arg(long, value_name = "FILE", default_value = "-")]
+        secret_file: PathBuf,
+    },
+    /// Change where a node is found, and whether new volumes are placed on it
+    Update {
+        node: Option<String>,
+        /// The same node must be there
+        #[arg(long)]
+        address: Option<String>,
+        /// on, or off: no new volumes
+        #[arg(long, value_name = "on|off")]
+        placement: Option<Placement>,
+    },
+    /// Forget a node of another machine that has no pools any more, and let it go
+    Delete {
+        node: String,
+        /// Although it does not answer, and goes on with its last orders
+        #[arg(long)]
+        force: bool,
+    },
     /// One node; the only one when none is named
     #[command(visible_alias = "get")]
     Show { node: Option<String> },
@@ -49,6 +77,23 @@ pub(crate) enum NodeCommand {
     },
 }
 
+/// Are new volumes placed on a node?
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Placement {
+    On,
+    Off,
+}
+
+/// What stands in the file, or comes on standard input.
+fn secret_in(path: &Path) -> Result<String, Failure> {
+    let read = match path.as_os_str() == "-" {
+        true => std::io::read_to_string(std::io::stdin()),
+        false => std::fs::read_to_string(path),
+    };
+    let what = format!("the secret in {}", path.display());
+    Ok(read.map_err(|why| Failure::Io { what, why })?.trim().to_owned())
+}
+
 /// Whether it serves files, and to how many.
 fn file_service(node: &Node) -> String {
     let Some(service) = &node.file_service else { return "-".to_owned() };
@@ -69,6 +114,8 @@ impl Listed for Node {
         ("file", |node| node.file_volumes.to_string()),
         ("sessions", |node| node.sessions.to_string()),
         ("files", file_service),
+        ("placement", |node| if node.takes_volumes { "on" } else { "off" }.to_owned()),
+        ("address", |node| or_dash(node.address.as_ref())),
         ("id", |node| node.id.to_string()),
     ];
 }
@@ -132,6 +179,21 @@ impl NodeCommand {
         let client = &context.client;
         match self {
             Self::List => context.list(&NodeQuery::default()).await,
+            Self::Create { name, address, secret_file } => {
+                let secret = secret_in(&secret_file)?;
+                context.show(&client.node_create(&CreateNode { name, address, secret }).await?)
+            }
+            Self::Update { node, address, placement } => {
+                let node = named(client, node).await?;
+                let takes_volumes = placement.map(|one| matches!(one, Placement::On));
+                let change = UpdateNode { address, takes_volumes };
+                context.show(&client.node_update(&node, &change).await?)
+            }
+            Self::Delete { node, force } => {
+                client.node_delete(&node, &DeleteNode { force }).await?;
+                note(&format!("Forgot the node {node}."));
+                Ok(())
+            }
             Self::Show { node } => {
                 context.show(&client.node_show(&named(client, node).await?).await?)
             }

@@ -25,7 +25,7 @@ use model::size::ByteSize;
 use node::{Purpose, Sockets};
 use rustix::fs::{Mode, OFlags};
 
-use crate::settings::ServeSettings;
+use crate::settings::{Role, ServeSettings};
 
 /// The port of NFS: clients of version 4 find it without being told, and without rpcbind.
 const USUAL_PORTAL: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 2049));
@@ -59,6 +59,10 @@ pub(crate) struct FileHome {
 impl FileHome {
     /// What is possible here. To be called before there are other threads.
     pub(crate) fn find(settings: &ServeSettings, sockets: &Sockets) -> Self {
+        if settings.role == Role::Control {
+            let (portals, why_not) = (Vec::new(), Some("it has no storage node".to_owned()));
+            return Self { portals, why_not, makes_pool: false, own_mounts: false };
+        }
         let is_root = rustix::process::geteuid().is_root();
         let (portals, why_not) = match &settings.nfs_portals {
             Some(portals) => (portals.clone(), None),

@@ -231,12 +231,16 @@ pub(crate) struct Own {
 
 impl Own {
     /// This start's: each one's term is higher than the one's before.
-    pub(crate) async fn of(catalog: &catalog::Catalog, fresh: Uuid) -> Result<Self> {
+    ///
+    /// A clock counts along: a catalog that comes back from a backup would begin again below what
+    /// its nodes have heard, and they would refuse it.
+    pub(crate) async fn of(catalog: &catalog::Catalog, fresh: Uuid, now_ms: u64) -> Result<Self> {
         let mut tx = catalog.begin().await?;
         let known = catalog::fact(&mut tx, CONTROL).await?;
         let id = known.and_then(|text| text.parse().ok()).unwrap_or(fresh);
         let before = catalog::fact(&mut tx, TERM).await?;
         let term = before.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0) + 1;
+        let term = term.max(now_ms);
         catalog::set_fact(&mut tx, CONTROL, &id.to_string()).await?;
         catalog::set_fact(&mut tx, TERM, &term.to_string()).await?;
         tx.commit().await?;

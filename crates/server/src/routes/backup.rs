@@ -74,7 +74,7 @@ async fn volume_restore(
 
 /// Hands the body on. What nobody takes any more is thrown away for a moment, so that a client that
 /// still sends gets the answer and not a connection that is reset.
-async fn pass(body: Body, to: mpsc::Sender<io::Result<Bytes>>) {
+pub(crate) async fn pass(body: Body, to: mpsc::Sender<io::Result<Bytes>>) {
     let mut pieces = body.into_data_stream();
     hand_on(&mut pieces, to).await;
     let rest = async { while pieces.next().await.is_some_and(|piece| piece.is_ok()) {} };

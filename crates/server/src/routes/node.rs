@@ -2,29 +2,76 @@
 
 use api::Page;
 use api::node::{
-    EvacuateNode, FileService, Node, NodePool, NodeQuery, NodeVolume, NodeVolumeQuery, RestartNode,
-    UpgradeNode,
+    CreateNode, DeleteNode, EvacuateNode, FileService, Node, NodePool, NodeQuery, NodeVolume,
+    NodeVolumeQuery, RestartNode, UpdateNode, UpgradeNode,
 };
 use api::operation::Operation;
 use axum::extract::State;
-use control::{NodeUpgrade, NodeView, NodeVolumeFilter, NodeVolumeView};
+use axum::http::StatusCode;
+use control::{NodeCreate, NodeUpdate, NodeUpgrade, NodeView, NodeVolumeFilter, NodeVolumeView};
 use model::node::FileServiceReport;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Answer, Refusals, accepted, found, page, paging};
+use super::{Answer, Empty, Refusals, accepted, created, found, page, paging};
 use crate::Shared;
 use crate::auth::Signed;
 use crate::extract::{Json, Path, Query};
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
-        .routes(routes!(node_list))
-        .routes(routes!(node_show))
+        .routes(routes!(node_create, node_list))
+        .routes(routes!(node_show, node_update, node_delete))
         .routes(routes!(node_volumes))
         .routes(routes!(node_restart))
         .routes(routes!(node_upgrade))
         .routes(routes!(node_evacuate))
+}
+
+/// Make a node of another machine known, and have it take orders from here alone. For admins.
+///
+/// The machine runs `commonhold serve --role node`; its daemon has made the secret.
+#[utoipa::path(
+    post, path = "/v1/nodes", tag = "node",
+    responses((status = 201, description = "The node", body = Node), Refusals)
+)]
+async fn node_create(
+    State(app): State<Shared>,
+    signed: Signed,
+    Json(new): Json<CreateNode>,
+) -> Answer<Node> {
+    let new = NodeCreate { name: new.name, address: new.address, secret: new.secret };
+    created(view(app.control.node_create(&signed.caller, new).await?))
+}
+
+/// Change where a node is found, and whether new volumes are placed on it. For admins.
+#[utoipa::path(
+    patch, path = "/v1/nodes/{node}", tag = "node",
+    responses((status = 200, description = "Changed", body = Node), Refusals)
+)]
+async fn node_update(
+    State(app): State<Shared>,
+    signed: Signed,
+    Path(node): Path<String>,
+    Json(change): Json<UpdateNode>,
+) -> Answer<Node> {
+    let change = NodeUpdate { takes_volumes: change.takes_volumes, address: change.address };
+    found(view(app.control.node_update(&signed.caller, &node, change).await?))
+}
+
+/// Forget a node of another machine that has no pools any more, and let it go. For admins.
+#[utoipa::path(
+    delete, path = "/v1/nodes/{node}", tag = "node", params(DeleteNode),
+    responses((status = 204, description = "Forgotten"), Refusals)
+)]
+async fn node_delete(
+    State(app): State<Shared>,
+    signed: Signed,
+    Path(node): Path<String>,
+    Query(how): Query<DeleteNode>,
+) -> Empty {
+    app.control.node_delete(&signed.caller, &node, how.force).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// The nodes. For admins.
@@ -147,6 +194,8 @@ fn view(found: NodeView) -> Node {
         name: node.name,
         state: state.to_owned(),
         since: api::timestamp_ms(since_ms),
+        address: node.address,
+        takes_volumes: node.takes_volumes,
         version: node.version,
         boot: node.boot,
         block_portals,

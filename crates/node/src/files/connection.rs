@@ -215,7 +215,9 @@ impl Connection {
     /// The same for who has read it: nothing when calls are to go to other threads.
     pub(super) fn dequeue_as(&self, reader: u64) -> Option<Bytes> {
         let mut desk = lock(&self.desk);
-        if desk.reading != Some(reader) || desk.pace.is_spread() {
+        let is_alone = desk.queue.len() == 1 && desk.running == 0;
+        let spreads = if is_alone { desk.pace.spreads_one() } else { desk.pace.is_spread() };
+        if desk.reading != Some(reader) || spreads {
             return None;
         }
         let call = desk.queue.pop_front()?;
@@ -230,7 +232,15 @@ impl Connection {
         let mut desk = lock(&self.desk);
         desk.running -= 1;
         desk.pace.learn(was_slow);
+        if desk.pace.is_spread() && self.has_more() {
+            desk.pace.meet();
+        }
         Self::list(&mut desk)
+    }
+
+    /// Something has come that nobody has read.
+    fn has_more(&self) -> bool {
+        rustix::io::ioctl_fionread(&self.socket).is_ok_and(|bytes| bytes > 0)
     }
 
     /// What waits in the queue may be able to run now; says whether to list the connection.
@@ -343,6 +353,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::net::{Ipv4Addr, TcpListener};
 
     use super::*;
@@ -363,6 +374,43 @@ mod tests {
         assert!(!connection.is_at_rest(), "a call still runs");
         connection.has_run(4, false);
         assert!(connection.is_at_rest());
+    }
+
+    /// Each of its calls went through the queue to another thread, which took longer than the disk.
+    #[test]
+    fn a_slow_call_that_is_the_only_one_is_run_by_who_has_read_it() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (far, peer) = listener.accept().unwrap();
+        let connection = Connection::new((7, 0), (far, peer.ip()), None, Arc::default(), 0);
+        let reader = connection.begin_reading(0).unwrap();
+        let call = Bytes::from_static(b"call");
+        let one = || connection.enqueue(call.clone());
+        for _ in 0..10 {
+            one();
+            assert!(connection.dequeue_as(reader).is_some());
+            connection.has_run(4, true);
+        }
+        one();
+        one();
+        assert_eq!(connection.dequeue_as(reader), None, "two go to two threads");
+        for _ in 0..2 {
+            assert!(connection.dequeue(u64::MAX).0.is_some());
+        }
+        one();
+        assert_eq!(connection.dequeue_as(reader), None, "beside those that run");
+        assert!(connection.dequeue(u64::MAX).0.is_some());
+        for _ in 0..2 {
+            connection.has_run(4, true);
+        }
+        // The next call has come before this one has ended.
+        near.write_all(b"more").unwrap();
+        while !connection.has_more() {
+            std::thread::yield_now();
+        }
+        connection.has_run(4, true);
+        one();
+        assert_eq!(connection.dequeue_as(reader), None, "who had two under way");
     }
 
     #[test]

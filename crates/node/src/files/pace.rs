@@ -4,6 +4,10 @@
 //! One slow call says little: a lock whose holder was not given the processor looks like a disk.
 //! Where a disk is waited for, many calls are slow.
 //!
+//! Who has one call under way at a time gains nothing by another thread, and loses the time that it
+//! takes to wake one. Whether that is so is seen by what has come when a call has ended, before it
+//! is answered.
+//!
 //! Invariant: values in, values out.
 
 /// What a slow call adds, where a quick one takes one away.
@@ -14,19 +18,31 @@ const QUICK: u32 = 2;
 /// Two slow ones among few.
 const SPREAD: u32 = 12;
 const MAX: u32 = 64;
+/// Calls for which a client that had two under way is taken for one that has.
+const COMPANY: u32 = 64;
 
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Pace {
     score: u32,
     is_spread: bool,
+    company: u32,
 }
 
 impl Pace {
     pub(super) fn is_spread(self) -> bool {
         self.is_spread
     }
+    /// Whether a call goes to another thread, which is the only one that is known of.
+    pub(super) fn spreads_one(self) -> bool {
+        self.is_spread && self.company > 0
+    }
+    /// Another call had come before this one was answered.
+    pub(super) fn meet(&mut self) {
+        self.company = COMPANY;
+    }
     /// A call has run.
     pub(super) fn learn(&mut self, was_slow: bool) {
+        self.company = self.company.saturating_sub(1);
         if was_slow {
             self.score = (self.score + SLOW).min(MAX);
         } else {
@@ -62,6 +78,23 @@ mod tests {
         }
         (0..MAX).for_each(|_| pace.learn(false));
         assert!(!pace.is_spread(), "it was spread for ever");
+    }
+
+    #[test]
+    fn who_has_one_call_under_way_at_a_time_is_not_spread_and_who_had_two_is() {
+        let mut pace = Pace::default();
+        (0..10).for_each(|_| pace.learn(true));
+        assert!(pace.is_spread() && !pace.spreads_one());
+        pace.meet();
+        for _ in 1..COMPANY {
+            pace.learn(true);
+            assert!(pace.spreads_one());
+        }
+        pace.learn(true);
+        assert!(!pace.spreads_one(), "it is looked at again");
+        pace.meet();
+        (0..MAX).for_each(|_| pace.learn(false));
+        assert!(!pace.spreads_one(), "quick ones are never spread");
     }
 
     #[test]

@@ -193,6 +193,16 @@ fn store() {
     maps.add(&[2], &[&[0, 5, 1, 0, 70, 2, 0x3e, 0xff, 1, 0, 5, 0]]);
     maps.add(&[1], &[&[0; 64], &[0x55; 64]]);
     maps.add(&[0], &[b"CMHDMAP\n\0\x01"]);
+    let mut carried = Corpus::of("carried");
+    let trees = [0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 1];
+    carried.add(&[0], &[&[7; 16], &[0; 8], &[0; 2], &[1; 48], &[0; 2], &trees]);
+    carried.add(&[0], &[&[7; 76], &trees, &[9; 16], &[0, 0, 0, 2, 0, 1, b'a']]);
+    carried.add(&[1], &[&[5; 56]]);
+    carried.add(&[2], &[&[0; 32]]);
+    carried.add(&[2], &[&[0; 52]]);
+    carried.add(&[3], &[&[0, 0, 0, 1, 0, 0, 0, 2, 8, 9, 0, 0, 0, 1, 7, 0, 0, 0, 0]]);
+    carried.add(&[4], &[&[0; 4096]]);
+    carried.add(&[9], &[&[1; 32], &[2; 32]]);
     let piece = |origin: u8, far: u32, bytes: &[u8]| {
         let length = u16::try_from(bytes.len()).unwrap_or(0);
         [&[origin], &far.to_be_bytes()[..], &length.to_be_bytes(), bytes].concat()

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use crate::files::carried::page;
+use crate::files::carry;
 use crate::map::{self, Map};
 use crate::record::{self, Kind};
 use crate::tree::{LayerRecord, VolumeRecord, decode_pool, encode_pool};
@@ -119,4 +121,31 @@ pub fn seal_page(mut bytes: Vec<u8>, files: u64) -> Vec<u8> {
     let crc = crc32c::crc32c(&bytes);
     bytes[12..16].copy_from_slice(&crc.to_be_bytes());
     bytes
+}
+
+/// The entries of a page of a table of ids, which begins with this number, and the page written again.
+#[must_use]
+pub fn decode_ids(number: u64, bytes: &[u8]) -> Option<(Vec<[u8; 32]>, Vec<u8>)> {
+    let entries = page::decode(number, bytes)?;
+    let again = page::encode(number, &entries);
+    Some((entries, again))
+}
+
+/// A page of a table of ids with these entries.
+#[must_use]
+pub fn encode_ids(number: u64, entries: &[[u8; 32]]) -> Vec<u8> {
+    page::encode(number, entries)
+}
+
+/// What a carried stream begins with, what it ends with, or what goes with one of its files, read
+/// from its payload and written again.
+#[must_use]
+pub fn carried(part: u8, bytes: &[u8]) -> Option<Vec<u8>> {
+    carry::again(part, bytes)
+}
+
+/// A whole carried stream: of which nothing may be taken that is not framed and counted.
+#[must_use]
+pub fn frames(tree: u32, bytes: &[u8]) -> Option<Vec<u8>> {
+    carry::unframed(tree, bytes)
 }

@@ -2,6 +2,7 @@
 //! the service.
 
 mod directory;
+mod lists;
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};

@@ -20,7 +20,7 @@ use node::{Node, Settings, Sockets, World};
 
 const SIZE: ByteSize = ByteSize(64 << 20);
 
-async fn start(dir: &std::path::Path) -> Node {
+pub(crate) async fn start(dir: &std::path::Path) -> Node {
     let settings = Settings {
         data_dir: dir.join("node"),
         portals: Vec::new(),
@@ -40,7 +40,7 @@ async fn start(dir: &std::path::Path) -> Node {
         .unwrap()
 }
 
-fn terms(volume: VolumeId, pool: PoolId, squash: Squash) -> Terms {
+pub(crate) fn terms(volume: VolumeId, pool: PoolId, squash: Squash) -> Terms {
     let clients = Cidr::host([127, 0, 0, 1].into());
     let (mode, anonymous_uid, anonymous_gid) = (Mode::ReadWrite, 65534, 65534);
     let rule = Rule { clients, mode, squash, anonymous_uid, anonymous_gid };
@@ -82,14 +82,14 @@ fn mount(node: &Node) -> Option<Bytes> {
 }
 
 /// The status of GETATTR, and the mode of the file.
-fn attributes(node: &Node, handle: &[u8]) -> (u32, Option<u32>) {
+pub(crate) fn attributes(node: &Node, handle: &[u8]) -> (u32, Option<u32>) {
     let mut reader = call(node, (100_003, 1), opaque(handle)).unwrap();
     let status = reader.u32().unwrap();
     (status, (status == 0).then(|| (reader.u32().unwrap(), reader.u32().unwrap()).1))
 }
 
 /// A pool and an exported volume in it, ordered.
-async fn serve(node: &Node, dir: &std::path::Path) -> (PoolId, VolumeId) {
+pub(crate) async fn serve(node: &Node, dir: &std::path::Path) -> (PoolId, VolumeId) {
     let (pool, volume) = (PoolId(uuid::Uuid::from_u128(1)), VolumeId(uuid::Uuid::from_u128(2)));
     let path = dir.join("pool").display().to_string();
     let (io, capacity) = (IoMode::Cached, None);

@@ -16,6 +16,7 @@ mod limits;
 mod logins;
 mod medium;
 mod modes;
+mod moves;
 mod sanitize;
 mod strangers;
 mod tasks;

@@ -19,9 +19,11 @@ use crate::pool::locked;
 /// Most bytes of a value (XATTR_SIZE_MAX).
 const BYTES_MAX: usize = 64 << 10;
 
+pub(super) const ACCESS: &CStr = c"system.posix_acl_access";
+
 fn key(which: AclKind) -> &'static CStr {
     match which {
-        AclKind::Access => c"system.posix_acl_access",
+        AclKind::Access => ACCESS,
         AclKind::Default => c"system.posix_acl_default",
     }
 }

@@ -10,12 +10,13 @@ use model::file::FileKind;
 use rustix::fs::{
     AtFlags, CWD, Gid, Mode, OFlags, SeekFrom, Statx, Timespec, Timestamps, Uid, XattrFlags,
     chmodat, chownat, copy_file_range, fchmod, fgetxattr, flistxattr, fsetxattr, ftruncate,
-    ioctl_ficlone, linkat, makedev, mkdirat, mknodat, openat, readlinkat, seek, symlinkat,
-    utimensat,
+    getxattr, ioctl_ficlone, linkat, makedev, mkdirat, mknodat, openat, readlinkat, seek, setxattr,
+    symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
 use super::CopyMethod;
+use super::acls;
 use super::holds::is_hidden;
 use super::trees::raw;
 use super::usage::BLOCK_BYTES;
@@ -74,13 +75,13 @@ impl Copying<'_> {
             FileKind::Regular => self.regular(from, to, name, &found)?,
             FileKind::Symlink => {
                 symlinkat(readlinkat(from, name, Vec::new())?, to, name)?;
-                named_attributes(to, name, &found)?;
+                named_attributes((from, to), name, &found)?;
             }
             _ => {
                 let device = makedev(found.stx_rdev_major, found.stx_rdev_minor);
                 let kind = rustix::fs::FileType::from_raw_mode(found.stx_mode.into());
                 mknodat(to, name, kind, Mode::RUSR, device)?;
-                named_attributes(to, name, &found)?;
+                named_attributes((from, to), name, &found)?;
             }
         }
         if found.stx_nlink > 1 {
@@ -164,17 +165,33 @@ fn attributes(from: &OwnedFd, to: &OwnedFd, found: &Statx) -> Result<(), Errno> 
 }
 
 /// Of what is not opened.
-fn named_attributes(to: &OwnedFd, name: &CStr, found: &Statx) -> Result<(), Errno> {
+fn named_attributes(
+    (from, to): (&OwnedFd, &OwnedFd),
+    name: &CStr,
+    found: &Statx,
+) -> Result<(), Errno> {
     let (uid, gid) = owner(found);
     chownat(to, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
     if kind_of(found) != FileKind::Symlink {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = openat(to, name, flags, Mode::empty())?;
         let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let from = openat(from, name, flags, Mode::empty())?;
+        list(&format!("/proc/self/fd/{}", from.as_raw_fd()), &path)?;
         let mode = Mode::from_raw_mode(u32::from(found.stx_mode) & 0o7777);
         chmodat(CWD, path, mode, AtFlags::empty())?;
     }
     utimensat(to, name, &times(found), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// Copies the list of access of what is not opened: nothing else can be at it that clients have set.
+fn list(from: &str, to: &str) -> Result<(), Errno> {
+    let mut value = vec![0; XATTR_BYTES_MAX];
+    match getxattr(from, acls::ACCESS, &mut value[..]) {
+        Ok(length) => setxattr(to, acls::ACCESS, &value[..length], XattrFlags::empty()),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 fn xattrs(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {

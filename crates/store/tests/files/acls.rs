@@ -8,6 +8,7 @@ use model::file::{
     Acl, AclEntry, AclKind, AclWho, Acls, Caller, Creation, FileError, FileId, FileKind, FileStore,
     New, SetAttributes,
 };
+use model::id::SnapshotId;
 use nfs::memory::Memory;
 use store::archive::{self, ArchiveError};
 
@@ -131,6 +132,21 @@ fn lists_come_back_as_they_were_and_default_ones_reach_nothing_else() {
         assert_eq!(before["/shared/private"], (0o640, None, None));
         archive::read(&copy, Acls::Keep, &packed(&volume)[..]).unwrap();
         assert_eq!(seen(&copy), before);
+    }
+}
+
+#[test]
+fn a_copy_of_a_tree_made_file_by_file_lost_the_lists_of_pipes() {
+    for home in Home::all() {
+        let volume = home.volume(1, 64 * MIB);
+        plant(&volume);
+        volume.create_snapshot(SnapshotId(uuid::Uuid::nil()), Some("one")).unwrap();
+        let all = volume.lookup(&ROOT, volume.root(), b".snapshots").unwrap().file;
+        let top = volume.lookup(&ROOT, all, b"one").unwrap().file;
+        let mut copy = BTreeMap::new();
+        look(&volume, top, "", &mut copy);
+        assert!(copy["/shared/pipe"].1.is_some());
+        assert_eq!(copy, seen(&volume));
     }
 }
 

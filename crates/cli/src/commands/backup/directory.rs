@@ -9,9 +9,12 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
+
+use super::lists::{self, Without};
 
 /// The usual level of zstd.
 const LEVEL: i32 = 0;
@@ -108,17 +111,29 @@ pub(super) fn unpack(to: &Path) -> io::Result<(Unpacking, File)> {
     let mut part = to.clone().into_os_string();
     part.push(".part");
     let part = PathBuf::from(part);
-    std::fs::create_dir(&part)
+    // Nobody else looks in before all of it has its owners and lists.
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&part)
         .map_err(|why| io::Error::new(why.kind(), format!("{}: {why}", part.display())))?;
+    let keeps_lists = lists::are_kept(&part)?;
     let (from, into) = io::pipe()?;
     let mut tar = tar(&["-x", "-p", "--acls"], &part);
     let mut running = Running::new(tar.stdin(Stdio::piped()))?;
     let stdin = running.child.stdin.take();
     let ending = std::thread::spawn(move || {
         let copied = match stdin {
-            Some(stdin) => zstd::stream::copy_decode(from, stdin),
+            Some(stdin) if keeps_lists => zstd::stream::copy_decode(from, stdin),
+            Some(stdin) => zstd::stream::copy_decode(from, Without::new(stdin)),
             None => Ok(()),
         };
+        if let Err(why) = &copied
+            && why.kind() == io::ErrorKind::Unsupported
+        {
+            // It has only seen that the archive is cut.
+            let _ = running.end(&[]);
+            return copied.map(|()| Vec::new());
+        }
         // What tar says is why it took no more.
         let said = running.end(&[])?;
         copied.map(|()| said)

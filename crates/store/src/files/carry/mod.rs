@@ -22,5 +22,8 @@ mod receive;
 mod send;
 mod stream;
 
+#[cfg(fuzzing)]
+pub(crate) use stream::{again, unframed};
+
 #[cfg(test)]
 mod tests;

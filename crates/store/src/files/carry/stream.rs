@@ -285,3 +285,28 @@ impl<R: Read> Read for Unframed<'_, R> {
         }
     }
 }
+
+/// A payload that is understood, written again: the manifest's, the end's or a note's.
+#[cfg(fuzzing)]
+pub(crate) fn again(part: u8, bytes: &[u8]) -> Option<Vec<u8>> {
+    fn one<R: Record>(bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut fields = Fields(bytes);
+        let found = R::get(R::VERSION, &mut fields)?;
+        fields.end()?;
+        let mut out = Vec::new();
+        found.put(&mut out);
+        Some(out)
+    }
+    match part % 3 {
+        0 => one::<Manifest>(bytes),
+        1 => one::<End>(bytes),
+        _ => super::note::Note::decode(bytes).map(|note| note.encode()),
+    }
+}
+
+/// What the frames of a tree hold, when it ends as it should.
+#[cfg(fuzzing)]
+pub(crate) fn unframed(tree: u32, mut bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    Unframed::begin(tree, &mut bytes).ok()?.read_to_end(&mut out).ok().map(|_| out)
+}

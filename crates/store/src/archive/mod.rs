@@ -41,7 +41,7 @@ const SNAPSHOTS: &[u8] = b".snapshots";
 pub struct Figures {
     /// Entries of the archive: a file with three names is three.
     pub entries: u64,
-    /// Bytes of content, without holes.
+    /// Bytes of content, without holes: what the archive holds, zeros or not.
     pub bytes: u64,
     /// What an archive or a tree cannot hold.
     pub skipped: u64,

@@ -8,6 +8,9 @@
 //!                  '-----> Found: what they said of the entry that comes
 //! ```
 //!
+//! The map of a sparse file is taken out, too: `tar` would give a hole as zeros, which is no end of
+//! them where a client has made a file of exabytes.
+//!
 //! The crate `tar` takes an extended header for lines, and a value may hold lines of its own, which
 //! could say anything. So these records are taken out before it sees them.
 
@@ -16,7 +19,7 @@ use std::io::{self, Cursor, Read};
 use std::rc::Rc;
 
 use model::file::{Acl, AclKind};
-use tar::{EntryType, Header};
+use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 
 use crate::acl::{self, Unreadable};
 
@@ -39,9 +42,6 @@ pub(super) const RAW: &str = "COMMONHOLD.xattr.";
 const OURS: &[u8] = b"COMMONHOLD.";
 /// A way to tell holes that `tar` does not know: what follows would be taken for the content.
 const HOLES: &[u8] = b"GNU.sparse.";
-/// Where the header of a sparse file, and each block behind it, says that another follows.
-const EXTENDED_AT: usize = 482;
-const EXTENDED_AGAIN_AT: usize = 504;
 
 /// What the extended header of an entry said.
 #[derive(Default)]
@@ -53,6 +53,37 @@ pub(super) struct Found {
     pub(super) acls: Lists,
     pub(super) note: Option<Vec<u8>>,
     pub(super) is_socket: bool,
+    pub(super) sparse: Option<Sparse>,
+}
+
+/// Where the data of a sparse file belongs, which stands in the archive without its holes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Sparse {
+    /// Offset and bytes of each, in their order; none overlaps another.
+    pub(super) stretches: Vec<(u64, u64)>,
+    pub(super) size: u64,
+}
+
+impl Sparse {
+    fn add(&mut self, some: &[GnuSparseHeader]) -> io::Result<()> {
+        for one in some.iter().filter(|one| !one.is_empty()) {
+            self.stretches.push((one.offset()?, one.length()?));
+        }
+        Ok(())
+    }
+
+    /// Whether it is of a file that has so many bytes of data.
+    fn is_of(&self, bytes: u64) -> bool {
+        let (mut data, mut end) = (Some(0_u64), 0);
+        for (offset, length) in &self.stretches {
+            // `tar` has each stretch begin a block of the archive.
+            let fits = *offset >= end
+                && (*length == 0 || data.is_some_and(|data| data % BLOCK_BYTES as u64 == 0));
+            let Some(next) = offset.checked_add(*length).filter(|_| fits) else { return false };
+            (data, end) = (data.and_then(|data| data.checked_add(*length)), next);
+        }
+        data == Some(bytes) && end == self.size
+    }
 }
 
 impl Found {
@@ -248,16 +279,13 @@ pub(super) struct Filter<R> {
     ready: Cursor<Vec<u8>>,
     /// Bytes that pass as they are.
     passing: u64,
-    /// A block that describes holes follows.
-    is_extended: bool,
     /// Of the entry that comes, when an extended header has said it.
     size: Option<u64>,
 }
 
 impl<R: Read> Filter<R> {
     pub(super) fn new(from: R, found: Rc<RefCell<Found>>) -> Self {
-        let (ready, passing, is_extended, size) = (Cursor::default(), 0, false, None);
-        Self { from, found, ready, passing, is_extended, size }
+        Self { from, found, ready: Cursor::default(), passing: 0, size: None }
     }
 
     /// Reads up to so many bytes, fewer at the end alone.
@@ -273,11 +301,6 @@ impl<R: Read> Filter<R> {
         if block.is_empty() {
             return Ok(false);
         }
-        if self.is_extended {
-            self.is_extended = block.get(EXTENDED_AGAIN_AT) == Some(&1);
-            self.ready = Cursor::new(block);
-            return Ok(true);
-        }
         // What is no header is for tar to complain of.
         let header = (block.len() == BLOCK_BYTES).then(|| Header::from_byte_slice(&block));
         let size = header.and_then(|header| header.entry_size().ok()).unwrap_or(0);
@@ -285,7 +308,6 @@ impl<R: Read> Filter<R> {
         if kind == Some(EntryType::XHeader) {
             return self.extended_header(&block, size).map(|()| true);
         }
-        self.is_extended = kind == Some(EntryType::GNUSparse) && block.get(EXTENDED_AT) == Some(&1);
         let is_about_another = matches!(
             kind,
             Some(EntryType::GNULongName | EntryType::GNULongLink | EntryType::XGlobalHeader)
@@ -293,8 +315,37 @@ impl<R: Read> Filter<R> {
         let told = if is_about_another { None } else { self.size.take() };
         let size = told.unwrap_or(size);
         self.passing = size.checked_next_multiple_of(BLOCK_BYTES as u64).unwrap_or(u64::MAX);
-        self.ready = Cursor::new(block);
+        let is_sparse = kind == Some(EntryType::GNUSparse);
+        self.ready = Cursor::new(if is_sparse { self.sparse(&block, size)? } else { block });
         Ok(true)
+    }
+
+    /// Takes the map of a sparse file: to `tar` it is a file of its data alone.
+    fn sparse(&mut self, block: &[u8], bytes: u64) -> io::Result<Vec<u8>> {
+        let mut header = Header::from_byte_slice(block).clone();
+        let sum = header.cksum()?;
+        header.set_cksum();
+        if header.cksum()? != sum {
+            return Err(bad("the checksum of a header is wrong"));
+        }
+        let gnu =
+            header.as_gnu().ok_or_else(|| bad("a sparse file has a header of another kind"))?;
+        let mut sparse = Sparse { stretches: Vec::new(), size: gnu.real_size()? };
+        sparse.add(&gnu.sparse)?;
+        let mut is_extended = gnu.is_extended();
+        while is_extended {
+            let mut more = GnuExtSparseHeader::new();
+            self.from.read_exact(more.as_mut_bytes())?;
+            sparse.add(more.sparse())?;
+            is_extended = more.is_extended();
+        }
+        if !sparse.is_of(bytes) {
+            return Err(bad("the map of a sparse file is not that of its data"));
+        }
+        self.found.borrow_mut().sparse = Some(sparse);
+        header.set_entry_type(EntryType::Regular);
+        header.set_cksum();
+        Ok(header.as_bytes().to_vec())
     }
 
     fn extended_header(&mut self, block: &[u8], size: u64) -> io::Result<()> {
@@ -325,7 +376,7 @@ impl<R: Read> Read for Filter<R> {
             if count > 0 || to.is_empty() {
                 return Ok(count);
             }
-            if self.passing > 0 && !self.is_extended {
+            if self.passing > 0 {
                 let most = usize::try_from(self.passing).unwrap_or(usize::MAX).min(to.len());
                 let count = self.from.read(&mut to[..most])?;
                 self.passing -= count as u64;
@@ -394,6 +445,25 @@ mod tests {
         let sifted = sift(payload, &mut found).unwrap();
         assert_eq!((sifted.left, sifted.size), (payload.to_vec(), Some(10_000_000_000)));
         assert!(sift(b"9 size=x\n", &mut found).is_err());
+    }
+
+    #[test]
+    fn a_map_that_is_not_that_of_its_data_is_none() {
+        let sparse =
+            |stretches: &[(u64, u64)], size| Sparse { stretches: stretches.to_vec(), size };
+        assert!(sparse(&[], 0).is_of(0));
+        assert!(sparse(&[(1 << 60, 0)], 1 << 60).is_of(0));
+        assert!(sparse(&[(0, 512), (4096, 5)], 4101).is_of(517));
+        for wrong in [
+            sparse(&[(0, 512), (4096, 5)], 4102),
+            sparse(&[(0, 511), (4096, 6)], 4102),
+            sparse(&[(4096, 512), (0, 5)], 4608),
+            sparse(&[(0, 512), (511, 5)], 516),
+            sparse(&[(u64::MAX, 517)], 516),
+            sparse(&[(0, 516)], 516),
+        ] {
+            assert!(!wrong.is_of(517), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use model::file::{
 use tar::{Archive, Entry, EntryType};
 
 use super::give::{Given, bare, give};
-use super::pax::{Filter, Found, HEADER_BYTES_MAX};
+use super::pax::{Filter, Found, HEADER_BYTES_MAX, Sparse};
 use super::{ArchiveError, Figures, PIECE_BYTES, SNAPSHOTS, at, root};
 
 /// Zeros of this length are a hole.
@@ -192,8 +192,7 @@ impl<F: FileStore> Reader<'_, '_, F> {
             return Err(ArchiveError::Entry { path: ".".to_owned(), why });
         };
         self.enter(&names, &path)?;
-        let kind = (kind, found.is_socket);
-        let made = match self.make(&mut entry, kind, &name, &path)? {
+        let made = match self.make(&mut entry, &mut found, &name, &path)? {
             Some(made) => made,
             None => return Ok(()),
         };
@@ -230,7 +229,7 @@ impl<F: FileStore> Reader<'_, '_, F> {
     fn make<R: Read>(
         &mut self,
         entry: &mut Entry<'_, R>,
-        (kind, is_socket): (EntryType, bool),
+        found: &mut Found,
         name: &[u8],
         path: &[u8],
     ) -> Result<Option<FileId>, ArchiveError> {
@@ -238,16 +237,20 @@ impl<F: FileStore> Reader<'_, '_, F> {
         let device = || -> io::Result<(u32, u32)> {
             Ok((header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)))
         };
-        let new = match kind {
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                return self.content(entry, name, path).map(Some);
+        let new = match header.entry_type() {
+            EntryType::Regular | EntryType::Continuous => {
+                let sparse = found.sparse.take().unwrap_or_else(|| Sparse {
+                    stretches: vec![(0, entry.size())],
+                    size: entry.size(),
+                });
+                return self.content(entry, &sparse, name, path).map(Some);
             }
             EntryType::Link => return self.link(entry, name, path).map(|()| None),
             EntryType::Symlink => {
                 let target = entry.link_name_bytes().unwrap_or_default();
                 New::Symlink(Bytes::copy_from_slice(&target))
             }
-            EntryType::Fifo if is_socket => New::Special(FileKind::Socket),
+            EntryType::Fifo if found.is_socket => New::Special(FileKind::Socket),
             EntryType::Fifo => New::Special(FileKind::Fifo),
             EntryType::Block => device().map(|(a, b)| New::Special(FileKind::BlockDevice(a, b)))?,
             EntryType::Char => {
@@ -267,26 +270,29 @@ impl<F: FileStore> Reader<'_, '_, F> {
     fn content<R: Read>(
         &mut self,
         entry: &mut Entry<'_, R>,
+        sparse: &Sparse,
         name: &[u8],
         path: &[u8],
     ) -> Result<FileId, ArchiveError> {
         let how = Creation::Guarded(SetAttributes { mode: Some(0o600), ..Default::default() });
         let made = self.tree.create(&self.caller, self.here(), name, &how).map_err(at(path))?;
-        let (file, mut offset) = (made.attributes.file, 0u64);
-        loop {
-            let filled = fill(entry, &mut self.piece)?;
-            if filled == 0 {
-                break;
+        let file = made.attributes.file;
+        for (offset, bytes) in &sparse.stretches {
+            let (mut data, mut place) = (entry.take(*bytes), *offset);
+            while data.limit() > 0 {
+                let filled = fill(&mut data, &mut self.piece)?;
+                if filled == 0 {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+                }
+                for (from, data) in data_in(&self.piece[..filled]) {
+                    self.write(file, place + from as u64, data).map_err(at(path))?;
+                }
+                place += filled as u64;
             }
-            let mut bytes = 0;
-            for (place, data) in data_in(&self.piece[..filled]) {
-                bytes += data.len() as u64;
-                self.write(file, offset + place as u64, data).map_err(at(path))?;
-            }
+            // Zeros are content that was not written: the archive's writer has counted them, too.
             self.figures.bytes += bytes;
-            offset += filled as u64;
         }
-        let set = SetAttributes { size_bytes: Some(offset), ..Default::default() };
+        let set = SetAttributes { size_bytes: Some(sparse.size), ..Default::default() };
         self.tree.set_attributes(&self.caller, file, &set, None).map_err(at(path))?;
         Ok(file)
     }

@@ -19,8 +19,9 @@ const ENTRIES_MAX: usize = 256;
 const ATTRIBUTE_BYTES_MAX: u64 = HEADER_BYTES_MAX / 2;
 /// Bytes of a name in a header.
 const NAME_BYTES: usize = 100;
-/// Stretches of data that a sparse file is told by; what is behind them is written whole.
-const STRETCHES_MAX: usize = 1 << 14;
+/// Stretches of data that a sparse file is told by; what is behind them is written whole. Their map
+/// has room in its header beside the attributes.
+const STRETCHES_MAX: usize = 1 << 18;
 /// Of the header itself, and of each of those that follow it.
 const STRETCHES_FIRST: usize = 4;
 const STRETCHES_NEXT: usize = 21;

@@ -10,7 +10,9 @@
 //! until they are swept, and their ids must not open them.
 //!
 //! A volume that has moved has files that were made elsewhere, which keep the ids that they had
-//! there ([`super::carried`]). So that no two files have the same inode number to clients, and no
+//! there ([`super::carried`]). Roots keep theirs by a key of their own, which is good for them
+//! alone: it goes along, and others may know it. The key of all others never leaves the pool, since
+//! whoever has it could name any inode of the file system. So that no two files have the same inode number to clients, and no
 //! id of elsewhere is taken for one of here, a number of here has the count of the volume's moves
 //! in its upper bits: no file system that is in use has numbers that large (2^48 inodes of 512
 //! bytes are 128 PiB).
@@ -43,6 +45,8 @@ pub(super) const NUMBER_MAX: u64 = (1 << MOVES_SHIFT) - 1;
 #[derive(Clone, Copy)]
 pub(super) struct IdKey {
     pub(super) key: [u8; 16],
+    /// For the roots of trees, and the directory of snapshots.
+    pub(super) root_key: [u8; 16],
     /// How often the volume has moved.
     pub(super) moves: u16,
 }
@@ -57,18 +61,22 @@ pub(super) enum Named {
     Snapshots,
 }
 
+fn id(key: &[u8; 16], tree: u32, salt: u32, inode: u64, generation: u32) -> FileId {
+    let mut hash = SipHasher24::new_with_key(key);
+    hash.write(&tree.to_be_bytes());
+    hash.write(&salt.to_be_bytes());
+    hash.write(&inode.to_be_bytes());
+    hash.write(&generation.to_be_bytes());
+    let tag = hash.finish() & (u64::from(u32::MAX) << 32);
+    FileId { tree, inode, generation: tag | u64::from(generation) }
+}
+
 impl IdKey {
     fn id(&self, tree: u32, salt: u32, inode: u64, generation: u32) -> FileId {
-        let mut hash = SipHasher24::new_with_key(&self.key);
-        hash.write(&tree.to_be_bytes());
-        hash.write(&salt.to_be_bytes());
-        hash.write(&inode.to_be_bytes());
-        hash.write(&generation.to_be_bytes());
-        let tag = hash.finish() & (u64::from(u32::MAX) << 32);
-        FileId { tree, inode, generation: tag | u64::from(generation) }
+        id(&self.key, tree, salt, inode, generation)
     }
     pub(super) fn root(&self, tree: u32) -> FileId {
-        self.id(tree, 0, ROOT_INODE, 0)
+        id(&self.root_key, tree, 0, ROOT_INODE, 0)
     }
     /// Whether it is the root of its tree. A hash is a part of a quick call: of others it is not
     /// computed.
@@ -76,7 +84,7 @@ impl IdKey {
         file.inode == ROOT_INODE && file == self.root(file.tree)
     }
     pub(super) fn snapshots(&self) -> FileId {
-        self.id(SNAPSHOTS_TREE, 0, SNAPSHOTS_INODE, 0)
+        id(&self.root_key, SNAPSHOTS_TREE, 0, SNAPSHOTS_INODE, 0)
     }
     /// The id of an inode in a tree whose root is this one.
     pub(super) fn of(&self, tree: u32, salt: u32, root: &Inode, inode: &Inode) -> FileId {
@@ -192,7 +200,7 @@ mod tests {
 
     #[test]
     fn an_id_is_good_for_the_volume_that_gave_it_and_as_it_was_given() {
-        let key = |byte, moves| IdKey { key: [byte; 16], moves };
+        let key = |byte, moves| IdKey { key: [byte; 16], root_key: [byte; 16], moves };
         let (ours, other) = (key(1, 0), key(2, 0));
         let root = Inode { form: Form::Inode32, number: 77, generation: 5, subvolume: 0 };
         let file = Inode { number: 78, generation: 9, ..root };
@@ -214,7 +222,7 @@ mod tests {
 
     #[test]
     fn an_id_tells_how_often_the_volume_had_moved_and_roots_stay() {
-        let key = |moves| IdKey { key: [1; 16], moves };
+        let key = |moves| IdKey { key: [1; 16], root_key: [2; 16], moves };
         let root = Inode { form: Form::Inode32, number: 77, generation: 5, subvolume: 0 };
         let file = Inode { number: 78, generation: 9, ..root };
         let ids = [0, 1, 2, u16::MAX].map(|moves| key(moves).of(0, 6, &root, &file));
@@ -226,5 +234,16 @@ mod tests {
             assert!(ids[..at].iter().all(|id| id.inode != ids[at].inode));
             assert_eq!(key(moves).root(3), key(0).root(3));
         }
+    }
+
+    #[test]
+    fn the_key_of_roots_gave_ids_of_any_inode() {
+        let root_key = [2; 16];
+        let ours = IdKey { key: [1; 16], root_key, moves: 1 };
+        for (tree, inode) in [(0, 2 ^ 1 << 48), (0, 78 ^ 1 << 48), (SNAPSHOTS_TREE, 78 ^ 1 << 48)] {
+            let forged = id(&root_key, tree, 6, inode, 0);
+            assert_eq!(ours.named(forged, 6), Err(FileError::Stale));
+        }
+        assert_eq!(ours.named(id(&root_key, 5, 0, ROOT_INODE, 0), 6), Ok(Named::Root));
     }
 }

@@ -290,13 +290,15 @@ impl FilePool {
         self.make(volume, |home| {
             let trees = made_or_there(home, TREES).map_err(|errno| failed(MAKE, errno))?;
             let count = fill(&trees)?;
-            let (mut key, mut secret) = ([0; 16], [0; 32]);
+            let (mut key, mut root_key, mut secret) = ([0; 16], [0; 16], [0; 32]);
             self.random.fill(&mut key);
+            self.random.fill(&mut root_key);
             self.random.fill(&mut secret);
             let record = VolumeRecord {
                 size_bytes: size.0,
                 relaxed: durability == Durability::Relaxed,
                 key,
+                root_key,
                 living: FIRST_TREE,
                 next_tree: FIRST_TREE + 1,
                 snapshots: Vec::new(),

@@ -41,6 +41,9 @@ pub(super) struct VolumeRecord {
     pub(super) size_bytes: u64,
     pub(super) relaxed: bool,
     pub(super) key: [u8; 16],
+    /// Of the ids of roots, which others may know: it moves with the volume. Before version 2 they
+    /// had the same key as all.
+    pub(super) root_key: [u8; 16],
     /// The directory of the living tree.
     pub(super) living: u32,
     /// No tree had this number or a higher one.
@@ -148,6 +151,7 @@ impl Record for VolumeRecord {
         out.extend_from_slice(&self.moves.to_be_bytes());
         out.extend_from_slice(&u16::from(self.living_came).to_be_bytes());
         out.extend_from_slice(&self.later_nanos.to_be_bytes());
+        out.extend_from_slice(&self.root_key);
     }
     fn get(version: u16, fields: &mut Fields<'_>) -> Option<Self> {
         let size_bytes = fields.u64()?;
@@ -168,6 +172,7 @@ impl Record for VolumeRecord {
             size_bytes,
             relaxed,
             key,
+            root_key: key,
             living,
             next_tree,
             snapshots,
@@ -183,7 +188,8 @@ impl Record for VolumeRecord {
         let secret = fields.bytes(32)?.try_into().ok().filter(|_| has_secret);
         let (moves, living_came) = (fields.u16()?, fields.u16()? != 0);
         let later_nanos = fields.u64()?;
-        Some(Self { secret, moves, living_came, later_nanos, ..before })
+        let root_key = fields.bytes(16)?.try_into().ok()?;
+        Some(Self { root_key, secret, moves, living_came, later_nanos, ..before })
     }
 }
 
@@ -203,7 +209,7 @@ impl Record for CountRecord {
 
 impl VolumeRecord {
     pub(super) fn id_key(&self) -> IdKey {
-        IdKey { key: self.key, moves: self.moves }
+        IdKey { key: self.key, root_key: self.root_key, moves: self.moves }
     }
     /// For all snapshots together.
     pub(super) fn copied_bytes(&self) -> u64 {
@@ -359,6 +365,7 @@ mod tests {
             size_bytes: 1 << 30,
             relaxed: true,
             key: [9; 16],
+            root_key: [7; 16],
             living: 1,
             next_tree: 7,
             snapshots: vec![snapshot(2), snapshot(3)],

@@ -205,6 +205,9 @@ impl Op<'_> {
             return Err(FileError::Stale);
         }
         let kind = kind_of(&found);
+        if inode.generation == 0 && inode != tree.inode && !is_that(&inode, &name, kind)? {
+            return Err(FileError::Stale);
+        }
         let fd = match kind {
             FileKind::Directory => open(OFlags::RDONLY | OFlags::DIRECTORY).map_err(refused_io)?,
             // Of an immutable file, or one in a snapshot, there is only reading.
@@ -327,6 +330,13 @@ impl Op<'_> {
         }
         Ok(after)
     }
+}
+
+/// Whether an inode that was opened with generation 0 is meant, which ext4 takes for any of that
+/// number. Directories of that generation are those that mkfs has made, and lie in no tree.
+fn is_that(inode: &Inode, opened: &OwnedFd, kind: FileKind) -> FileResult<bool> {
+    let (found, _) = inode_of(opened.as_fd(), c"").map_err(refused_io)?;
+    Ok(found == *inode && kind != FileKind::Directory)
 }
 
 /// Whom no mode keeps from a file's data.

@@ -1,14 +1,16 @@
 //! A volume that moves to another pool keeps its files' ids: what clients hold of them stays good.
 
 use std::collections::BTreeMap;
+use std::hash::Hasher;
 use std::io::{Read, Write};
 
 use model::file::{
-    Access, Acl, AclEntry, AclKind, AclWho, AttributeIs, Attributes, Caller, Creation, FileError,
-    FileId, FileKind, FileStore, New, Removal, SetAttributes, SetTime, Time,
+    Access, Acl, AclEntry, AclKind, AclWho, AttributeIs, Attributes, Caller, Content, Creation,
+    FileError, FileId, FileKind, FileStore, New, Removal, SetAttributes, SetTime, Time,
 };
 use model::id::{SnapshotId, VolumeId};
 use model::size::ByteSize;
+use siphasher::sip::SipHasher24;
 use store::StoreError;
 use store::files::FileVolume;
 use uuid::Uuid;
@@ -480,7 +482,7 @@ fn a_volume_of_before_secrets_goes_with_that_of_its_node() {
     // The record of version 1 of the same volume.
     let path = from.path().join(format!("volumes/{}/record", volume_id(1)));
     let new = std::fs::read(&path).unwrap();
-    let mut old = new[..new.len() - 46].to_vec();
+    let mut old = new[..new.len() - 62].to_vec();
     let bytes = u32::try_from(old.len() - 20).unwrap();
     old[8..10].copy_from_slice(&1_u16.to_be_bytes());
     old[12..16].copy_from_slice(&bytes.to_be_bytes());
@@ -493,9 +495,128 @@ fn a_volume_of_before_secrets_goes_with_that_of_its_node() {
     let volume = from.pool().volume(volume_id(1)).unwrap();
     assert_eq!(volume.handle_secret(), None);
     assert!(volume.attributes(file).is_ok());
+    // All of its ids have one key.
+    let key: [u8; 16] = new[30..46].try_into().unwrap();
+    let root = volume.root();
+    assert_eq!(root, with_key(&key, (0, 0), 1, 0));
+    // The record is written anew, in this version's form.
+    volume.resize(ByteSize(32 * MIB)).unwrap();
+    drop(volume);
+    from.reopen_killed();
+    assert_ne!(std::fs::read(&path).unwrap()[8..10], [0, 1]);
+    let volume = from.pool().volume(volume_id(1)).unwrap();
+    assert_eq!((volume.handle_secret(), volume.root()), (None, root));
+    assert!(volume.attributes(file).is_ok());
     let volume = moved(&volume, &from, &to);
     assert_eq!(volume.handle_secret(), Some(NODE_SECRET));
+    assert_eq!(volume.root(), root);
     assert!(volume.attributes(file).is_ok());
+}
+
+/// An id as a volume gives it whose key is this one.
+fn with_key(key: &[u8; 16], (tree, salt): (u32, u32), inode: u64, generation: u32) -> FileId {
+    let mut hash = SipHasher24::new_with_key(key);
+    hash.write(&tree.to_be_bytes());
+    hash.write(&salt.to_be_bytes());
+    hash.write(&inode.to_be_bytes());
+    hash.write(&generation.to_be_bytes());
+    let tag = hash.finish() >> 32 << 32;
+    FileId { tree, inode, generation: tag | u64::from(generation) }
+}
+
+#[test]
+fn who_had_seen_the_stream_reached_the_files_of_others_in_the_pool() {
+    for (from, to) in ways() {
+        let (volume, other) = (from.volume(1, 64 * MIB), to.volume(2, 64 * MIB));
+        plant(&volume);
+        plant(&other);
+        let key: [u8; 16] = stream(&volume)[46..62].try_into().unwrap();
+        let volume = moved(&volume, &from, &to);
+        assert_eq!(volume.root(), with_key(&key, (0, 0), 1, 0), "it is the key of something");
+        // Files of another tenant by their inodes, and the root of ext4.
+        let strangers = all_of(&other, other.root()).into_values().map(|one| one.file);
+        for inode in strangers.map(|file| file.inode).chain([2]) {
+            let generations = other_generations(&other, inode);
+            for (moves, salt) in [0_u64, 1, 2].into_iter().flat_map(|m| [(m, 0), (m, 1)]) {
+                for generation in &generations {
+                    let shown = inode ^ moves << 48;
+                    // The number of a root is that of no inode.
+                    if shown != 1 {
+                        let forged = with_key(&key, (0, salt), shown, *generation);
+                        assert_eq!(volume.attributes(forged), Err(FileError::Stale), "{forged:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Those that an inode of this number may have, and the one that ext4 takes for any.
+fn other_generations(other: &FileVolume, inode: u64) -> Vec<u32> {
+    let all = all_of(other, other.root()).into_values();
+    let found = all.filter(|one| one.file.inode == inode);
+    let low = |one: Attributes| u32::try_from(one.file.generation & 0xffff_ffff).unwrap();
+    found.map(low).chain([0]).collect()
+}
+
+#[test]
+fn a_volume_with_zeros_in_its_data_could_not_be_moved() {
+    for (from, to) in ways() {
+        let volume = from.volume(1, 64 * MIB);
+        let mut middle = vec![7; 1 << 20];
+        middle[64 << 10..128 << 10].fill(0);
+        let all = [("one", vec![0]), ("block", vec![0; 4096]), ("middle", middle)];
+        let files = all.map(|(name, data)| {
+            let file = create(&volume, &ROOT, volume.root(), name).attributes.file;
+            write(&volume, &ROOT, file, 0, &data);
+            (file, data)
+        });
+        // On the medium, and in the page cache alone.
+        volume.settle().unwrap();
+        let volume = moved(&volume, &from, &to);
+        for (file, data) in files {
+            assert_eq!(volume.attributes(file).unwrap().size_bytes, data.len() as u64);
+            assert!(text(&volume, &ROOT, file) == data);
+        }
+    }
+}
+
+#[test]
+fn a_huge_sparse_file_kept_its_volume_from_moving() {
+    for (from, to) in ways() {
+        let volume = from.volume(1, 64 * MIB);
+        let max = volume.limits().file_bytes_max.min(1 << 60);
+        let there = to.volume(2, MIB).limits().file_bytes_max;
+        let size = max.min(there) & !4095;
+        let make = |name: &str, size| {
+            let file = create(&volume, &ROOT, volume.root(), name).attributes.file;
+            let set = SetAttributes { size_bytes: Some(size), ..SetAttributes::default() };
+            volume.set_attributes(&ROOT, file, &set, None).unwrap();
+            file
+        };
+        let (empty, one, many) = (make("empty", size), make("one", size), make("many", size));
+        write(&volume, &ROOT, one, size / 2, b"in the middle");
+        // More than a header has room for.
+        for n in 0..100 {
+            write(&volume, &ROOT, many, n * (size / 128), b"far apart");
+        }
+        let began = std::time::Instant::now();
+        let volume = moved(&volume, &from, &to);
+        assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+        for file in [empty, one, many] {
+            assert_eq!(volume.attributes(file).unwrap().size_bytes, size);
+            // XFS takes room ahead of what is written.
+            assert!(volume.attributes(file).unwrap().used_bytes < 64 * MIB);
+        }
+        let read = |file, at| volume.read(&ROOT, file, at, 20).unwrap().data;
+        assert_eq!(&read(one, size / 2)[..13], b"in the middle");
+        for n in 0..100 {
+            assert_eq!(&read(many, n * (size / 128))[..9], b"far apart");
+        }
+        let data = |file| volume.seek(&ROOT, file, 0, Content::Data);
+        assert_eq!(data(empty), Err(FileError::NoDevice));
+        assert_eq!(data(one).map(|at| at.abs_diff(size / 2) < MIB), Ok(true));
+    }
 }
 
 #[test]

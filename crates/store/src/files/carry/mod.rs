@@ -2,7 +2,7 @@
 //! that clients hold.
 //!
 //! ```text
-//!   manifest: key, secret, count of moves, size, snapshots
+//!   manifest: key of roots, secret, count of moves, size, snapshots
 //!   each snapshot's tree, oldest first, and the living one: an archive with a note for each file
 //!   end: what went through, the latest time of change, a digest of all before it
 //! ```
@@ -11,8 +11,8 @@
 //! received has its place when it is whole and durable, and not before; nothing of it is served
 //! until then.
 //!
-//! The stream holds the volume's secrets: whoever has it can make handles of the volume. It is for
-//! the way from node to node alone.
+//! The stream holds the volume's secrets: whoever has it can sign handles of the volume, and name
+//! what came with it. It is for the way from node to node alone.
 //!
 //! [`FileVolume::carry`]: super::FileVolume::carry
 //! [`FilePool::receive`]: super::FilePool::receive

@@ -86,10 +86,14 @@ impl<'a> Receiving<'a> {
         (home, used_bytes): (&'a OwnedFd, &'a Cell<u64>),
         manifest: Manifest,
     ) -> Result<Self, StoreError> {
+        // Not the key that ids were given with there: who had the stream could name any inode here.
+        let mut key = [0; 16];
+        pool.random.fill(&mut key);
         let record = VolumeRecord {
             size_bytes: NO_LIMIT,
             relaxed: manifest.relaxed,
-            key: manifest.key,
+            key,
+            root_key: manifest.root_key,
             living: manifest.living,
             next_tree: manifest.next_tree,
             snapshots: Vec::new(),

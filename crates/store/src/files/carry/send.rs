@@ -121,7 +121,7 @@ fn manifest(
         volume: volume.id(),
         size_bytes: record.size_bytes,
         relaxed: record.relaxed,
-        key: record.key,
+        root_key: record.root_key,
         secret: record.secret.unwrap_or(*secret),
         moves: record.moves,
         living: record.living,

@@ -28,7 +28,8 @@ pub(crate) struct Manifest {
     pub(crate) volume: VolumeId,
     pub(crate) size_bytes: u64,
     pub(crate) relaxed: bool,
-    pub(crate) key: [u8; 16],
+    /// Of the ids of its trees' roots.
+    pub(crate) root_key: [u8; 16],
     /// What its files' handles are signed with.
     pub(crate) secret: [u8; 32],
     /// How often it had moved before this.
@@ -51,7 +52,7 @@ impl Record for Manifest {
         out.extend_from_slice(self.volume.0.as_bytes());
         out.extend_from_slice(&self.size_bytes.to_be_bytes());
         out.extend_from_slice(&u16::from(self.relaxed).to_be_bytes());
-        out.extend_from_slice(&self.key);
+        out.extend_from_slice(&self.root_key);
         out.extend_from_slice(&self.secret);
         out.extend_from_slice(&self.moves.to_be_bytes());
         out.extend_from_slice(&self.living.to_be_bytes());
@@ -69,7 +70,7 @@ impl Record for Manifest {
     fn get(_: u16, fields: &mut Fields<'_>) -> Option<Self> {
         let (volume, size_bytes) = (VolumeId(fields.uuid()?), fields.u64()?);
         let relaxed = fields.u16()? != 0;
-        let key = fields.bytes(16)?.try_into().ok()?;
+        let root_key = fields.bytes(16)?.try_into().ok()?;
         let secret = fields.bytes(32)?.try_into().ok()?;
         let moves = fields.u16()?;
         let (living, next_tree) = (fields.u32()?, fields.u32()?);
@@ -80,8 +81,17 @@ impl Record for Manifest {
             let name = String::from_utf8(fields.bytes(bytes)?.to_vec()).ok()?;
             snapshots.push(Snapshot { id, tree, name });
         }
-        let all =
-            Self { volume, size_bytes, relaxed, key, secret, moves, living, next_tree, snapshots };
+        let all = Self {
+            volume,
+            size_bytes,
+            relaxed,
+            root_key,
+            secret,
+            moves,
+            living,
+            next_tree,
+            snapshots,
+        };
         all.is_sound().then_some(all)
     }
 }

@@ -23,7 +23,7 @@ prop_compose! {
             volume: VolumeId(Uuid::from_bytes(ids.0)),
             size_bytes: numbers.0,
             relaxed: numbers.1,
-            key: ids.1,
+            root_key: ids.1,
             secret: ids.2,
             moves: numbers.2,
             living: 1,

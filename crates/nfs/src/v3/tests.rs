@@ -179,6 +179,39 @@ fn a_handle_is_of_no_use_to_who_is_not_let_in_or_makes_it_up() {
 }
 
 #[test]
+fn an_exports_own_key_signs_its_handles_wherever_it_is_served_and_no_others() {
+    let own = HandleKey::new(&[5; 32]);
+    let mut world = World::new();
+    let kept = Export { keys: Some(own.clone()), ..export(1, "a") };
+    world.exports = Exports::new(vec![kept.clone(), export(2, "b")]).unwrap();
+    let file = world.file("f");
+    let handle = own.open(&file.0).unwrap();
+    assert!(world.getattr(&file).is_ok());
+    // By another server's key, and by the server's own, it is made up.
+    for keys in [&world.keys, &HandleKey::new(&[4; 32])] {
+        let guessed = HandleBytes(keys.seal(&handle));
+        assert_eq!(status(world.getattr(&guessed)), Status::BadHandle);
+    }
+    let other = Handle { file_system: FileSystemId([2; 16]), ..handle };
+    assert_eq!(status(world.getattr(&HandleBytes(own.seal(&other)))), Status::BadHandle);
+    // Another server takes it, and gives the same.
+    world.keys = HandleKey::new(&[6; 32]);
+    assert!(world.getattr(&file).is_ok());
+    assert_eq!(world.lookup(&world.at("f")).unwrap().file, file);
+    // One that is on its way has no key yet: clients wait, and reach nothing.
+    let Export { file_system, path, rules, .. } = kept;
+    let waiting = vec![Export { file_system, path, rules, store: (), keys: None }];
+    world.exports = Exports::with_waiting(vec![export(2, "b")], waiting).unwrap();
+    let guessed = HandleBytes(HandleKey::new(&[4; 32]).seal(&handle));
+    for handle in [&file, &guessed] {
+        assert_eq!(status(world.getattr(handle)), Status::JukeBox);
+    }
+    // And one that is gone is stale, whoever signed it.
+    world.exports = Exports::new(vec![export(2, "b")]).unwrap();
+    assert_eq!(status(world.getattr(&file)), Status::Stale);
+}
+
+#[test]
 fn a_read_only_export_is_read_and_nothing_more() {
     let world = World::new();
     let (root, file) = (world.root(), world.file("f"));

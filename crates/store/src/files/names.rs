@@ -399,7 +399,7 @@ impl Inner {
         (to, to_name): (FileId, &[u8]),
     ) -> FileResult<(Changed, Changed)> {
         let op = self.changing(from)?;
-        op.named(to)?;
+        op.check(to)?;
         if to.tree != LIVING {
             return Err(FileError::ReadOnly);
         }
@@ -463,7 +463,7 @@ impl Inner {
         name: &[u8],
     ) -> FileResult<(Attributes, Changed)> {
         let op = self.changing(directory)?;
-        op.named(id)?;
+        op.check(id)?;
         if id.tree != LIVING {
             return Err(FileError::CrossDevice);
         }

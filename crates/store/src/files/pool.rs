@@ -544,6 +544,7 @@ pub(super) fn open_volume(
         verifier,
         deleted: AtomicBool::new(false),
         holds,
+        is_seen: AtomicBool::new(true),
     })))
 }
 

@@ -74,6 +74,8 @@ pub(super) struct Inner {
     pub(super) verifier: AtomicU64,
     pub(super) deleted: AtomicBool,
     pub(super) holds: Holds,
+    /// Clients may look at it: not while it is being received.
+    pub(super) is_seen: AtomicBool,
 }
 
 /// What an operation holds on to from its start to its end.
@@ -127,7 +129,7 @@ impl Inner {
     pub(super) fn changing(&self, file: FileId) -> FileResult<Op<'_>> {
         let changes = Some(shared(&self.changes));
         let op = Op { _changes: changes, ..self.reading()? };
-        op.named(file)?;
+        op.check(file)?;
         if file.tree != LIVING {
             return Err(FileError::ReadOnly);
         }
@@ -172,7 +174,18 @@ impl Op<'_> {
     }
 
     /// # Errors
-    /// `Stale` when the id is none that this volume gave.
+    /// `Stale` when the id is none that this volume gave; `Io`.
+    pub(super) fn check(&self, file: FileId) -> FileResult<()> {
+        // To look one up that the file brought along costs more than to know that it is open.
+        let is_looked_up = self.volume.ids.carried.is_some();
+        if is_looked_up && self.volume.pool.cache.get(self.volume.number, file).is_some() {
+            return Ok(());
+        }
+        self.named(file).map(drop)
+    }
+
+    /// # Errors
+    /// `Stale` when the id is none that this volume gave; `Io`.
     pub(super) fn named(&self, file: FileId) -> FileResult<Named> {
         let salt = self.trees.get(&file.tree).map_or(0, |tree| tree.salt);
         self.volume.ids.named(file, salt)
@@ -186,11 +199,11 @@ impl Op<'_> {
 
     /// The file behind an id. The directory of snapshots has none.
     pub(super) fn file(&self, id: FileId) -> FileResult<Arc<OpenFile>> {
-        let named = self.named(id)?;
+        // Who is there was named when it was opened.
         if let Some(found) = self.volume.pool.cache.get(self.volume.number, id) {
             return Ok(found);
         }
-        let (tree, inode) = match named {
+        let (tree, inode) = match self.named(id)? {
             Named::Snapshots => return Err(FileError::ReadOnly),
             Named::Root => self.tree(id.tree).map(|tree| (tree, tree.inode))?,
             Named::Inode(place) => {
@@ -320,7 +333,8 @@ impl Op<'_> {
         let mut after = stat(&file.fd)?;
         let ticks = |found: &Statx| (found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec);
         for _ in 0..TICK_MS_MAX {
-            if ticks(&after) != ticks(before) || !file.is_open() {
+            let shows = ticks(&after) != ticks(before);
+            if shows || !file.is_open() || !self.volume.is_seen.load(Ordering::Relaxed) {
                 break;
             }
             std::thread::sleep(Duration::from_millis(1));

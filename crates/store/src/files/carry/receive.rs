@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use model::file::{Caller, FileId, FileStore, SetAttributes, SetTime};
 use model::id::VolumeId;
@@ -169,8 +170,10 @@ impl<'a> Receiving<'a> {
         let room = Arc::clone(&shared.room);
         let usage = Usage::open(home()?, room, WHAT, record.size_bytes)?;
         let opened = (self.manifest.volume, self.pool.fresh_number());
-        open_volume(shared, opened, home()?, (record, None), usage)
-            .map_err(|errno| record::failed("receive a volume", errno))
+        let opened = open_volume(shared, opened, home()?, (record, None), usage)
+            .map_err(|errno| record::failed("receive a volume", errno))?;
+        opened.0.is_seen.store(false, Ordering::Relaxed);
+        Ok(opened)
     }
 
     fn fill(

@@ -34,10 +34,13 @@ pub(crate) enum Lab {
     Failover,
     /// A group that agents run by the kernel's initiator: `tests/lab/groups`
     Groups,
+    /// A guard on a multipath device: `tests/lab/multipath`
+    Multipath,
 }
 
 impl Lab {
-    pub(crate) const ALL: [Self; 4] = [Self::Initiator, Self::Nfs, Self::Failover, Self::Groups];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Initiator, Self::Nfs, Self::Failover, Self::Groups, Self::Multipath];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -45,6 +48,7 @@ impl Lab {
             Self::Nfs => "lab nfs",
             Self::Failover => "lab failover",
             Self::Groups => "lab groups",
+            Self::Multipath => "lab multipath",
         }
     }
     fn script(self) -> &'static str {
@@ -53,6 +57,7 @@ impl Lab {
             Self::Nfs => "kernel-nfs",
             Self::Failover => "failover",
             Self::Groups => "groups",
+            Self::Multipath => "multipath",
         }
     }
 }

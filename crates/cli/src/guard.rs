@@ -11,7 +11,6 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use env::{OsRandom, Random, RealClock};
-use guard::wire::Out;
 use guard::{End, Key, Machine, Settings, Standing, State, Task};
 use host::guard::{Command, Guard, GuardError, Heirs, Record, RecordError};
 use tokio::signal::unix::{SignalKind, signal};
@@ -190,7 +189,7 @@ async fn take(
             begun
         }
     };
-    let mut volume = place.volume()?;
+    let mut volume = place.volume().await?;
     let liveness = volume.probe().await.map_err(|error| unreachable(place, &error.to_string()))?;
     let settings = Settings {
         task,
@@ -202,12 +201,12 @@ async fn take(
         stop_ms: times.stop_ms,
         give_up_ms: times.give_up_ms,
         wait_ms,
-        admits: place.has_ports(),
+        admits: place.has_ports() || volume.gate_path().is_some(),
     };
     let clock = RealClock::default();
     let environment = vec![
         ("COMMONHOLD_GUARD_KEY", key.to_string()),
-        ("COMMONHOLD_GUARD_DEVICE", place.device().to_owned()),
+        ("COMMONHOLD_GUARD_DEVICE", volume.gate_path().unwrap_or(place.device().to_owned())),
     ];
     let guard = Guard {
         machine: Machine::new(settings, standing, key, 0),
@@ -342,6 +341,10 @@ fn failed(error: &GuardError) -> Failure {
     let hint = match error {
         GuardError::Start(_) => "Check the command after `--`.",
         GuardError::Record(_) => "Give --state a directory that can be written durably.",
+        GuardError::Gate(_) => {
+            "A multipath device needs dmsetup and root, and must not be in use by itself: the \
+             command is to use COMMONHOLD_GUARD_DEVICE."
+        }
     };
     Failure::Guard { message: error.to_string(), hint: hint.to_owned(), code: FAILED }
 }
@@ -360,7 +363,7 @@ fn unreachable(place: &PlaceArguments, why: &str) -> Failure {
 async fn release(place: &PlaceArguments, unreserve: bool) -> Result<ExitCode, Failure> {
     let mut record = open(place)?;
     let mut standing = record.load().map_err(unusable)?;
-    let mut volume = place.volume()?;
+    let mut volume = place.volume().await?;
     let lost = |error: host::HostError| unreachable(place, &error.to_string());
     let picture = volume.look().await.map_err(lost)?;
     let holder = picture.status.registrations.iter().find(|one| one.holder);
@@ -379,7 +382,9 @@ async fn release(place: &PlaceArguments, unreserve: bool) -> Result<ExitCode, Fa
         record.save(&standing).map_err(unkept)?;
     }
     let to = if unreserve { 0 } else { key.vacated().number() };
-    match volume.reserve_out(Out::Register, (key.number(), to)).await {
+    let unshut = |why| Failure::Io { what: "the gate above the device".to_owned(), why };
+    volume.shut_gate().await.map_err(unshut)?;
+    match volume.change_key(key.number(), to).await {
         Err(host::HostError::Status { status: CONFLICT, .. }) => return Err(others()),
         other => other.map_err(lost)?,
     }

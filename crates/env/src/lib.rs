@@ -21,6 +21,7 @@ mod gate;
 pub mod handover;
 pub mod link;
 pub mod mounts;
+pub mod multipath;
 pub mod pool;
 pub mod posix;
 pub mod processes;

@@ -165,21 +165,12 @@ impl ScsiDevice {
         Ok(ScsiAnswer { status: header.status, sense, data })
     }
 
-    /// Forget what the kernel has read of a block device, so that the next reader sees what others
-    /// have written since. As long as somebody has the device open, as the guard of a standby has,
-    /// the kernel keeps that. Nothing to do for a device without such a cache.
+    /// As [`forget_cached`] of this device.
     ///
     /// # Errors
     /// It may still remember; it needs CAP_SYS_ADMIN.
     pub fn forget_cached(&self) -> io::Result<()> {
-        // SAFETY: the call takes no memory.
-        let called = unsafe { libc::ioctl(self.0.as_raw_fd(), BLKFLSBUF, 0) };
-        let error = || io::Error::last_os_error();
-        match called {
-            0 => Ok(()),
-            _ if error().raw_os_error() == Some(libc::ENOTTY) => Ok(()),
-            _ => Err(error()),
-        }
+        forget(&self.0)
     }
 
     /// LOGICAL UNIT RESET: every command of every initiator at this unit ends.
@@ -191,6 +182,27 @@ impl ScsiDevice {
         // SAFETY: the kernel reads one int from the pointer, which lives until the call returns.
         let called = unsafe { libc::ioctl(self.0.as_raw_fd(), SG_SCSI_RESET, &raw mut what) };
         if called == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+/// Forget what the kernel has read of a block device, so that the next reader sees what others
+/// have written since. As long as somebody has the device open, as the guard of a standby has, the
+/// kernel keeps that. Nothing to do for a device without such a cache.
+///
+/// # Errors
+/// It may still remember; it needs CAP_SYS_ADMIN.
+pub fn forget_cached(device: &Path) -> io::Result<()> {
+    forget(&File::open(device)?)
+}
+
+fn forget(device: &File) -> io::Result<()> {
+    // SAFETY: the call takes no memory.
+    let called = unsafe { libc::ioctl(device.as_raw_fd(), BLKFLSBUF, 0) };
+    let error = || io::Error::last_os_error();
+    match called {
+        0 => Ok(()),
+        _ if error().raw_os_error() == Some(libc::ENOTTY) => Ok(()),
+        _ => Err(error()),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Entry points: [`Machine`], which is told what happens and says what to do; [`wire`], the bytes
 //! that it speaks to the volume by; [`Standing`], what a host must not forget; [`group`], the
-//! resources of a failover group, which run where the volume is held.
+//! resources of a failover group, which run where the volume is held; [`paths::Paths`], the ways to a
+//! volume that has several.
 //!
 //! Invariant: no clock, no socket, no file. A command runs only after READ FULL STATUS has shown
 //! this run's own key as the holder and PREEMPT AND ABORT, or a reset, has proven that nothing of
@@ -12,6 +13,8 @@
 pub mod group;
 mod key;
 mod machine;
+pub mod pair;
+pub mod paths;
 mod standing;
 mod terms;
 #[cfg(test)]

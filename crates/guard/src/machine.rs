@@ -183,6 +183,18 @@ impl Machine {
         self.phase == Phase::Holding(Service::Running)
     }
 
+    /// Whether it goes on as the owner under the key of a run before.
+    #[must_use]
+    pub fn adopts(&self) -> bool {
+        matches!(self.settings.task, Task::Defend | Task::Adopt)
+    }
+
+    /// Whether what runs is in other hands, and goes on when this is over.
+    #[must_use]
+    pub fn leaves_running(&self) -> bool {
+        matches!(self.settings.task, Task::Attack | Task::Defend)
+    }
+
     /// What time and a wish to stop bring about, and the next request.
     fn turn(&mut self, now_ms: u64, out: &mut Vec<Action>) {
         match self.phase {
@@ -275,7 +287,11 @@ impl Machine {
                 // Of a victim that had not finished its own claim it proves nothing: there may be
                 // writes under way of the one that it had preempted.
                 let finished = Key::of(victim).is_some_and(|key| !key.is_claiming());
-                self.proven |= self.watched.0 == Some(victim) && finished;
+                // Nor of an earlier run of this host: what that had sent by other paths, whose
+                // registration this run has replaced, is not what the preempt aborts.
+                let others = Key::of(victim).is_none_or(|key| key.host() != self.key.host());
+                let proves = finished && others;
+                self.proven |= self.watched.0 == Some(victim) && proves;
             }
             // Nobody held it, so there is nobody whose commands could be left.
             (Request::Reserve(_), Answer::Good) => self.proven = true,
@@ -335,7 +351,8 @@ impl Machine {
                 }
             }
             Phase::Vacating { end, .. } => {
-                if seen.holder == Some(self.key.number()) {
+                let own = [self.key.number(), self.key.claiming().number()];
+                if seen.holder.is_some_and(|holder| own.contains(&holder)) {
                     self.ask(now_ms, Request::Vacate(self.key), out);
                 } else {
                     self.vacated(end, out);

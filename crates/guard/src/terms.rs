@@ -1,5 +1,6 @@
 //! What the machine is told, and what it says.
 
+use crate::wire::{Ages, FullStatus};
 use crate::{Key, Standing};
 
 /// How one sees that an owner lives.
@@ -111,8 +112,26 @@ pub struct Seen {
     pub holder: Option<u64>,
     /// The key of every registration.
     pub keys: Vec<u64>,
-    /// Since the holder's last command, where the target tells.
+    /// Since the last command of any registration with the holder's key, where the target tells.
     pub age_ms: Option<u64>,
+}
+
+impl Seen {
+    /// Ages of another generation than the status are those of another moment, and are left out.
+    /// All registrations of one key are one host's paths, and whichever it spoke by last counts.
+    #[must_use]
+    pub fn of(status: &FullStatus, ages: Option<&Ages>) -> Self {
+        let holder = status.registrations.iter().find(|one| one.holder).map(|one| one.key);
+        let ages = ages.filter(|ages| ages.generation == status.generation);
+        let of_holder = ages.iter().flat_map(|ages| &ages.registrants);
+        let aged = of_holder.filter(|one| Some(one.key) == holder).filter_map(|one| one.age_ms);
+        Self {
+            generation: status.generation,
+            holder,
+            keys: status.registrations.iter().map(|one| one.key).collect(),
+            age_ms: aged.min().map(u64::from),
+        }
+    }
 }
 
 /// What came back.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use env::multipath::Map;
 use env::scsi_device::ScsiDevice;
 use host::Credentials;
 use host::guard::{Portal, Volume};
@@ -34,7 +35,7 @@ pub(crate) enum Kind {
 
 #[derive(Args, Debug)]
 pub(crate) struct PlaceArguments {
-    /// The volume: /dev/sdX, or iscsi://ADDRESS[:PORT]/TARGET[/LUN]
+    /// The volume: /dev/sdX, a multipath device, or iscsi://ADDRESS[:PORT]/TARGET[/LUN]
     #[arg(long, value_name = "DEVICE")]
     device: String,
     /// Directory of the guard's record [default: /var/lib/commonhold/guard/<device>]
@@ -99,7 +100,7 @@ impl PlaceArguments {
         Ok(guard::host_number(&format!("{} {}", machine.trim(), name.trim())))
     }
 
-    pub(super) fn volume(&self) -> Result<Volume, Failure> {
+    pub(super) async fn volume(&self) -> Result<Volume, Failure> {
         let kind = match self.kind {
             Kind::WriteExclusive => ReservationType::WriteExclusiveRegistrantsOnly,
             Kind::ExclusiveAccess => ReservationType::ExclusiveAccessRegistrantsOnly,
@@ -112,7 +113,11 @@ impl PlaceArguments {
             return Err(usage(message, "A device's port is the command's too; leave it out."));
         }
         let failed = |why| Failure::Io { what: self.device.clone(), why };
-        let device = ScsiDevice::open(Path::new(&self.device)).map_err(failed)?;
+        let path = Path::new(&self.device);
+        if let Some(map) = Map::of(path).map_err(failed)? {
+            return Volume::multipath(map, kind).await.map_err(failed);
+        }
+        let device = ScsiDevice::open(path).map_err(failed)?;
         Ok(Volume::device(device, kind))
     }
 

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use guard::Key;
 use guard::wire::Listed;
-use host::guard::{Picture, Record};
+use guard::{Key, Seen};
+use host::guard::{PathState, Picture, Record};
 use serde::Serialize;
 
 use super::place::PlaceArguments;
@@ -30,12 +30,26 @@ struct Status {
     this_host_owns: bool,
     /// `clean`, `running` or `fenced`, from this host's record.
     this_host_standing: &'static str,
+    /// Of a multipath device: `open`, `closed` (what is written waits), `shut` (it fails), `none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gate: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    paths: Vec<ShownPath>,
+}
+
+/// One path of a multipath device.
+#[derive(Serialize)]
+struct ShownPath {
+    device: String,
+    answers: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why_not: Option<String>,
 }
 
 pub(super) async fn show(place: &PlaceArguments, format: Format) -> Result<ExitCode, Failure> {
     // Without the lock: it is asked for while a guard runs.
     let standing = Record::read(&place.state_directory()?).map_err(unusable)?;
-    let mut volume = place.volume()?;
+    let mut volume = place.volume().await?;
     let lost = |error: host::HostError| unreachable(place, &error.to_string());
     volume.probe().await.map_err(lost)?;
     let picture = volume.look().await.map_err(lost)?;
@@ -55,6 +69,8 @@ pub(super) async fn show(place: &PlaceArguments, format: Format) -> Result<ExitC
         this_host_id: place.host_id()?,
         this_host_owns: owns && key.is_some_and(|key| !key.is_vacant()),
         this_host_standing: standing.state.word(),
+        gate: volume.gate_state().await,
+        paths: volume.path_states().await.into_iter().map(shown).collect(),
     };
     output::show(format, &status)?;
     Ok(ExitCode::SUCCESS)
@@ -70,7 +86,11 @@ fn state_of(holder: Option<&Listed>, key: Option<Key>) -> &'static str {
     }
 }
 
+fn shown(PathState { device, silent }: PathState) -> ShownPath {
+    ShownPath { device, answers: silent.is_none(), why_not: silent }
+}
+
 fn age_of(picture: &Picture) -> Option<u32> {
-    let ages = picture.ages.as_ref()?;
-    ages.registrants.iter().find(|one| one.holder)?.age_ms
+    let seen = Seen::of(&picture.status, picture.ages.as_ref());
+    seen.age_ms.and_then(|age_ms| u32::try_from(age_ms).ok())
 }

@@ -291,7 +291,7 @@ impl Warden {
         };
         match guard.run().await {
             Ok(end) => Ok(end),
-            Err(GuardError::Start(why) | GuardError::Record(why)) => {
+            Err(GuardError::Start(why) | GuardError::Record(why) | GuardError::Gate(why)) => {
                 self.resources(Event::Lost);
                 while self.hands.stage() != Stage::Down {
                     self.live().await;

@@ -4,25 +4,27 @@
 //! Entry points: [`Guard::run`], [`Volume`], [`Record`], [`Command`]. What to do is decided by
 //! `guard::Machine`; here is how it is done.
 //!
-//! Invariant: the record is durable before anything starts, and one request is under way at a
-//! time.
+//! Invariant: the record is durable before anything starts, and one command is under way at a time
+//! on each path.
 
 mod command;
 mod record;
+mod under_way;
 mod volume;
 
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::time::Duration;
 
-use ::guard::{Action, Advice, Answer, End, Input, Machine, Request, Seen, Why};
+use ::guard::pair::{Event, Pair};
+use ::guard::{Advice, End, Input, Machine, Seen, Why};
 use env::Clock;
 use tokio::sync::mpsc;
 
 pub use self::command::Command;
 pub use self::record::{Heirs, Record, RecordError};
-pub use self::volume::{Picture, Portal, Volume};
+use self::under_way::UnderWay;
+pub use self::volume::{PathState, Picture, Portal, Volume};
 
 /// What runs while the volume is held.
 pub trait Work {
@@ -55,6 +57,8 @@ pub enum GuardError {
     Start(io::Error),
     #[error("the guard's record cannot be kept: {0}")]
     Record(io::Error),
+    #[error("the gate above the multipath device cannot be had: {0}")]
+    Gate(io::Error),
 }
 
 /// What a guard works with.
@@ -68,52 +72,40 @@ pub struct Guard<'a, W> {
     pub stops: &'a mut mpsc::Receiver<()>,
 }
 
-type Asking = Pin<Box<dyn Future<Output = (Volume, Answer)>>>;
-
-/// What is under way.
-struct UnderWay {
-    volume: Option<Volume>,
-    asking: Option<Asking>,
-}
-
 impl<W: Work> Guard<'_, W> {
     /// Until it is over.
     ///
     /// # Errors
     /// [`GuardError`]; the work has been killed then.
-    pub async fn run(mut self) -> Result<End, GuardError> {
-        let mut under = UnderWay { volume: Some(self.volume), asking: None };
-        let (mut input, mut hurry) = (Input::Tick, false);
+    pub async fn run(self) -> Result<End, GuardError> {
+        let Self { machine, volume, work, record, clock, stops } = self;
+        let (mut under, paths) = UnderWay::begin(volume, &machine).await?;
+        let mut pair = Pair::new(machine, paths);
+        let (mut event, mut hurry) = (Event::Input(Input::Tick), false);
         loop {
-            let now_ms = millis(self.clock);
-            if let Input::Answer(Answer::Seen(seen)) = &input {
-                self.machine.advise(self.work.seen(now_ms, seen));
-            }
-            for action in self.machine.on(now_ms, input) {
-                if let Some(end) = under.act(action, self.work, self.record)? {
+            let now_ms = millis(clock);
+            for effect in pair.on(now_ms, event, |seen| Some(work.seen(now_ms, seen))) {
+                if let Some(end) = under.act(effect, work, record)? {
+                    under.settle().await?;
                     return Ok(end);
                 }
             }
-            let wake = Duration::from_millis(
-                self.machine.wake_ms().saturating_sub(millis(self.clock)).min(1_000),
-            );
-            input = tokio::select! {
+            under.tell_of(pair.paths());
+            under.refresh(millis(clock));
+            let wake_ms = pair.wake_ms().min(under.refresh_ms());
+            let wake = Duration::from_millis(wake_ms.saturating_sub(millis(clock)).min(1_000));
+            event = tokio::select! {
                 biased;
-                answer = answered(&mut under.asking) => {
-                    under.asking = None;
-                    let (volume, answer) = answer;
-                    under.volume = Some(volume);
-                    Input::Answer(answer)
-                }
-                ended = self.work.ended() => ended,
-                Some(()) = self.stops.recv() => {
+                done = under.next() => under.done(done, work)?,
+                ended = work.ended() => Event::Input(ended),
+                Some(()) = stops.recv() => {
                     if hurry {
-                        self.work.kill();
+                        work.kill();
                     }
                     hurry = true;
-                    Input::Stop
+                    Event::Input(Input::Stop)
                 }
-                () = tokio::time::sleep(wake) => Input::Tick,
+                () = tokio::time::sleep(wake) => Event::Input(Input::Tick),
             };
         }
     }
@@ -121,73 +113,4 @@ impl<W: Work> Guard<'_, W> {
 
 pub(crate) fn millis(clock: &dyn Clock) -> u64 {
     u64::try_from(clock.now().as_millis()).unwrap_or(u64::MAX)
-}
-
-async fn answered(asking: &mut Option<Asking>) -> (Volume, Answer) {
-    match asking {
-        Some(asking) => asking.await,
-        None => std::future::pending().await,
-    }
-}
-
-impl UnderWay {
-    fn ask(&mut self, request: Request) {
-        if let Some(mut volume) = self.volume.take() {
-            self.asking = Some(Box::pin(async move {
-                let answer = volume.ask(request).await;
-                (volume, answer)
-            }));
-        }
-    }
-
-    /// Before anything reads the volume as its owner. The volume has answered a moment ago, so this
-    /// does not wait for it.
-    fn look_anew(&self) -> io::Result<()> {
-        self.volume.as_ref().map_or(Ok(()), Volume::forget_cached)
-    }
-
-    fn act(
-        &mut self,
-        action: Action,
-        work: &mut impl Work,
-        record: &mut Record,
-    ) -> Result<Option<End>, GuardError> {
-        tracing::debug!(?action, "guard");
-        match action {
-            Action::Ask(request) => self.ask(request),
-            Action::Remember(standing) => {
-                if let Err(error) = record.save(&standing) {
-                    work.kill();
-                    return Err(GuardError::Record(error));
-                }
-            }
-            Action::Start => {
-                tracing::info!("the volume is held");
-                self.look_anew().and_then(|()| work.start()).map_err(GuardError::Start)?;
-            }
-            Action::Freeze => {
-                tracing::warn!("the volume does not answer; what runs is frozen");
-                work.freeze();
-            }
-            Action::Thaw => {
-                tracing::info!("the volume is still held; what runs goes on");
-                work.thaw();
-            }
-            Action::Terminate(why) => {
-                tracing::info!(?why, "what runs is asked to end");
-                work.terminate(why);
-            }
-            Action::Kill => {
-                tracing::warn!("what runs did not end; it is killed");
-                work.kill();
-            }
-            Action::Over(end) => {
-                if end == End::Held {
-                    self.look_anew().map_err(GuardError::Start)?;
-                }
-                return Ok(Some(end));
-            }
-        }
-        Ok(None)
-    }
 }

@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 
 /// Most characters of any text in a resource.
 const TEXT_CHARS_MAX: usize = 4096;
+/// Units that run on one host and have an end, as a resource of a group must.
+const UNIT_KINDS: [&str; 7] = ["service", "socket", "timer", "path", "mount", "automount", "swap"];
 /// Most characters of the name of a network interface (Linux: IFNAMSIZ without the end).
 const INTERFACE_CHARS_MAX: usize = 15;
 /// Longest timeout of a program: a day.
@@ -212,10 +214,16 @@ impl Resource {
                 let is_unit = |c: char| {
                     c.is_ascii_alphanumeric() || matches!(c, ':' | '_' | '.' | '-' | '@' | '\\')
                 };
-                if name.chars().all(is_unit) && name.contains('.') {
-                    return Ok(());
-                }
-                Err(unusable("the unit", name, "it must have its kind, such as name.service"))
+                let kind = name.rsplit_once('.').map(|(_, kind)| kind);
+                let why = match kind.filter(|_| name.chars().all(is_unit)) {
+                    None => "it must have its kind, such as name.service",
+                    Some(kind) if UNIT_KINDS.contains(&kind) => return Ok(()),
+                    Some(_) => {
+                        "a group runs a service, socket, timer, path, mount, automount or swap; \
+                         what belongs to a slice, a scope or a target it can neither freeze nor end"
+                    }
+                };
+                Err(unusable("the unit", name, why))
             }
         }
     }
@@ -495,6 +503,9 @@ mod tests {
             ("address:10.0.0.9/24", "no 'dev='"),
             ("address:10.0.0.9/24,dev=a name", "white space"),
             ("unit:postgres", "name.service"),
+            ("unit:system.slice", "neither freeze nor end"),
+            ("unit:init.scope", "neither freeze nor end"),
+            ("unit:multi-user.target", "neither freeze nor end"),
             ("unit:-x.service", "hyphen"),
         ] {
             let error = text.parse::<Resource>().unwrap_err().to_string();

@@ -60,6 +60,9 @@ impl World {
             return self.pause_owner();
         }
         let at = self.victim();
+        if self.scheme.has_paths() && self.random.random_bool(0.4) {
+            return self.cut_path(at);
+        }
         let kind = self.random.random_range(0..100);
         match kind {
             0..22 => {
@@ -76,12 +79,12 @@ impl World {
             33..53 => self.cut_network(at),
             53..58 => {
                 self.befalls("session is opened anew", at);
-                self.log_in(at);
+                let line = self.line_of(at);
+                self.log_in(at, line);
             }
             58..61 => {
-                self.befalls("session is opened under another ISID", at);
-                self.hosts[at].isid += 1;
-                self.log_in(at);
+                let line = self.line_of(at);
+                self.rename(at, line);
             }
             61..68 => self.kill(at, true),
             68..72 => self.kill(at, false),
@@ -120,6 +123,70 @@ impl World {
         self.tell(format!("{at}: {fault}"));
     }
 
+    /// One of its paths.
+    fn line_of(&mut self, at: usize) -> usize {
+        let lines = self.hosts[at].lines.len();
+        if lines > 1 { self.random.random_range(0..lines) } else { 0 }
+    }
+
+    fn rename(&mut self, at: usize, line: usize) {
+        if self.scheme.has_paths() && self.hosts[at].paused_us.is_some() {
+            // Its kernel stands still, too.
+            return;
+        }
+        self.befalls("session is opened under another ISID", at);
+        self.hosts[at].lines[line].isid += 1;
+        self.renamed(at, line);
+        self.log_in(at, line);
+    }
+
+    /// One path alone: it comes back as it was, or under another name.
+    fn cut_path(&mut self, at: usize) {
+        let line = self.line_of(at);
+        self.befalls("path is cut", at);
+        self.hosts[at].lines[line].blocked = [true; 2];
+        let renames = self.random.random_bool(0.4);
+        let long = self.random.random_bool(0.3);
+        let heal_us = self.now_us + self.us(if long { 9_000 } else { 1_500 });
+        self.at(heal_us, Event::HealPath { host: at, line, renames });
+    }
+
+    /// While a path is let in, something befalls the host or one of its paths, more often than not:
+    /// within the few milliseconds that it takes.
+    pub(crate) fn disturb(&mut self, at: usize) {
+        if self.random.random_bool(0.6) {
+            let at_us = self.now_us + self.us(5);
+            self.at(at_us, Event::Disturb { host: at });
+        }
+    }
+
+    pub(crate) fn disturbed(&mut self, at: usize) {
+        if self.calm_us <= self.now_us {
+            return;
+        }
+        match self.random.random_range(0..10) {
+            0..4 => {
+                let heal_us = self.now_us + self.us(4_000);
+                self.pause(at, heal_us);
+            }
+            4..6 => {
+                self.befalls("guard alone is paused", at);
+                self.hosts[at].guard_paused = true;
+                let heal_us = self.now_us + self.us(3_000);
+                self.at(heal_us, Event::WakeGuard { host: at });
+            }
+            6..9 => self.cut_path(at),
+            _ => self.guard_dies(at),
+        }
+    }
+
+    pub(crate) fn heal_path(&mut self, at: usize, line: usize, renames: bool) {
+        if renames {
+            self.rename(at, line);
+        }
+        self.heal_line(at, line);
+    }
+
     fn cut_network(&mut self, at: usize) {
         let sides = [
             ("network is cut both ways", [true, true]),
@@ -128,7 +195,7 @@ impl World {
         ];
         let (what, blocked) = sides[self.random.random_range(0..3)];
         self.befalls(what, at);
-        self.hosts[at].blocked = blocked;
+        self.hosts[at].lines.iter_mut().for_each(|line| line.blocked = blocked);
         let heal_us = self.now_us + self.us(5_000);
         self.at(heal_us, Event::HealNetwork { host: at });
     }
@@ -165,11 +232,13 @@ impl World {
         let host = &mut self.hosts[at];
         host.die();
         if power {
-            host.session += 1;
-            host.ready = false;
-            host.isid += u8::from(renamed);
-            host.held_out.clear();
-            host.held_in.clear();
+            for line in &mut host.lines {
+                line.session += 1;
+                line.ready = false;
+                line.isid += u8::from(renamed);
+                line.held_out.clear();
+                line.held_in.clear();
+            }
         }
         let again_us = self.now_us + self.us(if power { 5_000 } else { 1_500 });
         let life = self.hosts[at].life;
@@ -184,7 +253,8 @@ impl World {
         if !runs || host.guard_paused {
             return;
         }
-        (host.brain, host.asked) = (None, None);
+        host.brain = None;
+        host.lines.iter_mut().for_each(|line| line.asked = None);
         host.guard_paused = true;
         self.befalls("guard dies and its command does not", at);
         let again_us = self.now_us + self.us(1_500);
@@ -249,11 +319,17 @@ impl World {
     }
 
     pub(crate) fn heal_network(&mut self, at: usize) {
-        self.hosts[at].blocked = [false; 2];
-        for (link, message) in std::mem::take(&mut self.hosts[at].held_out) {
+        for line in 0..self.hosts[at].lines.len() {
+            self.heal_line(at, line);
+        }
+    }
+
+    fn heal_line(&mut self, at: usize, line: usize) {
+        self.hosts[at].lines[line].blocked = [false; 2];
+        for (link, message) in std::mem::take(&mut self.hosts[at].lines[line].held_out) {
             self.send(link, message);
         }
-        for (link, message) in std::mem::take(&mut self.hosts[at].held_in) {
+        for (link, message) in std::mem::take(&mut self.hosts[at].lines[line].held_in) {
             self.reply(link, message);
         }
     }

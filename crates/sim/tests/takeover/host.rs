@@ -1,8 +1,10 @@
-//! One host: a clock of its own, a guard or the scripts, a command that writes, one nexus.
+//! One host: a clock of its own, a guard or the scripts, a command that writes, paths to the volume.
 
 use std::collections::BTreeMap;
 
-use guard::{Action, Input, Liveness, Machine, Settings, Standing, State, Task, Why};
+use guard::pair::{Effect, Event as Happens, Pair};
+use guard::paths::{PathId, Paths, Terms};
+use guard::{Input, Liveness, Machine, Settings, Standing, State, Task, Why};
 
 use crate::checker::Content;
 use crate::scripts::{Scripts, Step};
@@ -34,30 +36,67 @@ impl Clock {
 }
 
 pub(crate) enum Brain {
-    Guard(Box<Machine>),
+    Guard(Box<Pair>),
     Scripts(Scripts),
 }
 
+/// Between two looks at a path that is not in use, and before another path is asked, too.
+const TERMS: Terms = Terms { hedge_ms: 100, probe_ms: 500 };
+
 impl Brain {
-    pub(crate) fn on(&mut self, now_ms: u64, input: Input) -> Vec<Step> {
-        match self {
-            Self::Scripts(scripts) => scripts.on(now_ms, input),
-            Self::Guard(machine) => {
-                let step = |action| match action {
-                    Action::Ask(request) => Step::Ask(Op::Guard(request)),
-                    other => Step::Do(other),
-                };
-                machine.on(now_ms, input).into_iter().map(step).collect()
+    /// `lines` are the paths that the host has now.
+    pub(crate) fn on(&mut self, now_ms: u64, event: Happens, lines: &[Line]) -> Vec<Step> {
+        let pair = match (self, event) {
+            (Self::Scripts(scripts), Happens::Input(input)) => return scripts.on(now_ms, input),
+            (Self::Scripts(scripts), Happens::News(guard::paths::News::Answer(_, answer))) => {
+                return scripts.on(now_ms, Input::Answer(answer));
             }
-        }
+            (Self::Scripts(_), Happens::News(_)) => return Vec::new(),
+            (Self::Guard(pair), event) => pair.on(now_ms, event, |_| None),
+        };
+        let line_of = |path: PathId| lines.iter().position(|line| line.id == path);
+        let step = |effect| match effect {
+            Effect::Do(action) => Step::Do(action),
+            Effect::Send(path, command) => match line_of(path) {
+                Some(line) => Step::Ask(line, Op::Guard(command)),
+                None => Step::NoPath(path),
+            },
+            Effect::Close => Step::Close,
+            Effect::Open => Step::Open,
+            Effect::Shut => Step::Shut,
+        };
+        pair.into_iter().map(step).collect()
     }
 
     pub(crate) fn wake_ms(&self) -> u64 {
         match self {
-            Self::Guard(machine) => machine.wake_ms(),
+            Self::Guard(pair) => pair.wake_ms(),
             Self::Scripts(scripts) => scripts.wake_ms(),
         }
     }
+}
+
+/// One path to the target.
+pub(crate) struct Line {
+    pub(crate) id: PathId,
+    /// Last byte of the ISID; a machine that boots again may come back with another.
+    pub(crate) isid: u8,
+    pub(crate) session: u32,
+    pub(crate) ready: bool,
+    pub(crate) asked: Option<(u32, Op)>,
+    /// What the network keeps back: to the target, and from it.
+    pub(crate) blocked: [bool; 2],
+    pub(crate) held_out: Vec<(Link, ToTarget)>,
+    pub(crate) held_in: Vec<(Link, ToHost)>,
+}
+
+/// Where the command's writes of a host with several paths go through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Gate {
+    Open,
+    Closing { until_us: u64 },
+    Closed,
+    Shut,
 }
 
 /// The command.
@@ -74,6 +113,8 @@ pub(crate) struct App {
 /// A write of the command without an answer.
 #[derive(Clone, Copy)]
 pub(crate) struct Pending {
+    /// The path that it went down; `None` when that is gone, and nobody knows what became of it.
+    pub(crate) line: Option<usize>,
     pub(crate) block: usize,
     pub(crate) content: Content,
     pub(crate) withheld: bool,
@@ -93,23 +134,28 @@ pub(crate) struct Host {
     /// When the guard is to be woken.
     pub(crate) wake_us: Option<u64>,
     pub(crate) deferred: Vec<Event>,
-    /// What the network keeps back: to the target, and from it.
-    pub(crate) blocked: [bool; 2],
-    pub(crate) held_out: Vec<(Link, ToTarget)>,
-    pub(crate) held_in: Vec<(Link, ToHost)>,
-    /// Last byte of the ISID; a machine that boots again may come back with another.
-    pub(crate) isid: u8,
-    pub(crate) session: u32,
-    pub(crate) ready: bool,
+    pub(crate) lines: Vec<Line>,
+    /// Paths that there were so far.
+    pub(crate) named: u32,
+    pub(crate) gate: Gate,
     pub(crate) tag: u32,
-    pub(crate) asked: Option<(u32, Op)>,
     pub(crate) pending: BTreeMap<u32, Pending>,
     /// Counts lives of the guard and the command: what belongs to an earlier one is void.
     pub(crate) life: u32,
 }
 
 impl Host {
-    pub(crate) fn new(number: usize, clock: Clock) -> Self {
+    pub(crate) fn new(number: usize, clock: Clock, paths: u32) -> Self {
+        let line = |id| Line {
+            id: PathId(id),
+            isid: 1,
+            session: 0,
+            ready: false,
+            asked: None,
+            blocked: [false; 2],
+            held_out: Vec::new(),
+            held_in: Vec::new(),
+        };
         Self {
             number,
             clock,
@@ -122,14 +168,10 @@ impl Host {
             awake_us: 0,
             wake_us: None,
             deferred: Vec::new(),
-            blocked: [false; 2],
-            held_out: Vec::new(),
-            held_in: Vec::new(),
-            isid: 1,
-            session: 0,
-            ready: false,
+            lines: (0..paths).map(line).collect(),
+            named: paths,
+            gate: Gate::Shut,
             tag: 0,
-            asked: None,
             pending: BTreeMap::new(),
             life: 0,
         }
@@ -150,7 +192,12 @@ impl Host {
         let settings = Self::settings(Task::Hold, scheme, ages);
         let now_ms = self.clock.local_ms(now_us);
         let machine = Machine::new(settings, standing, key, now_ms);
-        self.brain = Some(Brain::Guard(Box::new(machine)));
+        let ids: Vec<PathId> = self.lines.iter().map(|line| line.id).collect();
+        let paths = match (scheme.has_paths(), &ids[..]) {
+            (false, [path]) => Paths::single(key, *path),
+            _ => Paths::several(key, TERMS, &ids),
+        };
+        self.brain = Some(Brain::Guard(Box::new(Pair::new(machine, paths))));
     }
 
     /// Another guard takes over what an earlier one has started, which still runs.
@@ -161,7 +208,12 @@ impl Host {
         let settings = Self::settings(Task::Adopt, scheme, ages);
         let now_ms = self.clock.local_ms(now_us);
         let machine = Machine::new(settings, self.standing.clone(), key, now_ms);
-        self.brain = Some(Brain::Guard(Box::new(machine)));
+        let ids: Vec<PathId> = self.lines.iter().map(|line| line.id).collect();
+        let paths = match (scheme.has_paths(), &ids[..]) {
+            (false, [path]) => Paths::single(key, *path),
+            _ => Paths::adopted(key, TERMS, &ids, self.gate == Gate::Open),
+        };
+        self.brain = Some(Brain::Guard(Box::new(Pair::new(machine, paths))));
     }
 
     fn settings(task: Task, scheme: Scheme, ages: bool) -> Settings {
@@ -176,13 +228,14 @@ impl Host {
             stop_ms: 500,
             give_up_ms: if freezes { 20_000 } else { u64::MAX / 4 },
             wait_ms: None,
-            admits: false,
+            admits: scheme.has_paths(),
         }
     }
 
-    /// Its session, as the network knows it.
-    pub(crate) fn link(&self) -> Link {
-        Link { host: self.number, isid: self.isid, session: self.session }
+    /// The session of one of its paths, as the network knows it.
+    pub(crate) fn link(&self, line: usize) -> Link {
+        let Line { isid, session, .. } = self.lines[line];
+        Link { host: self.number, line, isid, session }
     }
 
     pub(crate) fn is_awake(&self) -> bool {
@@ -203,14 +256,16 @@ impl Host {
     /// Who the command writes as.
     pub(crate) fn run_key(&self) -> u64 {
         match &self.brain {
-            Some(Brain::Guard(machine)) => machine.key().number(),
+            Some(Brain::Guard(pair)) => pair.machine().key().number(),
             _ => self.starts << 8 | (self.number as u64 + 1),
         }
     }
 
     /// Guard and command are gone, and nothing of the command is left in the kernel.
     pub(crate) fn die(&mut self) {
-        (self.brain, self.app, self.asked, self.wake_us) = (None, None, None, None);
+        (self.brain, self.app, self.wake_us) = (None, None, None);
+        self.lines.iter_mut().for_each(|line| line.asked = None);
+        self.gate = Gate::Shut;
         self.pending.clear();
         self.life += 1;
     }

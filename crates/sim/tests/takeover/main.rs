@@ -11,6 +11,7 @@ mod faults;
 mod host;
 mod scripts;
 mod target;
+mod ways;
 mod world;
 
 use std::num::NonZero;
@@ -59,19 +60,19 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-fn play(seed: u64) -> Outcome {
-    let outcome = World::new(seed, Scheme::Guard).run();
+fn play(scheme: Scheme, seed: u64) -> Outcome {
+    let outcome = World::new(seed, scheme).run();
     assert!(outcome.wrong.is_none(), "seed {seed}: {:?}\n{}", outcome.wrong, outcome.story);
     outcome
 }
 
 /// One seed after the other, on every core, until there were so many takeovers.
-fn campaign(first: u64, takeovers: u64) -> Seen {
+fn campaign(scheme: Scheme, first: u64, takeovers: u64) -> Seen {
     let (next, seen) = (AtomicU64::new(first), Mutex::new(Seen::default()));
     let work = || {
         while seen.lock().unwrap().takeovers < takeovers {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            let outcome = play(seed);
+            let outcome = play(scheme, seed);
             seen.lock().unwrap().add(outcome);
         }
     };
@@ -92,16 +93,26 @@ fn caught(scheme: Scheme, is: fn(&Wrong) -> bool) -> usize {
     count
 }
 
-#[test]
-fn nothing_stale_nothing_lost_and_one_owner_at_a_time() {
+/// As long as the environment says.
+fn demand(scheme: Scheme) {
     let (seed, takeovers) = (number("COMMONHOLD_TAKEOVER_SEED"), number("COMMONHOLD_TAKEOVERS"));
     if let (Some(seed), None) = (seed, takeovers) {
-        let outcome = play(seed);
+        let outcome = play(scheme, seed);
         return eprintln!("{}{} takeovers", outcome.story, outcome.takeovers);
     }
-    let seen = campaign(seed.unwrap_or(0), takeovers.unwrap_or(TAKEOVERS));
+    let seen = campaign(scheme, seed.unwrap_or(0), takeovers.unwrap_or(TAKEOVERS));
     seen.tell();
     assert!(seen.takeovers > seen.seeds, "{} takeovers: the faults are too mild", seen.takeovers);
+}
+
+#[test]
+fn nothing_stale_nothing_lost_and_one_owner_at_a_time() {
+    demand(Scheme::Guard);
+}
+
+#[test]
+fn the_same_with_one_to_three_paths_that_die_and_come_back() {
+    demand(Scheme::Paths);
 }
 
 /// A guard that began on a machine that stood still took the time of that for its own: its clock
@@ -109,8 +120,14 @@ fn nothing_stale_nothing_lost_and_one_owner_at_a_time() {
 #[test]
 fn a_guard_that_adopts_on_a_paused_machine_begins_when_that_goes_on() {
     for seed in [10_116_736, 10_221_076] {
-        play(seed);
+        play(Scheme::Guard, seed);
     }
+}
+
+/// An owner left by another path than the holder's, which had slow writes under way.
+#[test]
+fn who_leaves_by_another_path_waits_for_the_writes_of_the_first() {
+    play(Scheme::Paths, 10_934);
 }
 
 #[test]
@@ -137,4 +154,10 @@ fn the_checker_catches_a_target_that_answers_a_preempt_before_the_drain() {
 fn the_checker_catches_an_owner_that_never_freezes() {
     let twice = caught(Scheme::GuardWithoutFreeze, |wrong| matches!(wrong, Wrong::Twice { .. }));
     assert!(twice > 0, "two running owners are not seen");
+}
+
+#[test]
+fn the_checker_catches_a_path_that_is_let_in_while_the_host_writes() {
+    let stale = caught(Scheme::PathsWithoutGate, |wrong| matches!(wrong, Wrong::Stale { .. }));
+    assert!(stale > 0, "a fenced host that comes back by another path is not seen");
 }

@@ -3,6 +3,7 @@
 //! The attacker tries three times with seven seconds between; the defender repeats its round
 //! every three seconds and gives up when the reservation is not its own.
 
+use guard::paths::PathId;
 use guard::wire;
 use guard::{Action, Answer, End, Input, Seen, Why};
 use scsi::reservations::ReservationType;
@@ -63,8 +64,14 @@ pub(crate) struct Scripts {
 }
 
 pub(crate) enum Step {
-    Ask(Op),
+    /// Down one of the host's paths.
+    Ask(usize, Op),
+    /// Something for a path that is gone.
+    NoPath(PathId),
     Do(Action),
+    Close,
+    Open,
+    Shut,
 }
 
 impl Scripts {
@@ -101,7 +108,7 @@ impl Scripts {
         }
         if self.asked.is_none() && now_ms >= self.wake_ms() {
             self.asked = Some(self.next);
-            out.push(Step::Ask(Op::Plain(self.next)));
+            out.push(Step::Ask(0, Op::Plain(self.next)));
         }
         out
     }

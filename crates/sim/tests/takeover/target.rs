@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use guard::wire::{self, Out};
-use guard::{Answer, Key, Request, Seen};
+use guard::paths::Command;
+use guard::wire;
+use guard::{Answer, Key, Seen};
 use scsi::commands::conflict_of;
 use scsi::nexus::{InitiatorPort, ItNexus, RelativePort};
 use scsi::reservations::{self, ReservationType, Reservations};
@@ -15,23 +16,27 @@ const WRITE_16: [u8; 16] = [0x8A, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
 const TYPE: ReservationType = ReservationType::WriteExclusiveRegistrantsOnly;
 const PORT: RelativePort = RelativePort(1);
 
-/// One session of one host.
+/// One session of one host, by one of its paths.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Link {
     pub(crate) host: usize,
+    pub(crate) line: usize,
     pub(crate) isid: u8,
     pub(crate) session: u32,
 }
 
+/// What an initiator port is called: host, path, and the last byte of the ISID.
+type PortName = (usize, usize, u8);
+
 impl Link {
-    fn port(self) -> (usize, u8) {
-        (self.host, self.isid)
+    fn port(self) -> PortName {
+        (self.host, self.line, self.isid)
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Op {
-    Guard(Request),
+    Guard(Command),
     Plain(Plain),
     /// `withheld`: its data comes when it is asked for.
     Write {
@@ -88,7 +93,7 @@ pub(crate) struct Target {
     /// Whether a preempt or a reset waits for what it aborts, and a write whose data comes late is
     /// judged again. The standard leaves room for a target that does neither.
     pub(crate) drains: bool,
-    ports: BTreeMap<(usize, u8), Port>,
+    ports: BTreeMap<PortName, Port>,
     writes: BTreeMap<u64, Write>,
     waiters: Vec<Waiter>,
     next: u64,
@@ -104,9 +109,10 @@ struct Port {
 }
 
 impl Port {
-    fn new((host, isid): (usize, u8)) -> Self {
+    fn new((host, line, isid): PortName) -> Self {
         let name = format!("iqn.2026-11.org.example:host-{host}");
-        let initiator = InitiatorPort::iscsi(&name, [0, 0, 0, 0, 0, isid]);
+        let line = u8::try_from(line).unwrap();
+        let initiator = InitiatorPort::iscsi(&name, [0, 0, 0, 0, line, isid]);
         let nexus = ItNexus { initiator, target: PORT };
         Self { nexus, session: 0, spoke_us: None, heard: BTreeSet::new() }
     }
@@ -190,24 +196,18 @@ impl Target {
             Op::Plain(plain) => return self.plain(now_us, link, tag, plain),
             Op::Guard(request) => request,
         };
-        let out = match request {
-            Request::Look => {
-                return vec![answer(link, tag, Answer::Seen(self.seen(now_us)))];
-            }
-            Request::Reset => {
+        match request {
+            Command::Look => vec![answer(link, tag, Answer::Seen(self.seen(now_us)))],
+            Command::Reset => {
                 let running = self.abort(|_| true);
-                return self.wait(link, ToHost::Answer { tag, answer: Answer::Good }, running);
+                self.wait(link, ToHost::Answer { tag, answer: Answer::Good }, running)
             }
-            Request::Claim(key) => (Out::RegisterAndIgnore, (0, key.claiming().number())),
-            Request::Prove(key) => (Out::Register, (key.claiming().number(), key.number())),
-            Request::Admit(key) => (Out::Register, (0, key.number())),
-            Request::Reserve(key) => (Out::Reserve, (key.claiming().number(), 0)),
-            Request::Preempt { own, victim } => (Out::PreemptAndAbort, (own.number(), victim)),
-            Request::Renew(key) => (Out::Register, (key.number(), key.number())),
-            Request::Vacate(key) => (Out::Register, (key.number(), key.vacated().number())),
-        };
-        let (cdb, list) = wire::out(out.0, TYPE, out.1, &[]);
-        self.persistent_out(link, tag, &cdb, &list)
+            Command::Admit(_) => unreachable!("no host has ports beside its paths"),
+            Command::Out { action, own, about } => {
+                let (cdb, list) = wire::out(action, TYPE, (own, about), &[]);
+                self.persistent_out(link, tag, &cdb, &list)
+            }
+        }
     }
 
     fn plain(&mut self, now_us: u64, link: Link, tag: u32, plain: Plain) -> Vec<Effect> {
@@ -228,7 +228,7 @@ impl Target {
         self.reservations = change.next;
         let is_victim = |port: &Port| change.abort.contains(&port.nexus);
         let victims = self.ports.iter().filter(|(_, port)| is_victim(port));
-        let victims: Vec<(usize, u8)> = victims.map(|(name, _)| *name).collect();
+        let victims: Vec<PortName> = victims.map(|(name, _)| *name).collect();
         let running = if self.drains && !victims.is_empty() {
             self.abort(|write| victims.contains(&write.link.port()))
         } else {
@@ -240,6 +240,7 @@ impl Target {
     fn seen(&self, now_us: u64) -> Seen {
         let registrations = self.reservations.registrations();
         let holder = registrations.iter().find(|one| self.reservations.is_holder(&one.nexus));
+        let of_holder = registrations.iter().filter(|one| Some(one.key) == holder.map(|h| h.key));
         let age_us = |nexus: &ItNexus| {
             let port = self.ports.values().find(|port| port.nexus == *nexus);
             port.and_then(|port| port.spoke_us).map(|at| now_us - at)
@@ -248,7 +249,7 @@ impl Target {
             generation: self.reservations.generation(),
             holder: holder.map(|one| one.key),
             keys: registrations.iter().map(|one| one.key).collect(),
-            age_ms: holder.and_then(|one| age_us(&one.nexus)).map(|us| us / 1000),
+            age_ms: of_holder.filter_map(|one| age_us(&one.nexus)).min().map(|us| us / 1000),
         }
     }
 

@@ -3,17 +3,18 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use guard::{Action, Answer, End, Input, Request};
+use guard::pair::Event as Happens;
+use guard::paths::{News, PathId};
+use guard::{Action, Answer, End, Input};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::checker::{Checker, Content, Wrong};
-use crate::host::{App, Brain, Clock, Host, Pending};
+use crate::checker::{Checker, Wrong};
+use crate::host::{App, Brain, Clock, Gate, Host, Pending};
 use crate::scripts::Step;
 use crate::target::{Effect, Link, Op, Target, ToHost, ToTarget};
 
-const BLOCKS: usize = 6;
-const PENDING_MAX: usize = 4;
+pub(crate) const BLOCKS: usize = 6;
 /// How long a host that has just woken may take to notice that it is not alone.
 const NOTICE_US: u64 = 480_000;
 const PATROL_US: u64 = 20_000;
@@ -25,6 +26,19 @@ pub(crate) enum Scheme {
     GuardWithoutDrain,
     GuardWithoutFreeze,
     ClearAndReserve,
+    /// Hosts with one to three paths.
+    Paths,
+    /// A path is let in while the host writes.
+    PathsWithoutGate,
+}
+
+impl Scheme {
+    pub(crate) const fn has_paths(self) -> bool {
+        matches!(self, Self::Paths | Self::PathsWithoutGate)
+    }
+    const fn is_safe(self) -> bool {
+        matches!(self, Self::Guard | Self::Paths)
+    }
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -32,8 +46,12 @@ pub(crate) enum Event {
     Wake { host: usize, at_us: u64 },
     Write { host: usize, life: u32 },
     CommandEnds { host: usize, life: u32 },
-    NoAnswer { host: usize, tag: u32 },
-    NoLogin { host: usize, session: u32 },
+    NoAnswer { host: usize, line: usize, tag: u32 },
+    NoLogin { host: usize, line: usize, session: u32 },
+    Gate { host: usize, life: u32 },
+    HealPath { host: usize, line: usize, renames: bool },
+    Renamed { host: usize, old: PathId, new: PathId },
+    Disturb { host: usize },
     ToTarget { link: Link, message: ToTarget },
     ToHost { link: Link, message: ToHost },
     Land { id: u64, boot: u32 },
@@ -106,7 +124,7 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     pub(crate) ages: bool,
     arrivals: BTreeMap<(Link, bool), u64>,
-    sequence: u64,
+    pub(crate) sequence: u64,
     story: String,
 }
 
@@ -120,8 +138,13 @@ impl World {
             stops: random.random_bool(0.3),
             lost_us: 0,
         };
-        let hosts = (0..count).map(|number| Host::new(number, clock())).collect();
+        let clocks: Vec<Clock> = (0..count).map(|_| clock()).collect();
         let ages = random.random_bool(0.6);
+        let mut host = |(number, clock)| {
+            let paths = if scheme.has_paths() { random.random_range(1..=3) } else { 1 };
+            Host::new(number, clock, paths)
+        };
+        let hosts = (0..).zip(clocks).map(&mut host).collect();
         Self {
             scheme,
             random,
@@ -165,7 +188,7 @@ impl World {
             self.happen(event);
         }
         let nobody = !self.hosts.iter().any(Host::runs);
-        if nobody && self.scheme == Scheme::Guard {
+        if nobody && self.scheme.is_safe() {
             self.checker.fail(Wrong::Nobody);
         }
         Outcome {
@@ -212,13 +235,20 @@ impl World {
             Event::CommandEnds { host, life } if life == self.hosts[host].life => {
                 self.command_ends(host);
             }
-            Event::NoAnswer { host, tag } => self.no_answer(host, tag),
-            Event::NoLogin { host, session } => {
-                let waits = &self.hosts[host];
+            Event::NoAnswer { host, line, tag } => self.no_answer(host, line, tag),
+            Event::NoLogin { host, line, session } => {
+                let waits = &self.hosts[host].lines[line];
                 if waits.session == session && !waits.ready {
-                    self.log_in(host);
+                    self.log_in(host, line);
                 }
             }
+            Event::Gate { host, life } if life == self.hosts[host].life => self.gate_moves(host),
+            Event::Renamed { host, old, new } => {
+                self.happens(host, Happens::News(News::Gone(old)));
+                self.happens(host, Happens::News(News::Appeared(new)));
+            }
+            Event::Disturb { host } => self.disturbed(host),
+            Event::HealPath { host, line, renames } => self.heal_path(host, line, renames),
             Event::ToTarget { link, message } => {
                 let effects = self.target.receive(self.now_us, link, message);
                 self.follow(effects);
@@ -256,15 +286,18 @@ impl World {
     fn defers(&mut self, event: &Event) -> bool {
         let (host, guard_only) = match event {
             Event::Wake { host, .. } => (*host, true),
-            Event::NoAnswer { host, .. } | Event::CommandEnds { host, .. } => (*host, true),
+            Event::NoAnswer { host, .. }
+            | Event::CommandEnds { host, .. }
+            | Event::Renamed { host, .. }
+            | Event::Gate { host, .. } => (*host, true),
             Event::ToHost { link, message: ToHost::Answer { tag, .. } } => {
-                let asked = self.hosts[link.host].asked;
+                let asked = self.hosts[link.host].lines[link.line].asked;
                 (link.host, asked.is_some_and(|(asked, _)| asked == *tag))
             }
             Event::ToHost { link, .. } => (link.host, false),
             Event::Write { host, .. } | Event::NoLogin { host, .. } => (*host, false),
             // No guard begins on a machine that stands still.
-            Event::Adopt { host } => (*host, false),
+            Event::Adopt { host } | Event::HealPath { host, .. } => (*host, false),
             Event::ToTarget { .. } | Event::Land { .. } => {
                 if self.target_paused {
                     self.target_deferred.push(event.clone());
@@ -290,18 +323,20 @@ impl World {
         }
         let nonce = self.random.random();
         self.hosts[at].begin(self.scheme, self.ages, nonce, self.now_us);
-        self.log_in(at);
+        for line in 0..self.hosts[at].lines.len() {
+            self.log_in(at, line);
+        }
         self.input(at, Input::Tick);
     }
 
     /// A new session: the one before ends when the target hears of it.
-    pub(crate) fn log_in(&mut self, at: usize) {
+    pub(crate) fn log_in(&mut self, at: usize, line: usize) {
         let host = &mut self.hosts[at];
-        host.session += 1;
-        host.ready = false;
-        let (session, link) = (host.session, host.link());
+        host.lines[line].session += 1;
+        host.lines[line].ready = false;
+        let (session, link) = (host.lines[line].session, host.link(line));
         self.send(link, ToTarget::Login);
-        self.at(self.now_us + LOGIN_US, Event::NoLogin { host: at, session });
+        self.at(self.now_us + LOGIN_US, Event::NoLogin { host: at, line, session });
     }
 
     fn delay_us(&mut self) -> u64 {
@@ -321,8 +356,8 @@ impl World {
     }
 
     pub(crate) fn send(&mut self, link: Link, message: ToTarget) {
-        if self.hosts[link.host].blocked[0] {
-            self.hosts[link.host].held_out.push((link, message));
+        if self.hosts[link.host].lines[link.line].blocked[0] {
+            self.hosts[link.host].lines[link.line].held_out.push((link, message));
             return;
         }
         let at_us = self.arrival_us(link, true);
@@ -346,8 +381,8 @@ impl World {
     }
 
     pub(crate) fn reply(&mut self, link: Link, message: ToHost) {
-        if self.hosts[link.host].blocked[1] {
-            self.hosts[link.host].held_in.push((link, message));
+        if self.hosts[link.host].lines[link.line].blocked[1] {
+            self.hosts[link.host].lines[link.line].held_in.push((link, message));
             return;
         }
         let at_us = self.arrival_us(link, false);
@@ -377,20 +412,21 @@ impl World {
     }
 
     fn hear(&mut self, link: Link, message: ToHost) {
-        let at = link.host;
-        if self.hosts[at].link() != link {
+        let (at, line) = (link.host, link.line);
+        if self.hosts[at].link(line) != link {
             return;
         }
         match message {
             ToHost::LoggedIn => {
-                self.hosts[at].ready = true;
-                let writes: Vec<(u32, Pending)> =
-                    self.hosts[at].pending.iter().map(|(tag, one)| (*tag, *one)).collect();
-                for (tag, Pending { block, content, withheld }) in writes {
+                self.hosts[at].lines[line].ready = true;
+                let pending = self.hosts[at].pending.iter();
+                let of_line = pending.filter(|(_, one)| one.line == Some(line));
+                let writes: Vec<(u32, Pending)> = of_line.map(|(tag, one)| (*tag, *one)).collect();
+                for (tag, Pending { block, content, withheld, .. }) in writes {
                     let op = Op::Write { block, content, withheld };
                     self.send(link, ToTarget::Command { tag, op });
                 }
-                if let Some((tag, op)) = self.hosts[at].asked {
+                if let Some((tag, op)) = self.hosts[at].lines[line].asked {
                     self.send(link, ToTarget::Command { tag, op });
                 }
             }
@@ -400,35 +436,56 @@ impl World {
                 }
             }
             ToHost::Answer { tag, answer } => {
-                if let Some(write) = self.hosts[at].pending.remove(&tag) {
-                    if answer == Answer::Good {
-                        self.checker.acknowledged(write.block, write.content.sequence);
-                    }
-                } else if self.hosts[at].asked.is_some_and(|(asked, _)| asked == tag) {
-                    self.hosts[at].asked = None;
-                    self.input(at, Input::Answer(answer));
+                let asked = &mut self.hosts[at].lines[line].asked;
+                if asked.is_some_and(|(asked, _)| asked == tag) {
+                    *asked = None;
+                    self.heard(at, line, answer);
+                } else if let Some(write) = self.hosts[at].pending.remove(&tag)
+                    && answer == Answer::Good
+                {
+                    self.checker.acknowledged(write.block, write.content.sequence);
                 }
             }
         }
     }
 
+    fn heard(&mut self, at: usize, line: usize, answer: Answer) {
+        let id = self.hosts[at].lines[line].id;
+        self.happens(at, Happens::News(News::Answer(id, answer)));
+    }
+
     /// The request has taken too long: nobody knows what became of it.
-    fn no_answer(&mut self, at: usize, tag: u32) {
-        if self.hosts[at].asked.is_some_and(|(asked, _)| asked == tag) {
-            self.hosts[at].asked = None;
-            self.log_in(at);
-            self.input(at, Input::Answer(Answer::Failed));
+    fn no_answer(&mut self, at: usize, line: usize, tag: u32) {
+        if self.hosts[at].lines[line].asked.is_some_and(|(asked, _)| asked == tag) {
+            self.hosts[at].lines[line].asked = None;
+            self.log_in(at, line);
+            self.heard(at, line, Answer::Failed);
         }
     }
 
     /// What the guard is told, and what it does.
     pub(crate) fn input(&mut self, at: usize, input: Input) {
-        let now_ms = self.hosts[at].clock.local_ms(self.now_us);
-        let Some(brain) = &mut self.hosts[at].brain else { return };
-        for step in brain.on(now_ms, input) {
+        self.happens(at, Happens::Input(input));
+    }
+
+    pub(crate) fn happens(&mut self, at: usize, event: Happens) {
+        let host = &mut self.hosts[at];
+        let now_ms = host.clock.local_ms(self.now_us);
+        let Some(brain) = &mut host.brain else { return };
+        for step in brain.on(now_ms, event, &host.lines) {
             match step {
-                Step::Ask(op) => self.ask(at, op),
+                Step::Ask(line, op) => self.ask(at, line, op),
+                Step::NoPath(path) => {
+                    let answer = News::Answer(path, Answer::Failed);
+                    self.happens(at, Happens::News(answer));
+                }
                 Step::Do(action) => self.act(at, action),
+                Step::Close => self.close_gate(at),
+                Step::Open => {
+                    self.tell(format!("{at} opens its gate"));
+                    self.hosts[at].gate = Gate::Open;
+                }
+                Step::Shut => self.hosts[at].gate = Gate::Shut,
             }
         }
         self.schedule_wake(at);
@@ -451,17 +508,17 @@ impl World {
         self.at(at_us, Event::Wake { host: at, at_us });
     }
 
-    fn ask(&mut self, at: usize, op: Op) {
+    fn ask(&mut self, at: usize, line: usize, op: Op) {
         let host = &mut self.hosts[at];
         host.tag += 1;
-        let (tag, link, ready) = (host.tag, host.link(), host.ready);
-        host.asked = Some((tag, op));
+        let (tag, link, ready) = (host.tag, host.link(line), host.lines[line].ready);
+        host.lines[line].asked = Some((tag, op));
         if ready {
             self.send(link, ToTarget::Command { tag, op });
         }
-        let long = matches!(op, Op::Guard(Request::Preempt { .. } | Request::Reset));
+        let long = matches!(op, Op::Guard(command) if command.drains());
         let patience_us = if long { 3_000_000 } else { 700_000 };
-        self.at(self.now_us + patience_us, Event::NoAnswer { host: at, tag });
+        self.at(self.now_us + patience_us, Event::NoAnswer { host: at, line, tag });
     }
 
     fn act(&mut self, at: usize, action: Action) {
@@ -528,30 +585,6 @@ impl World {
             self.hosts[at].pending.clear();
             self.input(at, Input::Ended { code: 0 });
         }
-    }
-
-    fn write(&mut self, at: usize) {
-        let Some(app) = &self.hosts[at].app else { return };
-        let (key, frozen) = (app.key, app.frozen);
-        let pending = &self.hosts[at].pending;
-        let block = self.random.random_range(0..BLOCKS);
-        let busy = pending.values().any(|one| one.block == block);
-        if !frozen && !busy && pending.len() < PENDING_MAX {
-            self.sequence += 1;
-            let content = Content { key, sequence: self.sequence };
-            let withheld = self.random.random_bool(0.3);
-            let host = &mut self.hosts[at];
-            host.tag += 1;
-            let (tag, link, ready) = (host.tag, host.link(), host.ready);
-            host.pending.insert(tag, Pending { block, content, withheld });
-            if ready {
-                let op = Op::Write { block, content, withheld };
-                self.send(link, ToTarget::Command { tag, op });
-            }
-        }
-        let life = self.hosts[at].life;
-        let next_us = self.now_us + self.us(24);
-        self.at(next_us, Event::Write { host: at, life });
     }
 
     /// Two hosts that are awake, and have been for a while, must not both run.

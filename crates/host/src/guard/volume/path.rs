@@ -1,16 +1,19 @@
-//! A guard's way to its volume: the same requests over a session of our own or through a device.
+//! One path of a guard to its volume: the same commands over a session of our own or through a
+//! device.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ::guard::paths::{Command, PathId};
 use ::guard::wire::{self, Ages, FullStatus, Out};
-use ::guard::{Answer, Liveness, Request, Seen};
+use ::guard::{Answer, Liveness, Seen};
 use bytes::Bytes;
 use env::scsi_device::{ScsiAnswer, ScsiDevice, Transfer};
 use scsi::nexus::InitiatorPort;
 use scsi::reservations::ReservationType;
 
+use super::Picture;
 use crate::{Credentials, Data, HostError, Initiator, Options, Outcome, TmfFunction, TmfResponse};
 
 /// How long a short request may take before its answer is given up.
@@ -19,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// another host has aborted, because it was faster, is never answered (TAS=0), and a guard that
 /// waits for it sees nothing. Given up too early it costs another reset, never safety.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
+/// Room for the device identification page.
+const INQUIRY_BYTES: u16 = 0x400;
 const ATTENTIONS_MAX: usize = 8;
 const UNIT_ATTENTION: u8 = 0x06;
 const RESERVATION_CONFLICT: u8 = 0x18;
@@ -42,11 +47,16 @@ enum Way {
     Device { device: Arc<ScsiDevice>, busy: Arc<AtomicBool> },
 }
 
-/// One volume, and how its reservation is held.
-pub struct Volume {
+/// One path, and how the volume's reservation is held by it.
+pub(in crate::guard) struct Path {
+    pub(super) id: PathId,
+    /// What the kernel calls its device; empty for a session of our own.
+    pub(super) name: String,
+    /// The designators of the logical unit; see [`Path::identify`].
+    pub(super) unit: Vec<u8>,
     way: Way,
     kind: ReservationType,
-    ages: bool,
+    pub(super) ages: bool,
     /// Other initiator ports of this host, which write while the volume is held.
     ports: Vec<InitiatorPort>,
 }
@@ -57,27 +67,24 @@ enum Moves {
     In(u16),
 }
 
-/// Everything that READ FULL STATUS and the registrants page tell.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Picture {
-    pub status: FullStatus,
-    /// `None` where the target has no such page.
-    pub ages: Option<Ages>,
-}
-
-impl Volume {
-    /// A volume behind a portal; `ports` are registered with the guard's key before the command
-    /// starts.
-    #[must_use]
-    pub fn iscsi(portal: Portal, kind: ReservationType, ports: Vec<InitiatorPort>) -> Self {
-        Self { way: Way::Iscsi { portal, session: None }, kind, ages: true, ports }
+impl Path {
+    /// `ports` are registered with the guard's key before the command starts.
+    pub(super) fn iscsi(portal: Portal, kind: ReservationType, ports: Vec<InitiatorPort>) -> Self {
+        let way = Way::Iscsi { portal, session: None };
+        let (name, unit) = (String::new(), Vec::new());
+        Self { id: PathId(0), name, unit, way, kind, ages: true, ports }
     }
 
     /// A device of this machine, whose initiator port is the command's too.
-    #[must_use]
-    pub fn device(device: ScsiDevice, kind: ReservationType) -> Self {
+    pub(super) fn device(
+        id: PathId,
+        name: String,
+        device: ScsiDevice,
+        kind: ReservationType,
+    ) -> Self {
         let way = Way::Device { device: Arc::new(device), busy: Arc::default() };
-        Self { way, kind, ages: true, ports: Vec::new() }
+        let (unit, ports) = (Vec::new(), Vec::new());
+        Self { id, name, unit, way, kind, ages: true, ports }
     }
 
     /// What this machine has read of it before it was held is not to be believed any more.
@@ -95,7 +102,7 @@ impl Volume {
     ///
     /// # Errors
     /// When it cannot be reached, or does not know PERSISTENT RESERVE IN.
-    pub async fn probe(&mut self) -> Result<Liveness, HostError> {
+    pub(super) async fn probe(&mut self) -> Result<Liveness, HostError> {
         self.read_status().await?;
         match self.run(&wire::ages_cdb(), Moves::In(wire::ALLOCATION_BYTES)).await {
             Ok(data) => self.ages = Ages::decode(&data).is_ok(),
@@ -109,7 +116,7 @@ impl Volume {
     ///
     /// # Errors
     /// [`HostError`] of the commands; [`HostError::Short`] for an answer that cannot be read.
-    pub async fn look(&mut self) -> Result<Picture, HostError> {
+    pub(super) async fn look(&mut self) -> Result<Picture, HostError> {
         let status = self.read_status().await?;
         let ages = if self.ages {
             let data = self.run(&wire::ages_cdb(), Moves::In(wire::ALLOCATION_BYTES)).await?;
@@ -124,16 +131,19 @@ impl Volume {
     ///
     /// # Errors
     /// [`HostError::Status`] for any status but GOOD.
-    pub async fn reserve_out(&mut self, action: Out, keys: (u64, u64)) -> Result<(), HostError> {
+    pub(super) async fn reserve_out(
+        &mut self,
+        action: Out,
+        keys: (u64, u64),
+    ) -> Result<(), HostError> {
         let (cdb, list) = wire::out(action, self.kind, keys, &[]);
         self.run(&cdb, Moves::Out(list)).await.map(drop)
     }
 
-    /// Do what the machine asks. Never fails: no answer is an answer.
-    pub async fn ask(&mut self, request: Request) -> Answer {
-        let drains = matches!(request, Request::Preempt { .. } | Request::Reset);
-        let patience = if drains { DRAIN_PATIENCE } else { PATIENCE };
-        let Ok(answer) = tokio::time::timeout(patience, self.answer(request)).await else {
+    /// Never fails: no answer is an answer.
+    pub(super) async fn execute(&mut self, command: Command) -> Answer {
+        let patience = if command.drains() { DRAIN_PATIENCE } else { PATIENCE };
+        let Ok(answer) = tokio::time::timeout(patience, self.answer(command)).await else {
             self.give_up("no answer in time");
             return Answer::Failed;
         };
@@ -141,25 +151,49 @@ impl Volume {
             Ok(answer) => answer,
             Err(HostError::Status { status: RESERVATION_CONFLICT, .. }) => Answer::Conflict,
             Err(error) => {
-                tracing::debug!(%error, ?request, "the volume did not do it");
+                tracing::debug!(%error, ?command, path = self.name, "the volume did not do it");
                 Answer::Failed
             }
         }
     }
 
-    async fn answer(&mut self, request: Request) -> Result<Answer, HostError> {
-        let (action, keys) = match request {
-            Request::Look => return self.look().await.map(|picture| Answer::Seen(seen(&picture))),
-            Request::Reset => return self.reset().await,
-            Request::Admit(key) => return self.admit(key.number()).await,
-            Request::Claim(key) => (Out::RegisterAndIgnore, (0, key.claiming().number())),
-            Request::Prove(key) => (Out::Register, (key.claiming().number(), key.number())),
-            Request::Reserve(key) => (Out::Reserve, (key.claiming().number(), 0)),
-            Request::Preempt { own, victim } => (Out::PreemptAndAbort, (own.number(), victim)),
-            Request::Renew(key) => (Out::Register, (key.number(), key.number())),
-            Request::Vacate(key) => (Out::Register, (key.number(), key.vacated().number())),
-        };
-        self.reserve_out(action, keys).await.map(|()| Answer::Good)
+    async fn answer(&mut self, command: Command) -> Result<Answer, HostError> {
+        match command {
+            Command::Look => {
+                let Picture { status, ages } = self.look().await?;
+                Ok(Answer::Seen(Seen::of(&status, ages.as_ref())))
+            }
+            Command::Reset => self.reset().await,
+            Command::Admit(key) => self.admit(key.number()).await,
+            Command::Out { action, own, about } => {
+                self.reserve_out(action, (own, about)).await.map(|()| Answer::Good)
+            }
+        }
+    }
+
+    /// Learn which logical unit it leads to (SPC-5 7.7.6).
+    ///
+    /// # Errors
+    /// Why it does not tell.
+    pub(super) async fn identify(&mut self) -> Result<(), String> {
+        let [high, low] = INQUIRY_BYTES.to_be_bytes();
+        let cdb = [0x12, 0x01, 0x83, high, low, 0];
+        let data = tokio::time::timeout(PATIENCE, self.run(&cdb, Moves::In(INQUIRY_BYTES))).await;
+        let data = data.map_err(|_| "no answer in time")?.map_err(|error| error.to_string())?;
+        self.unit = designators_of_unit(&data);
+        Ok(())
+    }
+
+    pub(super) async fn patient_look(&mut self) -> Result<Picture, HostError> {
+        patient(self.look()).await
+    }
+
+    pub(super) async fn patient_out(
+        &mut self,
+        action: Out,
+        keys: (u64, u64),
+    ) -> Result<(), HostError> {
+        patient(self.reserve_out(action, keys)).await
     }
 
     async fn read_status(&mut self) -> Result<FullStatus, HostError> {
@@ -214,7 +248,7 @@ impl Volume {
     }
 
     /// Run a command to GOOD; unit attentions are news and no failure.
-    async fn run(&mut self, cdb: &[u8; 10], moves: Moves) -> Result<Bytes, HostError> {
+    async fn run(&mut self, cdb: &[u8], moves: Moves) -> Result<Bytes, HostError> {
         for _ in 0..ATTENTIONS_MAX {
             match self.once(cdb, &moves).await {
                 Err(HostError::Status { status: CHECK_CONDITION, key: UNIT_ATTENTION, .. }) => {}
@@ -224,7 +258,7 @@ impl Volume {
         Err(HostError::Lost("one unit attention after the other".to_owned()))
     }
 
-    async fn once(&mut self, cdb: &[u8; 10], moves: &Moves) -> Result<Bytes, HostError> {
+    async fn once(&mut self, cdb: &[u8], moves: &Moves) -> Result<Bytes, HostError> {
         let outcome = match &mut self.way {
             Way::Iscsi { portal, session } => {
                 let data = match moves {
@@ -265,10 +299,10 @@ async fn opened<'a>(
 async fn through_device(
     device: &Arc<ScsiDevice>,
     busy: &Arc<AtomicBool>,
-    cdb: &[u8; 10],
+    cdb: &[u8],
     moves: &Moves,
 ) -> Result<Outcome, HostError> {
-    let cdb = *cdb;
+    let cdb = cdb.to_vec();
     let (list, room) = match moves {
         Moves::Out(list) => (Some(list.clone()), 0),
         Moves::In(bytes) => (None, usize::from(*bytes)),
@@ -319,17 +353,41 @@ fn told(error: &std::io::Error) -> String {
     }
 }
 
-/// What the machine wants to know. Ages of another generation than the status are those of
-/// another moment, and are left out.
-fn seen(picture: &Picture) -> Seen {
-    let registrations = &picture.status.registrations;
-    let holder = registrations.iter().find(|one| one.holder).map(|one| one.key);
-    let ages = picture.ages.as_ref().filter(|ages| ages.generation == picture.status.generation);
-    let aged = ages.and_then(|ages| ages.registrants.iter().find(|one| one.holder));
-    Seen {
-        generation: picture.status.generation,
-        holder,
-        keys: registrations.iter().map(|one| one.key).collect(),
-        age_ms: aged.and_then(|one| one.age_ms).map(u64::from),
+/// A preempt drains, so that this is as long as that may take.
+async fn patient<T>(work: impl Future<Output = Result<T, HostError>>) -> Result<T, HostError> {
+    let late = |_| HostError::Device("no answer in time".to_owned());
+    tokio::time::timeout(DRAIN_PATIENCE, work).await.map_err(late)?
+}
+
+/// Out of the device identification page, those that are the logical unit's own.
+fn designators_of_unit(page: &[u8]) -> Vec<u8> {
+    let mut rest = page.get(4..).unwrap_or_default();
+    let mut own = Vec::new();
+    while let Some((head, body)) = rest.split_first_chunk::<4>() {
+        let Some((designator, next)) = body.split_at_checked(usize::from(head[3])) else { break };
+        // ASSOCIATION 00b: of the logical unit, and of no port.
+        if head[1] & 0x30 == 0 {
+            own.extend(head);
+            own.extend(designator);
+        }
+        rest = next;
+    }
+    own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_names_a_port_is_left_out_of_the_units_designators() {
+        let page = [
+            0, 0x83, 0, 18, // head
+            1, 0x03, 0, 4, 6, 1, 2, 3, // NAA of the unit
+            1, 0x14, 0, 2, 0, 1, // relative port
+            1, 0x03, 0, 9, // cut short
+        ];
+        assert_eq!(designators_of_unit(&page), page[4..12]);
+        assert!(designators_of_unit(&[]).is_empty());
     }
 }

@@ -1,0 +1,136 @@
+//! Maps of dm-multipath, as the kernel shows them under /sys.
+//!
+//! Entry point: [`Map::of`].
+//!
+//! A disk becomes a path in three steps: the kernel finds it, multipathd puts it below the map, and
+//! the kernel writes down it. [`Map::disks`] has it from the first step on.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// How the identifiers of multipathd's maps begin; those of LVM and dm-crypt begin otherwise.
+const MARK: &str = "mpath-";
+
+/// A disk of the kernel's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Disk {
+    /// Such as `sdb`.
+    pub name: String,
+    /// Where it hangs: by host, session and address. Another one may get its name, and not this.
+    pub place: PathBuf,
+}
+
+/// One multipath map.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Map {
+    directory: PathBuf,
+    disks: PathBuf,
+    /// Under /dev/mapper.
+    pub name: String,
+    /// `MAJOR:MINOR`.
+    pub number: String,
+}
+
+impl Map {
+    /// The map that this device is; `None` for any other device.
+    ///
+    /// # Errors
+    /// The device is not there.
+    pub fn of(device: &Path) -> io::Result<Option<Self>> {
+        let number = fs::metadata(device)?.rdev();
+        let number = format!("{}:{}", libc::major(number), libc::minor(number));
+        Ok(Self::at(Path::new("/sys"), number))
+    }
+
+    fn at(root: &Path, number: String) -> Option<Self> {
+        let directory = root.join("dev/block").join(&number);
+        let read = |name: &str| fs::read_to_string(directory.join("dm").join(name)).ok();
+        if !read("uuid")?.starts_with(MARK) {
+            return None;
+        }
+        let name = read("name")?.trim().to_owned();
+        Some(Self { disks: root.join("block"), directory, name, number })
+    }
+
+    /// Its size in blocks of 512 bytes.
+    ///
+    /// # Errors
+    /// The map is gone.
+    pub fn sectors(&self) -> io::Result<u64> {
+        let text = fs::read_to_string(self.directory.join("size"))?;
+        text.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into())
+    }
+
+    /// The disks below it, and those that call themselves by the same name (VPD page 83h, as the
+    /// kernel remembers it) and are not below it yet.
+    ///
+    /// # Errors
+    /// The map is gone.
+    pub fn disks(&self) -> io::Result<Vec<Disk>> {
+        let below = names(&self.directory.join("slaves"))?;
+        let called = |name: &String| {
+            let name = fs::read_to_string(self.disks.join(name).join("device/wwid"));
+            name.ok().filter(|name| !name.trim().is_empty())
+        };
+        let names_below: BTreeSet<String> = below.iter().filter_map(called).collect();
+        let beside = names(&self.disks)?.into_iter().filter(|name| {
+            name.starts_with("sd") && called(name).is_some_and(|one| names_below.contains(&one))
+        });
+        let all: BTreeSet<String> = below.iter().cloned().chain(beside).collect();
+        let disk = |name: String| {
+            let place = fs::read_link(self.disks.join(&name)).ok()?;
+            Some(Disk { name, place })
+        };
+        Ok(all.into_iter().filter_map(disk).collect())
+    }
+}
+
+fn names(directory: &Path) -> io::Result<Vec<String>> {
+    let entries = fs::read_dir(directory)?.map(|entry| entry.map(|one| one.file_name()));
+    let names: io::Result<Vec<_>> = entries.collect();
+    Ok(names?.into_iter().filter_map(|name| name.into_string().ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_of_multipath_is_known_by_its_identifier_and_others_are_none() {
+        let root = tempfile::tempdir().unwrap();
+        let disk = |name: &str, wwid: &str| {
+            let place = root.path().join("devices").join(format!("session-{name}"));
+            fs::create_dir_all(place.join("device")).unwrap();
+            fs::write(place.join("device/wwid"), wwid).unwrap();
+            fs::create_dir_all(root.path().join("block")).unwrap();
+            std::os::unix::fs::symlink(&place, root.path().join("block").join(name)).unwrap();
+        };
+        for (name, wwid) in [("sda", "naa.1"), ("sdb", "naa.6"), ("sdc", "naa.6"), ("sdd", "")] {
+            disk(name, wwid);
+        }
+        let at = |number: &str, uuid: &str| {
+            let directory = root.path().join("dev/block").join(number);
+            fs::create_dir_all(directory.join("dm")).unwrap();
+            fs::write(directory.join("dm/uuid"), uuid).unwrap();
+            fs::write(directory.join("dm/name"), "shared\n").unwrap();
+            fs::write(directory.join("size"), "2048\n").unwrap();
+            for slave in ["sdb", "sdd"] {
+                fs::create_dir_all(directory.join("slaves").join(slave)).unwrap();
+            }
+            Map::at(root.path(), number.to_owned())
+        };
+        let map = at("253:0", "mpath-3600a\n").unwrap();
+        assert_eq!((&*map.name, map.sectors().unwrap()), ("shared", 2048));
+        let disks = map.disks().unwrap();
+        let names: Vec<&str> = disks.iter().map(|disk| &*disk.name).collect();
+        assert_eq!(names, ["sdb", "sdc", "sdd"], "sdc is not below the map yet");
+        assert!(disks[0].place.ends_with("session-sdb"));
+        assert_eq!(at("253:1", "LVM-abc\n"), None);
+        assert_eq!(at("253:2", "CRYPT-LUKS2-mpath-\n"), None);
+        assert_eq!(Map::at(root.path(), "8:16".to_owned()), None);
+        assert_eq!(Map::of(Path::new("/dev/null")).unwrap(), None);
+    }
+}

@@ -1,0 +1,152 @@
+//! The gate above a multipath device: a device of the device mapper that is this guard's alone,
+//! through which the command writes. multipathd may load and resume its own map at any moment; this
+//! one it does not know.
+//!
+//! ```text
+//!   None --open--> Open <--close, open--> Closed
+//!                   |  ^                    |
+//!             shut  v  | open               | shut
+//!                   Shut <------------------'      (and gone, unless somebody has it open)
+//! ```
+
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use env::multipath::Map;
+use env::scsi_device::forget_cached;
+use tokio::process::Command;
+
+const PROGRAM: &str = "dmsetup";
+/// How long the gate may take to close: it waits for writes that are under way.
+const CLOSING: Duration = Duration::from_secs(2);
+/// How long anything else may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is to become of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::guard) enum Turn {
+    Open,
+    Close,
+    Shut,
+}
+
+/// How it stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::guard) enum GateState {
+    None,
+    Open,
+    Closed,
+    /// Whatever is written fails.
+    Shut,
+}
+
+impl GateState {
+    pub(in crate::guard) const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Open => "open",
+            Self::Closed => "closed",
+            Self::Shut => "shut",
+        }
+    }
+}
+
+/// The gate of one volume on this host.
+#[derive(Clone, Debug)]
+pub(in crate::guard) struct Gate {
+    name: String,
+    open: String,
+    shut: String,
+}
+
+fn name_of(map: &Map) -> String {
+    format!("commonhold-{}", map.name)
+}
+
+/// Where the command finds it.
+pub(super) fn path_of(map: &Map) -> String {
+    format!("/dev/mapper/{}", name_of(map))
+}
+
+impl Gate {
+    pub(super) fn new(map: &Map) -> io::Result<Self> {
+        let sectors = map.sectors()?;
+        let open = format!("0 {sectors} linear {} 0", map.number);
+        Ok(Self { name: name_of(map), open, shut: format!("0 {sectors} error") })
+    }
+
+    /// # Errors
+    /// It may be as it was, or closed.
+    pub(in crate::guard) async fn turn(&self, turn: Turn) -> io::Result<()> {
+        match (turn, self.state().await) {
+            (Turn::Open, GateState::None) => {
+                self.run(&["create", &self.name, "--table", &self.open], PATIENCE).await?;
+                self.forget().await
+            }
+            (Turn::Open, GateState::Shut) => {
+                self.run(&["load", &self.name, "--table", &self.open], PATIENCE).await?;
+                self.run(&["resume", &self.name], PATIENCE).await?;
+                self.forget().await
+            }
+            (Turn::Open, _) => self.run(&["resume", &self.name], PATIENCE).await.map(drop),
+            (Turn::Close, GateState::None) => {
+                self.run(&["create", &self.name, "--table", &self.open], PATIENCE).await?;
+                self.suspend().await
+            }
+            (Turn::Close, _) => self.suspend().await,
+            (Turn::Shut, GateState::None) => Ok(()),
+            (Turn::Shut, _) => {
+                self.run(&["load", &self.name, "--table", &self.shut], PATIENCE).await?;
+                // Noflush: what waits is failed, and not written first.
+                let noflush = ["resume", "--noflush", "--nolockfs", &self.name];
+                self.run(&noflush, PATIENCE).await?;
+                // Whoever has it open keeps it, and the next run finds it.
+                let _ = self.run(&["remove", &self.name], PATIENCE).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// A suspension that does not come to an end in time is given up, and the gate is open.
+    async fn suspend(&self) -> io::Result<()> {
+        let line = ["suspend", "--noflush", "--nolockfs", &self.name];
+        let closed = self.run(&line, CLOSING).await.map(drop);
+        if closed.is_err() {
+            self.run(&["resume", &self.name], PATIENCE).await?;
+        }
+        closed
+    }
+
+    /// What was read of it when another host was the owner.
+    async fn forget(&self) -> io::Result<()> {
+        let path = format!("/dev/mapper/{}", self.name);
+        let forgot = tokio::task::spawn_blocking(move || forget_cached(Path::new(&path)));
+        forgot.await.map_err(io::Error::other)?
+    }
+
+    pub(in crate::guard) async fn state(&self) -> GateState {
+        let line = ["info", "-c", "--noheadings", "-o", "suspended", &self.name];
+        let Ok(suspended) = self.run(&line, PATIENCE).await else { return GateState::None };
+        let table = self.run(&["table", &self.name], PATIENCE).await.unwrap_or_default();
+        match (suspended.trim(), table.contains("linear")) {
+            ("Suspended", _) => GateState::Closed,
+            (_, true) => GateState::Open,
+            (_, false) => GateState::Shut,
+        }
+    }
+
+    /// What it says, when it ends well and in time.
+    async fn run(&self, line: &[&str], patience: Duration) -> io::Result<String> {
+        let mut program = Command::new(PROGRAM);
+        program.args(line).stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(patience, program.output()).await;
+        let output = output.map_err(|_| io::ErrorKind::TimedOut)??;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(io::Error::other(format!("{PROGRAM} {}: {}", line.join(" "), said.trim())))
+    }
+}

@@ -23,6 +23,8 @@ use crate::mounts;
 
 /// The directory below which all of ours are.
 const OURS: &str = "commonhold";
+/// How a trial's own cgroup begins; the process id follows.
+const TRIAL: &str = "trial-";
 /// A trial's own cgroup goes within so many tries, or stays.
 const REMOVALS: usize = 20;
 const BETWEEN_REMOVALS: Duration = Duration::from_millis(10);
@@ -42,7 +44,8 @@ pub fn room() -> Result<PathBuf, String> {
     let mut refused = Vec::new();
     for above in given.map(|(_, one)| one).chain([&*top]) {
         let room = above.join(OURS);
-        match Cgroup(room.join(format!("trial-{}", std::process::id()))).try_out() {
+        sweep(&room, |pid| Path::new("/proc").join(pid).exists());
+        match Cgroup(room.join(format!("{TRIAL}{}", std::process::id()))).try_out() {
             Ok(()) => return Ok(room),
             Err(why) => {
                 let why = refusal(&why).unwrap_or_else(|| why.to_string());
@@ -51,6 +54,17 @@ pub fn room() -> Result<PathBuf, String> {
         }
     }
     Err(refused.join("; "))
+}
+
+/// Trials of processes that were killed in the middle of them. One that is not empty stays.
+fn sweep(room: &Path, lives: impl Fn(&str) -> bool) {
+    for entry in fs::read_dir(room).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(TRIAL));
+        if pid.is_some_and(|pid| pid.parse::<u32>().is_ok() && !lives(pid)) {
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
 }
 
 /// Whether what is put in there leaves the cgroup of this process, or that of its unit, and with
@@ -371,6 +385,21 @@ fn missing_is_empty(read: io::Result<String>) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_trial_of_a_process_that_was_killed_is_swept_and_that_of_one_that_lives_is_not() {
+        let room = tempfile::tempdir().unwrap();
+        for name in ["trial-7", "trial-8", "trial-9", "trial-x", "db@alpha"] {
+            fs::create_dir(room.path().join(name)).unwrap();
+        }
+        fs::create_dir(room.path().join("trial-9/held")).unwrap();
+        sweep(room.path(), |pid| pid == "8");
+        let left: BTreeSet<_> =
+            fs::read_dir(room.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
+        let expected = ["db@alpha", "trial-8", "trial-9", "trial-x"];
+        assert_eq!(left, expected.map(Into::into).into());
+        sweep(&room.path().join("none"), |_| false);
+    }
 
     #[test]
     fn the_topmost_cgroup_is_nobodys_and_one_that_is_not_there_is_none() {

@@ -181,15 +181,19 @@ async fn take(
     log::start(&levels, LogFormat::Text)?;
     let mut record = open(place)?;
     let standing = record.load().map_err(unusable)?;
+    let mut volume = place.volume().await?;
     let (standing, key) = match task {
         Task::Defend | Task::Adopt => (standing.clone(), attacked(&standing)?),
         Task::Hold | Task::Attack => {
-            let begun = standing.begin(place.host_id()?, nonce());
+            let (host, nonce) = (place.host_id()?, nonce());
+            let begun = match volume.gate_path() {
+                Some(_) => standing.begin_by_paths(host, nonce),
+                None => standing.begin(host, nonce),
+            };
             record.save(&begun.0).map_err(unkept)?;
             begun
         }
     };
-    let mut volume = place.volume().await?;
     let liveness = volume.probe().await.map_err(|error| unreachable(place, &error.to_string()))?;
     let settings = Settings {
         task,

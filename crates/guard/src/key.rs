@@ -11,6 +11,7 @@ const MARK: u64 = 0xC4;
 const HOST_MASK: u64 = 0xF_FFFF;
 const VACANT: u64 = 1 << 16;
 const CLAIMING: u64 = 1 << 17;
+const PATHS: u64 = 1 << 18;
 
 /// The key of one run of a guard: host, epoch of the run, and a nonce, so that two machines that
 /// were cloned with the same identity and history still have two keys. Never used twice, which is
@@ -53,6 +54,17 @@ impl Key {
     #[must_use]
     pub const fn is_claiming(self) -> bool {
         self.0 & CLAIMING != 0
+    }
+    /// The key of a run that reaches the volume by several paths: the youngest command of any
+    /// registration with it is the owner's sign of life. Of other keys it is the holder's, because
+    /// their further registrations are ports that the command writes by, guard or no guard.
+    #[must_use]
+    pub const fn by_paths(self) -> Self {
+        Self(self.0 | PATHS)
+    }
+    #[must_use]
+    pub const fn is_by_paths(self) -> bool {
+        self.0 & PATHS != 0
     }
     /// Whether both are forms of one run's key.
     #[must_use]

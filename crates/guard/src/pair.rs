@@ -17,7 +17,7 @@ pub enum Event {
 /// What to do, in this order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect {
-    /// Never a request.
+    /// A request is there to be told of: the paths do it.
     Do(Action),
     Send(PathId, Command),
     Close,
@@ -91,7 +91,9 @@ impl Pair {
     ) {
         match &action {
             Action::Ask(request) => {
-                return self.news(now_ms, News::Ask(*request), out, inputs);
+                let request = *request;
+                out.push(Effect::Do(action));
+                return self.news(now_ms, News::Ask(request), out, inputs);
             }
             Action::Start => self.news(now_ms, News::Start, out, inputs),
             Action::Terminate(Why::Lost) => self.news(now_ms, News::End, out, inputs),

@@ -105,8 +105,18 @@ impl Standing {
     /// while it claimed may hold the volume, and nobody else would take it from a host that speaks.
     #[must_use]
     pub fn begin(&self, host: u32, nonce: u16) -> (Self, Key) {
+        self.begin_as(|epoch| Key::new(host, epoch, nonce))
+    }
+
+    /// The same for a run that reaches the volume by several paths.
+    #[must_use]
+    pub fn begin_by_paths(&self, host: u32, nonce: u16) -> (Self, Key) {
+        self.begin_as(|epoch| Key::new(host, epoch, nonce).by_paths())
+    }
+
+    fn begin_as(&self, key: impl FnOnce(u16) -> Key) -> (Self, Key) {
         let epoch = self.epoch.wrapping_add(1);
-        let key = Key::new(host, epoch, nonce);
+        let key = key(epoch);
         let mut keys = self.keys.clone();
         if keys.len() >= KEYS_MAX {
             keys.remove(1);

@@ -1,6 +1,6 @@
 //! What the machine is told, and what it says.
 
-use crate::wire::{Ages, FullStatus};
+use crate::wire::{Aged, Ages, FullStatus};
 use crate::{Key, Standing};
 
 /// How one sees that an owner lives.
@@ -112,19 +112,21 @@ pub struct Seen {
     pub holder: Option<u64>,
     /// The key of every registration.
     pub keys: Vec<u64>,
-    /// Since the last command of any registration with the holder's key, where the target tells.
+    /// Since the owner's last command, where the target tells; see [`Seen::of`].
     pub age_ms: Option<u64>,
 }
 
 impl Seen {
     /// Ages of another generation than the status are those of another moment, and are left out.
-    /// All registrations of one key are one host's paths, and whichever it spoke by last counts.
+    /// Whose age counts: [`Key::by_paths`].
     #[must_use]
     pub fn of(status: &FullStatus, ages: Option<&Ages>) -> Self {
         let holder = status.registrations.iter().find(|one| one.holder).map(|one| one.key);
+        let by_paths = holder.and_then(Key::of).is_some_and(Key::is_by_paths);
         let ages = ages.filter(|ages| ages.generation == status.generation);
-        let of_holder = ages.iter().flat_map(|ages| &ages.registrants);
-        let aged = of_holder.filter(|one| Some(one.key) == holder).filter_map(|one| one.age_ms);
+        let counts = |one: &&Aged| one.holder || by_paths && Some(one.key) == holder;
+        let aged = ages.iter().flat_map(|ages| &ages.registrants).filter(counts);
+        let aged = aged.filter_map(|one| one.age_ms);
         Self {
             generation: status.generation,
             holder,

@@ -481,3 +481,26 @@ fn what_is_ending_in_good_order_is_frozen_when_the_volume_falls_silent() {
     let lost = machine.on(900, seen(other(2), 3));
     assert_eq!(lost.first(), Some(&Action::Terminate(Why::Lost)), "{lost:?}");
 }
+
+/// A warden was dead, and what it had started wrote on by a port of its own, so that the owner
+/// looked alive for ever. Paths are another matter: any of them may be the one that still answers.
+#[test]
+fn the_ports_of_a_command_are_no_sign_of_life_and_the_paths_of_a_host_are() {
+    let seen = |key: Key| {
+        let key = key.number();
+        let listed = |holder| wire::Listed { key, holder, kind: holder.then_some(TYPE) };
+        let aged = |holder, age_ms| wire::Aged { key, holder, age_ms };
+        let status = wire::FullStatus {
+            generation: 3,
+            registrations: vec![listed(true), listed(false), listed(false)],
+        };
+        let registrants = vec![aged(true, Some(900)), aged(false, Some(5)), aged(false, None)];
+        Seen::of(&status, Some(&wire::Ages { generation: 3, registrants })).age_ms
+    };
+    let key = Key::new(7, 1, 1);
+    assert_eq!(seen(key), Some(900));
+    assert_eq!(seen(key.by_paths()), Some(5));
+    let (standing, key) = Standing::default().begin_by_paths(7, 1);
+    assert!(key.is_by_paths() && standing.keys == [key] && !key.is_of(Key::new(7, 1, 1)));
+    assert!(key.claiming().is_of(key) && key.vacated().is_by_paths());
+}

@@ -85,7 +85,7 @@ impl Paths {
         let renews = request != Request::Look;
         let fit = |path: &&Path| {
             let place = !renews || matches!(path.place, Place::Inside | Place::Unsure);
-            place && !path.gone && !ask.tried.contains(&path.id) && !self.is_next(path.id)
+            place && !ask.tried.contains(&path.id) && !self.is_next(path.id)
         };
         // A registered path that answers is best: its command is also a sign of life.
         let rank = |path: &&Path| {
@@ -120,10 +120,7 @@ impl Paths {
         let Some(ask) = &self.ask else { return };
         let (number, about) = (ask.number, self.key.number());
         let fit = |path: &&Path| {
-            !path.gone
-                && !path.silent
-                && path.place != Place::Inside
-                && !ask.tried.contains(&path.id)
+            !path.silent && path.place != Place::Inside && !ask.tried.contains(&path.id)
         };
         let fit: Vec<_> = self.paths.iter().filter(fit).map(|path| path.id).collect();
         let mut busy = false;
@@ -150,7 +147,7 @@ impl Paths {
             return;
         }
         let chosen = match ask.by {
-            Some(id) => self.path(id).filter(|path| !path.gone).map(|path| path.id),
+            Some(id) => self.path(id).map(|path| path.id),
             None => self.choose(request),
         };
         let Some(id) = chosen else { return self.finish(Answer::Failed, out) };
@@ -183,7 +180,7 @@ impl Paths {
                 Place::Unsure => !path.silent,
                 _ => false,
             };
-            !path.gone && (place || !registered)
+            place || !registered
         };
         let leaves = matches!(request, Request::Vacate(_));
         let rank = |path: &&Path| {

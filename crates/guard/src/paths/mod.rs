@@ -21,7 +21,8 @@
 //! path's registration goes with the others when another host preempts the key.
 //!
 //! A registration that was sent and not answered may still be done. As long as that is so the gate
-//! is not opened: only an answer to something sent later on the same path ends the doubt.
+//! is not opened: an answer to something sent later on the same path ends the doubt, or the end of
+//! its device.
 //!
 //! The holder is one nexus, and stays it when its path dies: its registration outlives the session,
 //! and all that counts is the key. Only what changes the holder's key (to finish a claim, to leave)
@@ -119,7 +120,6 @@ struct Path {
     silent: bool,
     /// A registration was sent that may yet be done.
     late: bool,
-    gone: bool,
     sent: Option<Sent>,
     /// When to see how it is.
     probe_ms: u64,
@@ -130,10 +130,10 @@ struct Path {
 impl Path {
     fn new(id: PathId, late: bool) -> Self {
         let (place, silent) = (Place::Unsure, false);
-        Self { id, place, silent, late, gone: false, sent: None, probe_ms: 0, let_in_ms: 0 }
+        Self { id, place, silent, late, sent: None, probe_ms: 0, let_in_ms: 0 }
     }
     fn is_free(&self) -> bool {
-        self.sent.is_none() && !self.gone
+        self.sent.is_none()
     }
 }
 
@@ -303,8 +303,7 @@ impl Paths {
 
     /// What is known of each path, and whether it answered the last time.
     pub fn places(&self) -> impl Iterator<Item = (PathId, Place, bool)> + '_ {
-        let there = self.paths.iter().filter(|path| !path.gone);
-        there.map(|path| (path.id, path.place, !path.silent))
+        self.paths.iter().map(|path| (path.id, path.place, !path.silent))
     }
 
     /// Whether what this host writes is held back until a path answers.
@@ -321,13 +320,11 @@ impl Paths {
         self.paths.iter_mut().find(|path| path.id == id)
     }
 
-    /// One that may yet be registered stays in the list, for ever in doubt.
+    /// Nothing of this host goes down it any more. Should its initiator port come back, then by
+    /// another session, which ends what the one before had sent before it is answered (RFC 7143
+    /// 6.3.5), and as another path here, which is asked before it is believed.
     fn gone(&mut self, id: PathId) {
-        if let Some(path) = self.path_mut(id) {
-            path.gone = true;
-            path.late |= path.sent.take().is_some_and(|sent| sent.command.grants());
-        }
-        self.paths.retain(|path| !path.gone || path.late);
+        self.paths.retain(|path| path.id != id);
         if self.gate == Gate::Registering(id) {
             self.gate = Gate::Doubt;
         }

@@ -138,15 +138,24 @@ fn a_registration_without_an_answer_keeps_the_gate_closed_until_its_path_answers
     assert_eq!(paths.on(1_518, News::Answer(by, seen(key)))[0], Step::Open);
 }
 
+/// The simulation found it: a path went while it was being registered, was waited for without end,
+/// and the host kept the volume and never started.
 #[test]
-fn a_path_whose_device_goes_while_it_is_registered_leaves_the_doubt() {
-    let mut paths = started(&[A]);
+fn a_path_whose_device_goes_is_not_waited_for() {
+    let (mut paths, key) = (started(&[A]), key());
     paths.on(10, News::Appeared(B));
     paths.on(12, News::Answer(B, Answer::Conflict));
     paths.on(14, News::Closed);
-    paths.on(15, News::Gone(B));
-    assert!(paths.is_in_doubt());
-    assert_eq!(paths.places().count(), 1);
+    assert_eq!(paths.on(15, News::Gone(B)), [Step::Send(A, Command::Look)]);
+    assert_eq!(paths.on(16, News::Answer(A, seen(key)))[0], Step::Open);
+    let (mut paths, key) = (Paths::several(key, TERMS, &[A, B]), key);
+    paths.on(0, News::Tick);
+    for id in [A, B] {
+        paths.on(1, News::Answer(id, seen(Key::new(8, 1, 1))));
+    }
+    paths.on(2, News::Ask(Request::Admit(key)));
+    paths.on(3, News::Answer(A, Answer::Good));
+    assert_eq!(paths.on(4, News::Gone(B))[0], Step::Answer(Answer::Good));
 }
 
 #[test]

@@ -187,7 +187,11 @@ impl Host {
             self.standing.state = State::Clean;
             self.standing.keys.clear();
         }
-        let (standing, key) = self.standing.begin(u32::try_from(self.number).unwrap() + 1, nonce);
+        let number = u32::try_from(self.number).unwrap() + 1;
+        let (standing, key) = match scheme.has_paths() {
+            true => self.standing.begin_by_paths(number, nonce),
+            false => self.standing.begin(number, nonce),
+        };
         self.standing = standing.clone();
         let settings = Self::settings(Task::Hold, scheme, ages);
         let now_ms = self.clock.local_ms(now_us);

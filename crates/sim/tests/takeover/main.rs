@@ -130,6 +130,12 @@ fn who_leaves_by_another_path_waits_for_the_writes_of_the_first() {
     play(Scheme::Paths, 10_934);
 }
 
+/// A path went while it was being registered, and the host that had taken the volume waited for it.
+#[test]
+fn a_path_that_goes_while_it_is_registered_keeps_nobody_from_starting() {
+    play(Scheme::Paths, 6_872);
+}
+
 #[test]
 fn a_seed_names_one_run() {
     let run = || World::new(77, Scheme::Guard).run();

@@ -240,7 +240,11 @@ impl Target {
     fn seen(&self, now_us: u64) -> Seen {
         let registrations = self.reservations.registrations();
         let holder = registrations.iter().find(|one| self.reservations.is_holder(&one.nexus));
-        let of_holder = registrations.iter().filter(|one| Some(one.key) == holder.map(|h| h.key));
+        let by_paths = holder.and_then(|one| Key::of(one.key)).is_some_and(Key::is_by_paths);
+        let of_holder = registrations.iter().filter(|one| match holder {
+            Some(holder) if by_paths => one.key == holder.key,
+            _ => self.reservations.is_holder(&one.nexus),
+        });
         let age_us = |nexus: &ItNexus| {
             let port = self.ports.values().find(|port| port.nexus == *nexus);
             port.and_then(|port| port.spoke_us).map(|at| now_us - at)

@@ -205,11 +205,19 @@ pub struct UpgradeNode {
     pub force: bool,
 }
 
+/// An evacuation that was begun.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Evacuation {
+    pub operation: crate::operation::Operation,
+    /// The node's block volumes, by name: they stay.
+    pub block_volumes: Vec<String>,
+}
+
 /// Have other nodes take a node's file volumes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvacuateNode {
-    /// Although references to them exist.
+    /// Although references to them exist and clients have them mounted, which are cut off.
     #[serde(default)]
     pub force: bool,
 }

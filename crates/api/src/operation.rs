@@ -35,7 +35,8 @@ pub struct Operation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Uuid>)]
     pub project_id: Option<ProjectId>,
-    /// `import_image`, `export_image`, `merge_snapshot`, `restart_node`, `upgrade_node`.
+    /// `import_image`, `export_image`, `merge_snapshot`, `restart_node`, `upgrade_node`,
+    /// `evacuate_node`.
     pub kind: String,
     /// The image file, of an import or export.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,7 +85,7 @@ pub struct Operation {
 impl From<model::operation::Operation> for Operation {
     fn from(operation: model::operation::Operation) -> Self {
         use model::operation::OperationKind::{
-            ExportImage, ImportImage, MergeSnapshot, RestartNode, UpgradeNode,
+            EvacuateNode, ExportImage, ImportImage, MergeSnapshot, RestartNode, UpgradeNode,
         };
         let kind = operation.kind.word().to_owned();
         let hint = match operation.kind {
@@ -106,6 +107,10 @@ impl From<model::operation::Operation> for Operation {
                 "`node show` says which version runs, and the daemon's log why it does; mend the \
                  binary and upgrade again.",
             ),
+            EvacuateNode { .. } => Some(
+                "What stays is served where it is; mend what is said of each, and evacuate again. \
+                 `node update --placement on` lets new volumes onto the node again.",
+            ),
         };
         let (mut image, mut snapshot_id, mut version) = (None, None, None);
         match operation.kind {
@@ -114,7 +119,7 @@ impl From<model::operation::Operation> for Operation {
             }
             MergeSnapshot { snapshot } => snapshot_id = Some(snapshot),
             UpgradeNode { to, .. } => version = Some(to),
-            RestartNode { .. } => {}
+            RestartNode { .. } | EvacuateNode { .. } => {}
         }
         let (volume_id, node_id) = (operation.subject.volume(), operation.subject.node());
         let (volume_name, node_name) = match operation.subject {

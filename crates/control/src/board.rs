@@ -23,6 +23,9 @@ pub(crate) enum Step {
     DeleteVolume(VolumeId),
     ResizeVolume(VolumeId),
     RevertVolume(VolumeId),
+    MoveVolume(VolumeId),
+    /// Delete what moves have left of a volume elsewhere.
+    ClearLeft(VolumeId),
     ExportVolume(VolumeId),
     /// Serve a file volume on the terms of the catalog.
     Export(VolumeId),
@@ -34,6 +37,7 @@ pub(crate) enum Step {
     CancelWork(OperationId),
     WatchMerge(OperationId),
     RestartNode(OperationId),
+    EvacuateNode(OperationId),
 }
 
 impl Step {
@@ -44,11 +48,16 @@ impl Step {
             | Self::DeleteVolume(id)
             | Self::ResizeVolume(id)
             | Self::RevertVolume(id)
+            | Self::MoveVolume(id)
+            | Self::ClearLeft(id)
             | Self::ExportVolume(id)
             | Self::Export(id) => id.0,
             Self::CreateSnapshot(id) | Self::DeleteSnapshot(id) => id.0,
             Self::Attach(id) | Self::Detach(id) | Self::Fence(id) => id.0,
-            Self::CancelWork(id) | Self::WatchMerge(id) | Self::RestartNode(id) => id.0,
+            Self::CancelWork(id)
+            | Self::WatchMerge(id)
+            | Self::RestartNode(id)
+            | Self::EvacuateNode(id) => id.0,
         }
     }
 

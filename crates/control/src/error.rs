@@ -100,6 +100,11 @@ pub enum ControlError {
         clients: u64,
         action: &'static str,
     },
+    #[error(
+        "clients have file volumes of node '{node}' mounted, so it cannot be evacuated now: {}",
+        .volumes.join(", ")
+    )]
+    NodeMounted { node: String, volumes: Vec<String> },
     #[error("node '{node}' cannot be upgraded now, because operations are under way: {}", works(.work))]
     NodeBusy { node: String, work: Vec<NodeWork> },
     #[error("the binary cannot take the running one's place: {why}")]
@@ -228,6 +233,7 @@ impl ControlError {
             Self::WrongKind { .. } => "wrong_kind",
             Self::VolumeReferenced { .. } => "volume_referenced",
             Self::NodeReferenced { .. } => "node_referenced",
+            Self::NodeMounted { .. } => "clients_connected",
             Self::NodeBusy { .. } => "node_busy",
             Self::BinaryUnfit { .. } => "binary_unfit",
             Self::NoOtherNode { .. } => "no_other_node",
@@ -440,6 +446,10 @@ impl ControlError {
                 "Have them let go of the volumes (`reference list` shows all), or accept that \
                  their clients wait for a while: --force."
             }
+            Self::NodeMounted { .. } => {
+                "Unmount them there, or cut the clients off with --force: each mounts the new place \
+                 then, which `volume show` says."
+            }
             Self::NodeBusy { .. } => {
                 "Wait for them (`operation list`), cancel those that can be (`operation cancel`), or \
                  cut them short: --force. An upgrade to another binary has to end first."
@@ -449,8 +459,9 @@ impl ControlError {
                  one that reads the catalog is taken with --force."
             }
             Self::NoOtherNode { .. } => {
-                "A volume goes elsewhere by `volume backup` and `volume restore`; a pause of its \
-                 clients needs no other node: `node restart`, `node upgrade`."
+                "Run `commonhold serve --role node` on another machine, make it known with `node \
+                 create`, and give it a pool: `pool create --node`. A pause of clients needs no other \
+                 node: `node restart`, `node upgrade`."
             }
             Self::NoFileService { .. } => {
                 "Start its daemon with --nfs-portals; block volumes are served without."

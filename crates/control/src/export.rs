@@ -366,6 +366,10 @@ impl Control {
         let work = tokio::spawn(async move {
             let mut first_failure = None;
             for id in volumes {
+                // One on its way is served on the terms that stand when it arrives.
+                if inner.is_moving(id).await {
+                    continue;
+                }
                 if let Outcome::Retry(error) = inner.run_now(Step::Export(id)).await {
                     first_failure.get_or_insert(error);
                 }

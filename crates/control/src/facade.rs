@@ -18,7 +18,7 @@ use crate::caller::Caller;
 use crate::catalog::{self, Catalog, Connection, Query, Record, Transaction};
 use crate::error::{Candidate, ControlError, Result};
 use crate::links::{Links, NodeLinks};
-use crate::node::Own;
+use crate::node::{Moved, Own};
 use crate::page::{PAGE_ENTRIES_DEFAULT, PAGE_ENTRIES_MAX, Page, Paging};
 
 /// A year: what audits ask for, and some gigabytes at the most.
@@ -75,6 +75,7 @@ pub(crate) struct Inner {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) board: Board,
     pub(crate) heard: Heard,
+    pub(crate) moved_bytes: Moved,
     /// Desired state changed, or work ended: look again.
     pub(crate) wake: Arc<Notify>,
     /// Schedules changed: look at the clock again.
@@ -129,6 +130,7 @@ impl Control {
             random,
             board: Board::default(),
             heard: Heard::default(),
+            moved_bytes: Moved::default(),
             wake: Arc::default(),
             clockwork: Arc::default(),
             last_id: Mutex::default(),

@@ -31,7 +31,7 @@
 //! node_create(NodeCreate) node_list/get node_update(&str, NodeUpdate)     -> NodeView
 //! node_delete(&str, bool) node_volumes(&str, NodeVolumeFilter)           -> (), Page<NodeVolumeView>
 //! node_restart(&str, bool) node_upgrade(&str, NodeUpgrade)               -> Operation
-//! node_evacuate(&str, bool)                                              -> NodeView
+//! node_evacuate(&str, bool)                                              -> NodeEvacuation
 //! operation_list/get/cancel                event_list/get
 //! ```
 //!
@@ -84,7 +84,9 @@ pub use error::{Candidate, ControlError, ErrorKind, NodeReference, NodeWork, Res
 pub use facade::{Control, EVENT_DAYS_DEFAULT, Settings};
 pub use group::{GroupCreate, GroupFilter, GroupHostView, GroupUpdate, GroupView, Said};
 pub use links::{NodeDoors, NodeLinks, Way};
-pub use node::{NodeCreate, NodeUpdate, NodeUpgrade, NodeView, NodeVolumeFilter, NodeVolumeView};
+pub use node::{
+    NodeCreate, NodeEvacuation, NodeUpdate, NodeUpgrade, NodeView, NodeVolumeFilter, NodeVolumeView,
+};
 pub use node_link::{NodeLink, Pieces};
 pub use page::{PAGE_ENTRIES_DEFAULT, PAGE_ENTRIES_MAX, Page, Paging};
 pub use params::*;

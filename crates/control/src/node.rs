@@ -27,6 +27,8 @@ use crate::page::{Page, Paging};
 
 pub(crate) use door::Own;
 pub use door::{NodeCreate, NodeUpdate};
+pub(crate) use evacuate::Moved;
+pub use evacuate::NodeEvacuation;
 pub use upgrade::NodeUpgrade;
 
 /// A node and what is known of it.
@@ -225,7 +227,7 @@ async fn open_work(on: &mut Connection) -> Result<Vec<Operation>> {
 }
 
 /// The pools of a node. There are few.
-async fn pools_of(on: &mut Connection, node: NodeId) -> Result<Vec<Pool>> {
+pub(crate) async fn pools_of(on: &mut Connection, node: NodeId) -> Result<Vec<Pool>> {
     let mut pools = catalog::select(on, Query::<Pool>::all()).await?;
     pools.retain(|pool| pool.node == node);
     Ok(pools)

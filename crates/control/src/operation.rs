@@ -135,6 +135,7 @@ impl Inner {
 
     /// Progress changes too often to be kept: whoever looks asks the node.
     async fn note_progress(&self, operation: &mut Operation) {
+        self.note_evacuation(operation);
         let (OperationState::Running, Some(volume)) = (operation.state, operation.subject.volume())
         else {
             return;

@@ -26,6 +26,8 @@ pub(crate) struct Desired {
     pub(crate) attachments: Vec<Attachment>,
     /// File volumes that clients are to have, and that the node may not know.
     pub(crate) exports: Vec<(VolumeId, PoolId)>,
+    /// File volumes of which moves have left something in other pools.
+    pub(crate) left: Vec<Volume>,
     /// Not over.
     pub(crate) operations: Vec<Operation>,
     /// Where the volumes of those snapshots and attachments lie.
@@ -46,7 +48,15 @@ pub(crate) fn plan(desired: &Desired, is_confirmed: impl Fn(Uuid) -> bool) -> Ve
     let lies_open = |volume: &VolumeId| desired.pool_of.get(volume).is_some_and(is_open);
     let moving: HashMap<SnapshotId, SnapshotState> =
         desired.snapshots.iter().map(|snapshot| (snapshot.id, snapshot.state)).collect();
-    for volume in desired.volumes.iter().filter(|volume| is_open(&volume.pool)) {
+    let is_broken = |pool: &PoolId| {
+        desired.pools.iter().any(|one| one.id == *pool && one.state == PoolState::Error)
+    };
+    // A move whose source cannot be opened is tried and given up: nobody waits for it for ever.
+    let goes = |volume: &&Volume| {
+        let moves = matches!(volume.status, VolumeStatus::Moving { .. });
+        is_open(&volume.pool) || (moves && is_broken(&volume.pool))
+    };
+    for volume in desired.volumes.iter().filter(goes) {
         steps.extend(volume_step(volume, desired, &moving));
     }
     for (volume, pool) in &desired.exports {
@@ -54,6 +64,12 @@ pub(crate) fn plan(desired: &Desired, is_confirmed: impl Fn(Uuid) -> bool) -> Ve
             steps.push(Step::Export(*volume));
         }
     }
+    // What is left over goes only after the volume is served where it lies.
+    let served = |volume: &&Volume| {
+        let is_served = volume.status.is_exported() && is_confirmed(volume.id.0);
+        is_served && volume.left_in.iter().any(is_open)
+    };
+    steps.extend(desired.left.iter().filter(served).map(|volume| Step::ClearLeft(volume.id)));
     for snapshot in desired.snapshots.iter().filter(|snapshot| lies_open(&snapshot.volume)) {
         match snapshot.state {
             SnapshotState::Creating => steps.push(Step::CreateSnapshot(snapshot.id)),
@@ -62,36 +78,41 @@ pub(crate) fn plan(desired: &Desired, is_confirmed: impl Fn(Uuid) -> bool) -> Ve
         }
     }
     for attachment in &desired.attachments {
-        let known = is_confirmed(attachment.id.0);
-        match attachment.state {
-            AttachmentState::Attaching | AttachmentState::Changing
-                if lies_open(&attachment.volume) =>
-            {
-                steps.push(Step::Attach(attachment.id));
-            }
-            AttachmentState::Attached if !known && lies_open(&attachment.volume) => {
-                steps.push(Step::Attach(attachment.id));
-            }
-            // A host must be able to leave a volume whose pool is broken.
-            AttachmentState::Detaching => steps.push(Step::Detach(attachment.id)),
-            AttachmentState::Fencing => steps.push(Step::Fence(attachment.id)),
-            AttachmentState::Attaching
-            | AttachmentState::Attached
-            | AttachmentState::Changing
-            | AttachmentState::Error => {}
-        }
+        let lies_open = lies_open(&attachment.volume);
+        steps.extend(attachment_step(attachment, is_confirmed(attachment.id.0), lies_open));
     }
     let of_nodes = desired.operations.iter();
-    let restarts = |one: &&Operation| matches!(one.kind, OperationKind::RestartNode { .. });
-    steps.extend(of_nodes.filter(restarts).map(|one| Step::RestartNode(one.id)));
+    steps.extend(of_nodes.filter_map(|one| match one.kind {
+        OperationKind::RestartNode { .. } => Some(Step::RestartNode(one.id)),
+        OperationKind::EvacuateNode { .. } => Some(Step::EvacuateNode(one.id)),
+        _ => None,
+    }));
     for operation in desired.operations.iter().filter(|o| o.state == OperationState::Running) {
         if matches!(operation.kind, OperationKind::MergeSnapshot { .. }) {
             steps.push(Step::WatchMerge(operation.id));
-        } else if operation.cancel_requested {
+        } else if operation.cancel_requested
+            && !matches!(operation.kind, OperationKind::EvacuateNode { .. })
+        {
             steps.push(Step::CancelWork(operation.id));
         }
     }
     steps
+}
+
+fn attachment_step(attachment: &Attachment, known: bool, lies_open: bool) -> Option<Step> {
+    match attachment.state {
+        AttachmentState::Attaching | AttachmentState::Changing if lies_open => {
+            Some(Step::Attach(attachment.id))
+        }
+        AttachmentState::Attached if !known && lies_open => Some(Step::Attach(attachment.id)),
+        // A host must be able to leave a volume whose pool is broken.
+        AttachmentState::Detaching => Some(Step::Detach(attachment.id)),
+        AttachmentState::Fencing => Some(Step::Fence(attachment.id)),
+        AttachmentState::Attaching
+        | AttachmentState::Attached
+        | AttachmentState::Changing
+        | AttachmentState::Error => None,
+    }
 }
 
 fn volume_step(
@@ -112,6 +133,7 @@ fn volume_step(
         VolumeStatus::Extending { .. } | VolumeStatus::Shrinking { .. } => {
             Some(Step::ResizeVolume(volume.id))
         }
+        VolumeStatus::Moving { .. } => Some(Step::MoveVolume(volume.id)),
         VolumeStatus::Reverting { .. } => Some(Step::RevertVolume(volume.id)),
         VolumeStatus::Exporting { .. } => Some(Step::ExportVolume(volume.id)),
         _ => None,
@@ -147,6 +169,7 @@ mod tests {
             export: None,
             affinity: Vec::new(),
             placed: String::new(),
+            left_in: Vec::new(),
             status,
             fault: None,
             created_ms: 0,

@@ -14,13 +14,13 @@ use model::pool::{Pool, PoolState, Usage};
 use model::size::ByteSize;
 use model::text;
 use model::user::Role;
-use model::volume::Volume;
+use model::volume::{Volume, VolumeKind, VolumeStatus};
 use model::volume_type::VolumeType;
 
 use crate::caller::Caller;
 use crate::catalog::{self, AttachmentRecord, Connection, Query};
 use crate::error::{ControlError, Result, list};
-use crate::facade::{Control, invalid, name_is_free, resolve, valid_name};
+use crate::facade::{Control, Inner, invalid, name_is_free, resolve, valid_name};
 use crate::page::Page;
 use crate::params::{PoolCreate, PoolFilter, PoolUpdate};
 
@@ -116,7 +116,11 @@ impl Among<'_> {
             left(pools, why)?;
         }
         if nodes.len() > 1 {
-            pools.retain(|pool| node_of(pool).is_none_or(|node| node.serves(self.portals)));
+            let is_file = kind.kind == VolumeKind::File;
+            let serves = |node: &Node| {
+                node.serves(self.portals) && (!is_file || !node.file_portals.is_empty())
+            };
+            pools.retain(|pool| node_of(pool).is_none_or(serves));
             let why = "no node with such a pool has a portal of the volume's network".to_owned();
             left(pools, why)?;
             let is_there = |pool: &Pool| self.answer.contains(&pool.node);
@@ -333,6 +337,11 @@ impl Control {
 
     async fn holds_no_volume(&self, on: &mut Connection, pool: &Pool) -> Result<()> {
         let volumes = catalog::count(on, Query::<Volume>::all().eq("pool", pool.id)).await?;
+        let left = catalog::select(on, Query::<Volume>::all().eq("left_over", 1_u64)).await?;
+        let left = left.iter().filter(|volume| volume.left_in.contains(&pool.id)).count() as u64;
+        let moving = catalog::select(on, Query::<Volume>::all().eq("status", "moving")).await?;
+        let comes = |volume: &&Volume| matches!(volume.status, VolumeStatus::Moving { to, .. } if to == pool.id);
+        let volumes = volumes + left + moving.iter().filter(comes).count() as u64;
         if volumes == 0 {
             return Ok(());
         }
@@ -368,10 +377,17 @@ impl Control {
         }
     }
 
+    /// See [`Inner::refresh_usage`].
+    pub(crate) async fn refresh_usage(&self) -> HashSet<NodeId> {
+        self.inner.refresh_usage().await
+    }
+}
+
+impl Inner {
     /// Ask the nodes how full their pools are and note it. A node that is away changes nothing:
     /// the last figures stand. Gives the nodes that answered.
     pub(crate) async fn refresh_usage(&self) -> HashSet<NodeId> {
-        let usages = self.inner.usage_of_all().await;
+        let usages = self.usage_of_all().await;
         let answer = usages.iter().map(|(node, _)| *node).collect();
         if let Err(error) = self.note_usage(usages).await {
             tracing::warn!(%error, "the usage of pools could not be noted");
@@ -381,7 +397,7 @@ impl Control {
 
     async fn note_usage(&self, usages: Vec<(NodeId, Vec<model::order::PoolUsage>)>) -> Result<()> {
         let fresh = |usage: &model::order::PoolUsage| Usage::from(usage);
-        let mut on = self.inner.catalog.read().await?;
+        let mut on = self.catalog.read().await?;
         let known: Vec<Pool> = catalog::select(&mut on, Query::all()).await?;
         drop(on);
         // A node says nothing of the pools of others.
@@ -396,7 +412,7 @@ impl Control {
         if news.is_empty() {
             return Ok(());
         }
-        let mut tx = self.inner.catalog.begin().await?;
+        let mut tx = self.catalog.begin().await?;
         for usage in news {
             if let Some(mut pool) = catalog::get::<Pool>(&mut tx, usage.pool.0).await? {
                 pool.usage = Some(fresh(usage));

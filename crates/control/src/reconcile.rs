@@ -39,7 +39,7 @@ const FORGET_PAUSE: Duration = Duration::from_secs(60 * 60);
 const CATALOG_PAUSE: Duration = Duration::from_secs(1);
 
 const TRANSIENT_VOLUMES: &[&str] =
-    &["creating", "extending", "shrinking", "reverting", "exporting", "deleting"];
+    &["creating", "extending", "shrinking", "reverting", "moving", "exporting", "deleting"];
 
 impl Control {
     /// Begin the work in the background: everything that a crash left half done, then whatever
@@ -200,6 +200,8 @@ impl Inner {
             operations: catalog::select(&mut on, operations).await?,
             ..Desired::default()
         };
+        let left = Query::<Volume>::all().eq("left_over", 1_u64);
+        desired.left = catalog::select(&mut on, left).await?;
         for record in catalog::select(&mut on, attachments).await? {
             desired.attachments.push(record.attachment);
         }

@@ -218,6 +218,7 @@ impl Control {
             export,
             affinity,
             placed,
+            left_in: Vec::new(),
             status: VolumeStatus::Creating { import: None },
             fault: None,
             created_ms: inner.now_ms(),
@@ -460,7 +461,11 @@ async fn start_from(
                     action: "clone",
                 });
             }
-            (expected(on, snapshot.volume.0).await?, Some(snapshot))
+            let volume: Volume = expected(on, snapshot.volume.0).await?;
+            if matches!(volume.status, VolumeStatus::Moving { .. }) {
+                return Err(busy(&volume, "clone"));
+            }
+            (volume, Some(snapshot))
         }
         VolumeSource::Volume(name) => {
             let volume: Volume = resolve(on, caller, name).await?;

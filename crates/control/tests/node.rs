@@ -302,8 +302,10 @@ async fn an_evacuation_says_that_there_is_nowhere_to_go_and_how_many_volumes_sta
     let w = world().await;
     let evacuate = async |force: bool| w.control.node_evacuate(&w.admin, NODE, force).await;
     w.volume(&w.admin, "disk", "ssd").await;
-    assert_eq!(evacuate(false).await.unwrap().file_volumes, 0);
-    assert_eq!(events_of(&w, "node.evacuate").await.len(), 1);
+    let begun = evacuate(false).await.unwrap();
+    assert_eq!(begun.block_volumes, ["disk"]);
+    assert_eq!(ended(&w, &begun.operation.id.to_string()).await.state.word(), "succeeded");
+    assert_eq!(events_of(&w, "node.evacuate").await.len(), 2);
     for name in ["tree", "other"] {
         file_volume(&w, &w.admin, name).await;
     }

@@ -26,6 +26,26 @@ pub enum OperationKind {
     /// Have a node go on with another binary, from one version to another; `boot` is the number of
     /// the daemon's start that was asked.
     UpgradeNode { binary: String, from: String, to: String, boot: u64 },
+    /// Have other nodes take a node's file volumes.
+    EvacuateNode {
+        /// Although they are used and mounted.
+        force: bool,
+        /// Bytes of all of them, by their sizes.
+        total: u64,
+        /// Bytes of those whose move has begun, and of the last one of these.
+        begun: u64,
+        last: u64,
+        /// Those that could not be moved.
+        stayed: Vec<Stayed>,
+    },
+}
+
+/// A volume that an evacuation could not move.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Stayed {
+    pub volume: VolumeId,
+    pub name: String,
+    pub why: String,
 }
 
 impl OperationKind {
@@ -38,13 +58,33 @@ impl OperationKind {
             Self::MergeSnapshot { .. } => "merge_snapshot",
             Self::RestartNode { .. } => "restart_node",
             Self::UpgradeNode { .. } => "upgrade_node",
+            Self::EvacuateNode { .. } => "evacuate_node",
+        }
+    }
+    /// Note that a volume stays where it is.
+    pub fn stays(&mut self, volume: VolumeId, name: &str, why: String) {
+        if let Self::EvacuateNode { stayed, .. } = self
+            && stayed.iter().all(|one| one.volume != volume)
+        {
+            stayed.push(Stayed { volume, name: name.to_owned(), why });
+        }
+    }
+    /// Note that the move of a volume of this size begins.
+    pub const fn goes(&mut self, size: u64) {
+        if let Self::EvacuateNode { begun, last, .. } = self {
+            *begun = begun.saturating_add(size);
+            *last = size;
         }
     }
     /// A merge cannot be cancelled: half of it is worth nothing, and it does no harm. What a node
-    /// does with itself is not half done either.
+    /// does with itself is not half done either. An evacuation ends behind the volume that is on
+    /// its way.
     #[must_use]
     pub const fn can_be_cancelled(&self) -> bool {
-        matches!(self, Self::ImportImage { .. } | Self::ExportImage { .. })
+        matches!(
+            self,
+            Self::ImportImage { .. } | Self::ExportImage { .. } | Self::EvacuateNode { .. }
+        )
     }
 }
 

@@ -9,7 +9,7 @@
 //!                error        |  |  |                v     |
 //!                  |          |  |  +-- detaching <- in-use
 //!                  |          |  |          ^ all the rest leave
-//!                  |          |  +--- reverting, exporting   (only from available)
+//!                  |          |  +--- reverting, exporting, moving   (only from available)
 //!                  |          |
 //!                  |          +------ extending              (from any of the four upper words;
 //!                  |          |                               back to what the attachments say)
@@ -102,6 +102,8 @@ pub enum VolumeStatus {
     Shrinking { to: ByteSize },
     /// Its content is becoming a snapshot's.
     Reverting { to: SnapshotId },
+    /// A file volume on its way to a pool of another node; clients wait.
+    Moving { to: PoolId, operation: OperationId },
     /// Its content is being written to an image file.
     Exporting { operation: OperationId },
     /// It is going away.
@@ -139,6 +141,8 @@ pub const MOVES: &[(&str, &str)] = &[
     ("shrinking", "available"),
     ("reverting", "available"),
     ("exporting", "available"),
+    ("available", "moving"),
+    ("moving", "available"),
     ("deleting", "available"),
     ("deleting", "error"),
     ("error", "deleting"),
@@ -157,6 +161,7 @@ impl VolumeStatus {
             Self::Extending { .. } => "extending",
             Self::Shrinking { .. } => "shrinking",
             Self::Reverting { .. } => "reverting",
+            Self::Moving { .. } => "moving",
             Self::Exporting { .. } => "exporting",
             Self::Deleting => "deleting",
             Self::Error => "error",
@@ -263,6 +268,9 @@ pub struct Volume {
     pub affinity: Vec<Rule>,
     #[serde(default)]
     pub placed: String,
+    /// Pools where a move has left what is to be deleted: copies that nobody serves.
+    #[serde(default)]
+    pub left_in: Vec<PoolId>,
     pub status: VolumeStatus,
     /// Why the last piece of work on it failed.
     pub fault: Option<String>,

@@ -194,6 +194,9 @@ fn of_nodes(error: &ControlError) -> Option<Value> {
         ControlError::NoOtherNode { node, volumes } => {
             json!({ "node": node, "file_volumes": volumes })
         }
+        ControlError::NodeMounted { node, volumes } => {
+            json!({ "node": node, "volumes": volumes })
+        }
         ControlError::NodeReferenced { node, references, clients, .. } => {
             let references: Vec<Value> = references
                 .iter()

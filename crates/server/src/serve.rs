@@ -28,6 +28,8 @@ const DESCRIPTORS_KEPT: u64 = 16;
 const HEAD_BYTES_MAX: usize = 32 << 10;
 /// A client that takes nothing of its answer for so long is gone.
 const UNTAKEN_LIMIT: Duration = Duration::from_secs(30);
+/// The same at a node's door: what is carried waits for the disk of another node.
+const CARRY_UNTAKEN_LIMIT: Duration = Duration::from_secs(300);
 /// Longest wait for a request's head; also how long a connection may be idle.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// How long running requests may go on after the shutdown began.
@@ -54,6 +56,7 @@ impl Limits {
 /// Who is connected, and from where.
 struct Places {
     limits: Limits,
+    untaken: Duration,
     all: Arc<Semaphore>,
     by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
@@ -66,9 +69,9 @@ struct Place {
 }
 
 impl Places {
-    fn new(limits: Limits) -> Self {
+    fn new(limits: Limits, untaken: Duration) -> Self {
         let all = Arc::new(Semaphore::new(limits.connections));
-        Self { limits, all, by_address: Arc::default() }
+        Self { limits, untaken, all, by_address: Arc::default() }
     }
 
     /// The next connection, once there is room for one. `None`: it came from an address that has
@@ -95,7 +98,7 @@ impl Places {
         let by_address = Arc::clone(&self.by_address);
         let place = Place { address, by_address, _one_of_all: one };
         stream.set_nodelay(true)?;
-        socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNTAKEN_LIMIT))?;
+        socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(self.untaken))?;
         Ok(Some((stream, peer, place)))
     }
 }
@@ -126,6 +129,7 @@ pub async fn serve(
     metrics: Arc<dyn MetricsSource>,
     shutdown: impl Future<Output = ()> + Send,
 ) {
+    let limits = (limits, UNTAKEN_LIMIT);
     serve_router(listener, limits, crate::router(control, metrics), shutdown).await;
 }
 
@@ -140,16 +144,17 @@ pub async fn serve_node(
         shutdown.await;
         door.end();
     };
+    let limits = (limits, CARRY_UNTAKEN_LIMIT);
     serve_router(listener, limits, node_door::router(Arc::clone(&door)), ended).await;
 }
 
 async fn serve_router(
     listener: TcpListener,
-    limits: Limits,
+    (limits, untaken): (Limits, Duration),
     router: Router,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let places = Places::new(limits);
+    let places = Places::new(limits, untaken);
     let mut turned_away: u64 = 0;
     let (ending, end) = watch::channel(false);
     let mut connections = JoinSet::new();

@@ -15,7 +15,8 @@ use crate::group::{CreateGroup, DeleteGroup, Group, MoveGroup, PermitHost, Updat
 use crate::host::{CreateHost, Host, UpdateHost};
 use crate::network::{CreateNetwork, Network, UpdateNetwork};
 use crate::node::{
-    CreateNode, DeleteNode, EvacuateNode, Health, Node, RestartNode, UpdateNode, UpgradeNode,
+    CreateNode, DeleteNode, EvacuateNode, Evacuation, Health, Node, RestartNode, UpdateNode,
+    UpgradeNode,
 };
 use crate::operation::Operation;
 use crate::pool::{CreatePool, Pool, UpdatePool};
@@ -145,7 +146,7 @@ verbs! {
     /// The daemon as a whole, which does not answer for a moment while the operation goes on.
     node_upgrade(node) <- UpgradeNode => Operation = post ["v1", "nodes", node, "upgrade"];
     /// Its file volumes alone.
-    node_evacuate(node) <- EvacuateNode => Node = post ["v1", "nodes", node, "evacuate"];
+    node_evacuate(node) <- EvacuateNode => Evacuation = post ["v1", "nodes", node, "evacuate"];
 
     pool_create() <- CreatePool => Pool = post ["v1", "pools"];
     pool_show(pool) => Pool = get ["v1", "pools", pool];

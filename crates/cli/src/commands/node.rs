@@ -57,10 +57,10 @@ pub(crate) enum NodeCommand {
         #[arg(long)]
         force: bool,
     },
-    /// Have other nodes take a node's file volumes; refused while there is no other
+    /// Have other nodes take a node's file volumes; no new ones are placed on it
     Evacuate {
         node: Option<String>,
-        /// Although references to them exist
+        /// Although references to them exist and clients have them mounted, which are cut off
         #[arg(long)]
         force: bool,
     },
@@ -203,7 +203,16 @@ impl NodeCommand {
             }
             Self::Evacuate { node, force } => {
                 let node = named(client, node).await?;
-                context.show(&client.node_evacuate(&node, &EvacuateNode { force }).await?)
+                let begun = client.node_evacuate(&node, &EvacuateNode { force }).await?;
+                if !begun.block_volumes.is_empty() {
+                    let names = begun.block_volumes.join(", ");
+                    note(&format!("Block volumes stay where they are: {names}."));
+                }
+                let mut operation = begun.operation;
+                if context.wait {
+                    operation = progress::operation(client, &operation.id.to_string()).await?;
+                }
+                context.show(&operation)
             }
             Self::Upgrade { node, binary, force } => {
                 let binary = binary.map(|path| absolute(&path)).transpose()?;

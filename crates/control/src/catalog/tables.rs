@@ -9,7 +9,7 @@ use model::group::Group;
 use model::host::Host;
 use model::id::{HostId, NodeId, ProjectId};
 use model::network::Network;
-use model::node::Node;
+use model::node::{Node, NoticeMark};
 use model::operation::Operation;
 use model::order::Chap;
 use model::pool::Pool;
@@ -62,6 +62,9 @@ pub(crate) struct DoorRecord {
     pub(crate) identity: Uuid,
     /// When it was last heard, to within a minute: milliseconds since the Unix epoch.
     pub(crate) heard_ms: u64,
+    /// Up to where its notices are in the audit trail.
+    #[serde(default)]
+    pub(crate) mark: NoticeMark,
 }
 
 /// A group with what only its agents may know, and what they said when it last changed.
@@ -194,6 +197,7 @@ record!(Volume, Volume, "volumes", |volume| {
         "origin_snapshot": depends(volume).and(volume.origin.snapshot()),
         "promised_bytes": volume.promised().0, "kind": volume.kind().word(),
         "network": volume.export.as_ref().map(|export| export.network),
+        "left_over": (!volume.left_in.is_empty()).then_some(1_u64),
     }
 });
 record!(Snapshot, Snapshot, "snapshots", |snapshot| {

@@ -2,7 +2,7 @@
 
 use model::event::{EventResult, ResourceKind};
 use model::id::NodeId;
-use model::node::{Node, NodeReport};
+use model::node::{Node, NodeReport, NoticeMark};
 use model::pool::Pool;
 use model::user::Role;
 use uuid::Uuid;
@@ -86,7 +86,14 @@ impl Control {
         let identity = doors.adopt(&address, &secret, inner.own.id).await?;
         let now_ms = inner.now_ms();
         let id = NodeId(inner.new_id());
-        let door = DoorRecord { node: id, address, secret, identity, heard_ms: now_ms };
+        let door = DoorRecord {
+            node: id,
+            address,
+            secret,
+            identity,
+            heard_ms: now_ms,
+            mark: NoticeMark::default(),
+        };
         let link = doors.link(inner.way(&door));
         let report = link.node().await?;
         let node = Node {

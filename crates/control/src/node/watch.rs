@@ -9,7 +9,7 @@ use model::node::NoticeMark;
 use tokio::time::sleep;
 
 use super::on_node;
-use crate::catalog::{self, AttachmentRecord, Query};
+use crate::catalog::{self, AttachmentRecord, DoorRecord, Query};
 use crate::error::Result;
 use crate::facade::{Control, Inner};
 
@@ -31,6 +31,27 @@ impl Inner {
         for node in self.linked_nodes().into_iter().filter(|node| Some(*node) != local) {
             self.watch(node);
         }
+    }
+
+    /// Up to where the node's notices are recorded.
+    async fn mark_of(&self, node: NodeId) -> NoticeMark {
+        let read = async {
+            let mut on = self.catalog.read().await?;
+            catalog::get::<DoorRecord>(&mut on, node.0).await
+        };
+        let door = read.await.ok().flatten();
+        door.map_or_else(NoticeMark::default, |door| door.mark)
+    }
+
+    async fn note_mark(&self, node: NodeId, mark: NoticeMark) -> Result<()> {
+        let mut tx = self.catalog.begin().await?;
+        if let Some(mut door) = catalog::get::<DoorRecord>(&mut tx, node.0).await? {
+            door.mark = mark;
+            catalog::update(&mut tx, &door).await?;
+        }
+        // No wake: what was heard asks for no work.
+        tx.commit().await?;
+        Ok(())
     }
 
     /// What the node has confirmed, it does not know any more.
@@ -87,7 +108,10 @@ async fn look(inner: Weak<Inner>, node: NodeId) {
 
 /// What the node sees by itself becomes part of the audit trail.
 async fn listen(inner: Weak<Inner>, node: NodeId) {
-    let mut mark = NoticeMark::default();
+    let mut mark = match inner.upgrade() {
+        Some(control) => control.mark_of(node).await,
+        None => return,
+    };
     while let Some(control) = alive(&inner, node) {
         let Ok(link) = control.links.to(node) else { return };
         drop(control);
@@ -105,6 +129,11 @@ async fn listen(inner: Weak<Inner>, node: NodeId) {
             if let Err(error) = control.notice(notice).await {
                 tracing::warn!(%node, %error, "a notice of a node could not be recorded");
             }
+        }
+        if heard.mark != mark
+            && let Err(error) = control.inner.note_mark(node, heard.mark).await
+        {
+            tracing::warn!(%node, %error, "how far a node was heard could not be noted");
         }
         mark = heard.mark;
     }

@@ -2,7 +2,7 @@
 
 use model::id::VolumeId;
 use model::order::{Order, OrderError, Report};
-use model::volume::Volume;
+use model::volume::{Volume, VolumeStatus};
 
 use super::Outcome;
 use crate::catalog;
@@ -33,6 +33,12 @@ impl Inner {
                 Ok(Outcome::Retry(error.into()))
             }
         }
+    }
+
+    /// Is the volume on its way to another node?
+    pub(crate) async fn is_moving(&self, id: VolumeId) -> bool {
+        let volume = self.read_one::<Volume>(id.0).await.ok().flatten();
+        volume.is_some_and(|volume| matches!(volume.status, VolumeStatus::Moving { .. }))
     }
 
     /// Have the node serve the volume, until it does so on the terms that stand at the end.

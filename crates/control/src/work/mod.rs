@@ -4,7 +4,9 @@
 //! idempotent, and the note is written only if the resource still waits for exactly this.
 
 mod attachment;
+mod evacuate;
 mod export;
+mod moves;
 mod node;
 mod operation;
 mod pool;
@@ -60,6 +62,8 @@ impl Inner {
             Step::DeleteVolume(id) => self.delete_volume(id, claim).await,
             Step::ResizeVolume(id) => self.resize_volume(id, claim).await,
             Step::RevertVolume(id) => self.revert_volume(id, claim).await,
+            Step::MoveVolume(id) => self.move_volume(id, claim).await,
+            Step::ClearLeft(id) => self.clear_left(id).await,
             Step::ExportVolume(id) => self.export_volume(id, claim).await,
             Step::Export(id) => self.export(id).await,
             Step::CreateSnapshot(id) => self.create_snapshot(id, claim).await,
@@ -72,6 +76,7 @@ impl Inner {
             Step::CancelWork(id) => self.cancel_work(id).await,
             Step::WatchMerge(id) => self.watch_merge(id).await,
             Step::RestartNode(id) => self.restart_node(id, claim).await,
+            Step::EvacuateNode(id) => self.evacuate_node(id).await,
         };
         outcome.unwrap_or_else(Outcome::Retry)
     }

@@ -83,7 +83,9 @@ impl Inner {
             return Ok(None);
         }
         let volume = self.read_one::<Volume>(snapshot.volume.0).await?;
-        Ok(volume.map(|volume| (snapshot, volume)))
+        // What is on its way has the snapshot in two places: it waits until there is one.
+        let is_settled = |volume: &Volume| !matches!(volume.status, VolumeStatus::Moving { .. });
+        Ok(volume.filter(is_settled).map(|volume| (snapshot, volume)))
     }
 
     async fn snapshot_ended(

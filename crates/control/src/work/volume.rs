@@ -104,6 +104,9 @@ impl Inner {
             }
             Err(error) => return self.volume_retry(id, error).await,
         }
+        if let Err(error) = self.delete_left(&volume).await {
+            return self.volume_retry(id, error).await;
+        }
         let order = Order::DeleteVolume { volume: id, pool: volume.pool };
         match self.order_at(volume.pool, order).await {
             Ok(_) | Err(OrderError::Missing { .. }) => self.volume_gone(id).await,
@@ -215,7 +218,9 @@ impl Inner {
             OperationKind::ExportImage { path, format } => {
                 Order::ExportImage { volume, pool, path, format }
             }
-            OperationKind::RestartNode { .. } | OperationKind::UpgradeNode { .. } => {
+            OperationKind::RestartNode { .. }
+            | OperationKind::UpgradeNode { .. }
+            | OperationKind::EvacuateNode { .. } => {
                 let why = "it is no work on a volume".to_owned();
                 return Ok(Err(OrderError::Refused { why }));
             }

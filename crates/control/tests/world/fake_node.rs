@@ -1,7 +1,9 @@
 //! A storage node in memory. It obeys, and it writes down what no node should ever be asked.
 
+mod carrying;
+
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,6 +23,9 @@ pub(crate) struct FakeNode {
     state: Mutex<State>,
 }
 
+/// Which node serves each file volume.
+pub(crate) type Served = Arc<Mutex<HashMap<VolumeId, String>>>;
+
 #[derive(Default)]
 struct State {
     name: Option<String>,
@@ -39,6 +44,14 @@ struct State {
     file_pools: HashSet<PoolId>,
     browsed: HashMap<SnapshotId, Option<String>>,
     exports: HashMap<VolumeId, Terms>,
+    /// Whose clients wait.
+    waiting: HashSet<VolumeId>,
+    /// Volumes that went out as streams, with all that is theirs.
+    carried: HashSet<VolumeId>,
+    /// What the trees of file volumes hold.
+    trees: HashMap<VolumeId, u64>,
+    /// Which node serves which volume, among all that share this.
+    served: Served,
     connected: HashMap<VolumeId, Vec<ConnectedClient>>,
     held: HashMap<VolumeId, u64>,
     gone: HashSet<uuid::Uuid>,
@@ -93,6 +106,17 @@ impl FakeNode {
         }
         node
     }
+    /// Nodes that share this never serve one volume at the same time.
+    pub(crate) fn share(&self, served: &Served) {
+        self.lock().served = Arc::clone(served);
+    }
+    /// Put something into a tree.
+    pub(crate) fn plant(&self, volume: VolumeId, tree: u64) {
+        self.lock().trees.insert(volume, tree);
+    }
+    pub(crate) fn tree(&self, volume: VolumeId) -> Option<u64> {
+        self.lock().trees.get(&volume).copied()
+    }
     pub(crate) fn see(&self, notice: Notice) {
         self.lock().notices.push(notice);
     }
@@ -141,6 +165,8 @@ impl FakeNode {
     pub(crate) fn restart(&self) {
         let mut state = self.lock();
         state.open.clear();
+        let name = state.name.clone().unwrap_or_default();
+        state.served.lock().expect("no panic").retain(|_, by| *by != name);
         state.let_in.clear();
         state.exports.clear();
         state.connected.clear();
@@ -255,7 +281,11 @@ impl State {
                 self.create(*volume, *pool, *size, source)
             }
             Order::DeleteVolume { volume, .. } => {
+                if self.carried.remove(volume) {
+                    self.snapshots.retain(|_, of| of != volume);
+                }
                 let kept = self.snapshots.values().any(|of| of == volume);
+                self.trees.remove(volume);
                 self.must(!kept, format!("delete of {volume} with snapshots"));
                 let served = self.exports.contains_key(volume);
                 self.must(!served, format!("delete of {volume} while it is exported"));
@@ -296,7 +326,10 @@ impl State {
             Order::Export { terms } => self.export(terms),
             Order::Unexport { volume, evict } => self.unexport(*volume, *evict),
             // Nobody is served by it, who waits and who does not.
-            Order::Hold { terms } => self.unexport(terms.volume, true),
+            Order::Hold { terms } => {
+                self.waiting.insert(terms.volume);
+                self.unexport(terms.volume, true)
+            }
         }
     }
 
@@ -341,7 +374,13 @@ impl State {
             return Err(OrderError::Refused { why: format!("{clients} clients") });
         }
         self.connected.remove(&volume);
-        self.exports.remove(&volume);
+        if self.exports.remove(&volume).is_some() {
+            let name = self.name.clone().unwrap_or_default();
+            let mut served = self.served.lock().expect("no panic");
+            if served.get(&volume) == Some(&name) {
+                served.remove(&volume);
+            }
+        }
         Ok(Report::Done)
     }
 
@@ -353,6 +392,11 @@ impl State {
         let twice = |other: &Terms| other.volume != id && other.path == terms.path;
         let twice = self.exports.values().any(twice);
         self.must(!twice, format!("two volumes at {}", terms.path));
+        let name = self.name.clone().unwrap_or_default();
+        let other = self.served.lock().expect("no panic").insert(id, name.clone());
+        let alone = other.as_ref().is_none_or(|other| *other == name);
+        self.must(alone, format!("{id} served by {other:?} and by {name}"));
+        self.waiting.remove(&id);
         self.exports.insert(id, terms.clone());
         Ok(Report::Exported { portals: vec![FakeNode::portal(self.name.as_deref())] })
     }
@@ -555,21 +599,17 @@ impl NodeLink for FakeNode {
         Err(OrderError::Refused { why: "this node has no trees".to_owned() })
     }
 
-    async fn carry(
-        &self,
-        _volume: VolumeId,
-        _pool: model::id::PoolId,
-    ) -> Result<control::Pieces, OrderError> {
-        Err(OrderError::Refused { why: "this node has no trees".to_owned() })
+    async fn carry(&self, volume: VolumeId, _pool: PoolId) -> Result<control::Pieces, OrderError> {
+        self.carry_out(volume).await
     }
 
     async fn receive(
         &self,
-        _volume: VolumeId,
-        _pool: model::id::PoolId,
-        _from: control::Pieces,
+        volume: VolumeId,
+        pool: PoolId,
+        from: control::Pieces,
     ) -> Result<model::order::Carried, OrderError> {
-        Err(OrderError::Refused { why: "this node has no trees".to_owned() })
+        self.take_in(volume, pool, from).await
     }
 
     async fn reservations(&self, _volume: VolumeId) -> Result<ReservationView, OrderError> {

@@ -132,7 +132,7 @@ impl NodeDoor {
             let fresh = DoorRecord { adoption: Some(Adoption { control, term }), ..*record };
             self.write(&mut record, fresh)?;
         }
-        Ok(Stamp { term, number })
+        Ok(Stamp { term, number, control })
     }
 
     /// Durable before anything is done for it.
@@ -164,7 +164,8 @@ impl NodeDoor {
     }
 
     fn is_current(&self, stamp: Stamp) -> bool {
-        self.record().adoption.is_some_and(|adoption| adoption.term <= stamp.term)
+        let adoption = self.record().adoption;
+        adoption.is_some_and(|one| one.control == stamp.control && one.term <= stamp.term)
     }
 
     /// Run this in its turn, unless it was overtaken.

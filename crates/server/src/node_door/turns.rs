@@ -20,6 +20,8 @@ const REMEMBERED: usize = 1 << 16;
 pub(super) struct Stamp {
     pub(super) term: u64,
     pub(super) number: u64,
+    /// Whose it is.
+    pub(super) control: Uuid,
 }
 
 /// What an order is to others about its resource.
@@ -159,7 +161,7 @@ mod tests {
     const A: Uuid = Uuid::from_u128(1);
 
     fn stamp(term: u64, number: u64) -> Stamp {
-        Stamp { term, number }
+        Stamp { term, number, control: A }
     }
 
     #[tokio::test]

@@ -75,8 +75,8 @@ pub(super) enum Turned {
     #[error("no control plane has adopted it; `node create` does")]
     Free,
     #[error(
-        "it belongs to another control plane; `node delete` there lets it go, or remove the file \
-         adopted.json from its data directory where that one is gone for good"
+        "it belongs to another control plane; `node delete` there lets it go; where that one is \
+         gone for good, stop the node, remove node/adopted.json from its data directory, and start it"
     )]
     OtherControl,
     #[error("a later start of this control plane has spoken to it: two of it are running")]

@@ -2,13 +2,15 @@
 
 use api::Page;
 use api::node::{
-    CreateNode, DeleteNode, EvacuateNode, FileService, Node, NodePool, NodeQuery, NodeVolume,
-    NodeVolumeQuery, RestartNode, UpdateNode, UpgradeNode,
+    CreateNode, DeleteNode, EvacuateNode, Evacuation, FileService, Node, NodePool, NodeQuery,
+    NodeVolume, NodeVolumeQuery, RestartNode, UpdateNode, UpgradeNode,
 };
 use api::operation::Operation;
 use axum::extract::State;
 use axum::http::StatusCode;
-use control::{NodeCreate, NodeUpdate, NodeUpgrade, NodeView, NodeVolumeFilter, NodeVolumeView};
+use control::{
+    NodeCreate, NodeEvacuation, NodeUpdate, NodeUpgrade, NodeView, NodeVolumeFilter, NodeVolumeView,
+};
 use model::node::FileServiceReport;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -155,19 +157,23 @@ async fn node_upgrade(
 
 /// Have other nodes take the file volumes of this one. For admins.
 ///
-/// Refused while references to them exist, unless it is forced; and while there is no other node,
-/// which is always so as yet.
+/// One after the other: clients wait, the tree is carried to a pool of another node with all that
+/// its handles need, and is served there; no new volumes are placed on this node. Refused while
+/// references to them exist or clients have them mounted, unless it is forced; and while there is no
+/// other node. Block volumes stay.
 #[utoipa::path(
     post, path = "/v1/nodes/{node}/evacuate", tag = "node",
-    responses((status = 200, description = "It has no file volumes", body = Node), Refusals)
+    responses((status = 202, description = "Asked", body = Evacuation), Refusals)
 )]
 async fn node_evacuate(
     State(app): State<Shared>,
     signed: Signed,
     Path(node): Path<String>,
     Json(how): Json<EvacuateNode>,
-) -> Answer<Node> {
-    found(view(app.control.node_evacuate(&signed.caller, &node, how.force).await?))
+) -> Answer<Evacuation> {
+    let begun = app.control.node_evacuate(&signed.caller, &node, how.force).await?;
+    let NodeEvacuation { operation, block_volumes } = begun;
+    accepted(Evacuation { operation: operation.into(), block_volumes })
 }
 
 fn view(found: NodeView) -> Node {

@@ -75,7 +75,11 @@ async fn an_upgrade_and_an_evacuation_are_refused_with_the_reason() {
     refused(admin.node_upgrade("n1", &bad).await, 409, "binary_unfit");
     let relative = UpgradeNode { binary: Some("garbage".into()), force: true };
     refused(admin.node_upgrade("n1", &relative).await, 400, "invalid_value");
-    assert_eq!(admin.node_evacuate("n1", &EvacuateNode::default()).await.unwrap().file_volumes, 0);
+    let begun = admin.node_evacuate("n1", &EvacuateNode::default()).await.unwrap();
+    assert_eq!((begun.operation.kind.as_str(), begun.block_volumes.len()), ("evacuate_node", 0));
+    let id = begun.operation.id.to_string();
+    let ended = async || admin.operation_show(&id).await.ok().filter(|now| now.finished);
+    assert_eq!(eventually("it ends", ended).await.state, "succeeded");
     file_volume(admin, "tree").await;
     let raw = world.raw("POST", "/v1/nodes/n1/evacuate", Some("{\"force\": true}")).await;
     assert_eq!((raw.status, &raw.body["error"]["code"]), (409, &"no_other_node".into()));

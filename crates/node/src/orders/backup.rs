@@ -4,7 +4,8 @@
 //!  tree -> tar -> zstd -> pieces in a queue of a few -> whoever takes them
 //! ```
 //!
-//! Who takes too slowly holds up the thread that reads the tree, and nothing else.
+//! Who takes too slowly holds up the thread that reads the tree, and nothing else; not the end of
+//! the node either.
 
 use std::io::{self, Read, Write};
 
@@ -15,6 +16,7 @@ use model::order::OrderError;
 use store::StoreError;
 use store::archive::{self, ArchiveError};
 use store::files::FileVolume;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::Orders;
@@ -42,11 +44,11 @@ impl Orders {
         let (pieces, taken) = mpsc::channel(PIECES_MAX);
         let ending = self.state.shared.ending.clone();
         tokio::task::spawn_blocking(move || {
-            let sink = Sink { pieces: pieces.clone(), piece: BytesMut::new(), ending };
+            let sink = Sink::new(pieces.clone(), ending.clone());
             if let Err(error) = write_all(&volume, top, sink) {
                 tracing::warn!(volume = %volume.id(), %error, "a backup broke off");
                 // Whoever is gone has no use for the reason.
-                let _ = pieces.blocking_send(Err(io::Error::other(error)));
+                let _ = send(&pieces, &ending, Err(io::Error::other(error)));
             }
         });
         Ok(taken)
@@ -111,14 +113,25 @@ fn is_empty(volume: &FileVolume) -> Result<(), StoreError> {
 
 /// Bytes go in, pieces come out.
 pub(super) struct Sink {
-    pub(super) pieces: mpsc::Sender<io::Result<Bytes>>,
-    pub(super) piece: BytesMut,
+    pieces: mpsc::Sender<io::Result<Bytes>>,
+    piece: BytesMut,
     /// The node ends, and what runs does not hold it up.
-    pub(super) ending: watch::Receiver<bool>,
+    ending: watch::Receiver<bool>,
+}
+
+impl Sink {
+    pub(super) fn new(
+        pieces: mpsc::Sender<io::Result<Bytes>>,
+        ending: watch::Receiver<bool>,
+    ) -> Self {
+        Self { pieces, piece: BytesMut::new(), ending }
+    }
 }
 
 impl Write for Sink {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        // Much may come before a piece is full: zeros take next to nothing.
+        go_on(&self.ending)?;
         self.piece.extend_from_slice(data);
         if self.piece.len() >= PIECE_BYTES {
             self.flush()?;
@@ -129,11 +142,38 @@ impl Write for Sink {
         if self.piece.is_empty() {
             return Ok(());
         }
-        go_on(&self.ending)?;
         let piece = self.piece.split().freeze();
-        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody takes it any more");
-        self.pieces.blocking_send(Ok(piece)).map_err(gone)
+        send(&self.pieces, &self.ending, Ok(piece))
     }
+}
+
+/// Waits until there is room for it, and no longer than the node lives.
+pub(super) fn send(
+    pieces: &mpsc::Sender<io::Result<Bytes>>,
+    ending: &watch::Receiver<bool>,
+    piece: io::Result<Bytes>,
+) -> io::Result<()> {
+    let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody takes it any more");
+    unless_it_ends(ending, async { pieces.send(piece).await.map_err(gone) })
+}
+
+/// Waits on a thread that may, until the node ends.
+fn unless_it_ends<T>(
+    ending: &watch::Receiver<bool>,
+    work: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    let mut ending = ending.clone();
+    Handle::current().block_on(async {
+        tokio::select! {
+            biased;
+            _ = ending.wait_for(|ends| *ends) => Err(ends()),
+            done = work => done,
+        }
+    })
+}
+
+fn ends() -> io::Error {
+    io::Error::other("the daemon stops")
 }
 
 /// Pieces go in, bytes come out.
@@ -150,14 +190,14 @@ impl Source {
 }
 
 fn go_on(ending: &watch::Receiver<bool>) -> io::Result<()> {
-    if *ending.borrow() { Err(io::Error::other("the daemon stops")) } else { Ok(()) }
+    if *ending.borrow() { Err(ends()) } else { Ok(()) }
 }
 
 impl Read for Source {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
-            go_on(&self.ending)?;
-            match self.pieces.blocking_recv() {
+            let pieces = &mut self.pieces;
+            match unless_it_ends(&self.ending, async { Ok(pieces.recv().await) })? {
                 Some(piece) => self.piece = piece?,
                 None => return Ok(0),
             }

@@ -281,6 +281,7 @@ impl State {
     }
 
     async fn try_again(&self, pool: Option<PoolRecord>, terms: Terms) -> Result<(), OrderError> {
+        let _turn = self.turn(terms.volume).await;
         if let Some(pool) = pool {
             self.reopen_file_pool(pool).await?;
         }
@@ -423,11 +424,22 @@ impl State {
         Ok(())
     }
 
+    /// Only what is held does not change: an order that comes late could serve any other.
+    pub(super) async fn refuse_unless_held(&self, volume: VolumeId) -> Result<(), OrderError> {
+        if self.files.exports.lock().await.held.contains_key(&volume) {
+            return Ok(());
+        }
+        let why = "the volume is not held: only with its clients waiting is it carried".to_owned();
+        Err(OrderError::Refused { why })
+    }
+
     pub(super) async fn export_files(
         &self,
         io: &dyn BlockIo,
         terms: Terms,
     ) -> Result<Report, OrderError> {
+        // Not while it is carried to another pool: what came after that would be lost.
+        let _turn = self.turn(terms.volume).await;
         let portals = self.serve_files(terms.clone()).await?;
         self.shared.journal.save_export(io, &terms).await.map_err(failed)?;
         self.shared.journal.forget_held(terms.volume).map_err(failed)?;

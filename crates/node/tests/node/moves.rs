@@ -176,6 +176,92 @@ async fn handles_stay_good_when_a_volume_moves_to_another_node() {
     one.stop().await;
 }
 
+/// More than may be on its way at once, however it is packed.
+fn fill(node: &Node) {
+    let mut client = client(node);
+    let root = client.mount(PATH).unwrap();
+    let file = client.open(&root, "large", Opening::New(0o600)).unwrap();
+    let mut state = 1_u64;
+    let data = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    });
+    let data: Vec<u8> = data.take(8 << 20).collect();
+    for (n, piece) in (0..).zip(data.chunks(256 << 10)) {
+        let piece = Bytes::copy_from_slice(piece);
+        client.write_at(&file, n * (256 << 10), Stable::Unstable, &piece).unwrap();
+    }
+    client.close(&file).unwrap();
+    client.leave().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_was_served_again_while_it_was_carried() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let node = std::sync::Arc::new(start(dir.path()).await);
+    let (pool, volume) = serve(&node, dir.path()).await;
+    fill(&node);
+    let root = client(&node).mount(PATH).unwrap();
+    let terms = terms(volume, pool, model::export::Squash::Root);
+    node.order(Order::Hold { terms: terms.clone() }).await.unwrap();
+    let pieces = node.carry(volume, pool).await.unwrap();
+    let (other, export) = (std::sync::Arc::clone(&node), Order::Export { terms: terms.clone() });
+    let mut late = tokio::spawn(async move { other.order(export).await });
+    let pause = std::time::Duration::from_millis(500);
+    assert!(tokio::time::timeout(pause, &mut late).await.is_err(), "it did not wait");
+    assert_eq!(attributes(&node, &root), (JUKEBOX, None));
+    // The move is given up, and it is served.
+    drop(pieces);
+    late.await.unwrap().unwrap();
+    assert_eq!(attributes(&node, &root).0, 0);
+    // One that is not held could be served at any time.
+    node.order(Order::Unexport { volume, evict: true }).await.unwrap();
+    let refused = node.carry(volume, pool).await.unwrap_err();
+    assert!(matches!(refused, OrderError::Refused { .. }), "{refused:?}");
+    // And one that is held no longer has not been carried.
+    node.order(Order::Hold { terms }).await.unwrap();
+    let mut pieces = node.carry(volume, pool).await.unwrap();
+    node.order(Order::Unexport { volume, evict: true }).await.unwrap();
+    let mut last = None;
+    while let Some(piece) = pieces.recv().await {
+        last = Some(piece);
+    }
+    let why = last.unwrap().unwrap_err().to_string();
+    assert!(why.contains("not held"), "{why}");
+    std::sync::Arc::into_inner(node).unwrap().stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_took_nothing_kept_the_node_from_stopping() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path()).await;
+    let (pool, volume) = serve(&node, dir.path()).await;
+    fill(&node);
+    let terms = terms(volume, pool, model::export::Squash::Root);
+    node.order(Order::Hold { terms }).await.unwrap();
+    let pieces = node.carry(volume, pool).await.unwrap();
+    // And a sender that sends nothing.
+    let (sender, stalled) = tokio::sync::mpsc::channel(1);
+    let other = VolumeId(uuid::Uuid::from_u128(99));
+    let receiving = async {
+        let received = node.receive(other, pool, stalled).await;
+        assert!(matches!(received, Err(OrderError::Failed { .. })), "{received:?}");
+    };
+    let pause = std::time::Duration::from_millis(500);
+    assert!(tokio::time::timeout(pause, receiving).await.is_err(), "it did not wait");
+    let patience = std::time::Duration::from_secs(20);
+    tokio::time::timeout(patience, node.stop()).await.expect("it waits for the receiver");
+    drop((pieces, sender));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_a_move_waits_through_a_restart_and_goes_on_when_it_is_given_up() {
     if !is_root() {

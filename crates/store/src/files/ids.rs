@@ -32,6 +32,8 @@ pub(super) const LIVING: u32 = 0;
 /// The directory of snapshots, which no file system holds.
 const SNAPSHOTS_TREE: u32 = u32::MAX;
 const SNAPSHOTS_INODE: u64 = 2;
+/// Of what no tree's number has reached: the directory of snapshots is no tree.
+pub(super) const NEXT_TREE_MAX: u32 = SNAPSHOTS_TREE - 1;
 /// The root of every tree, whatever its inode is: so the root outlives a roll back. No file
 /// system that we know uses this number for a file below its own root.
 const ROOT_INODE: u64 = 1;

@@ -331,7 +331,11 @@ impl FilePool {
             rustix::fs::syncfs(&home).map_err(io)?;
             // A volume that is in its place already is not replaced: this one has no such name.
             renameat(&shared.making, &aside, &shared.volumes, volume.to_string()).map_err(io)?;
-            fsync(&shared.volumes).map_err(io)?;
+            if let Err(errno) = fsync(&shared.volumes) {
+                // It is reported as not made, so nobody is to find it.
+                let _ = renameat(&shared.volumes, volume.to_string(), &shared.making, &aside);
+                return Err(io(errno));
+            }
             Ok(made)
         });
         if made.is_err() && renameat(&shared.making, &aside, &shared.deleted, &aside).is_ok() {

@@ -19,8 +19,9 @@ const MAGIC: &[u8; 8] = b"CMHDFIL\n";
 /// All that are read; each kind is written in its own.
 pub(crate) const VERSIONS: [u16; 2] = [1, 2];
 pub(super) const HEADER_BYTES: usize = 20;
-/// A volume with ten thousand snapshots of long names fits.
-pub(super) const RECORD_BYTES_MAX: usize = 4 << 20;
+/// A volume with twenty thousand snapshots of long names fits. Programs that write records of
+/// version 1 wrote up to half of it.
+pub(super) const RECORD_BYTES_MAX: usize = 8 << 20;
 const RECORD: &str = "record";
 const COUNT: &str = "count";
 
@@ -235,6 +236,19 @@ pub(super) fn encode<R: Record>(record: &R) -> Vec<u8> {
     out
 }
 
+/// The same of one that is to be read again.
+///
+/// # Errors
+/// `Refused` when it would be too long for that.
+pub(super) fn encode_checked<R: Record>(record: &R) -> Result<Vec<u8>, StoreError> {
+    let bytes = encode(record);
+    if bytes.len() <= RECORD_BYTES_MAX {
+        return Ok(bytes);
+    }
+    let why = "its record would be too long: delete snapshots, or give them shorter names";
+    Err(StoreError::refused(why))
+}
+
 /// # Errors
 /// `Corrupt`, or `Format` when a newer version wrote it.
 pub(super) fn decode<R: Record>(what: &str, bytes: &[u8]) -> Result<R, StoreError> {
@@ -273,9 +287,9 @@ pub(super) fn failed(what: &str, errno: Errno) -> StoreError {
 /// Makes a record the directory's, durably.
 ///
 /// # Errors
-/// `NoSpace`, `Io`: either the old or the new record is there.
+/// `NoSpace`, `Io`: either the old or the new record is there. `Refused`.
 pub(super) fn write<R: Kept>(directory: BorrowedFd<'_>, record: &R) -> Result<(), StoreError> {
-    write_aside(directory, R::NAME, &encode(record))
+    write_aside(directory, R::NAME, &encode_checked(record)?)
         .and_then(|file| fsync(&file))
         .and_then(|()| put_in_place(directory, R::NAME))
         .and_then(|()| fsync(directory))
@@ -285,9 +299,9 @@ pub(super) fn write<R: Kept>(directory: BorrowedFd<'_>, record: &R) -> Result<()
 /// Makes a record that of a directory which counts for nothing before its file system is synced.
 ///
 /// # Errors
-/// `NoSpace`, `Io`.
+/// `NoSpace`, `Io`, `Refused`.
 pub(super) fn place<R: Kept>(directory: BorrowedFd<'_>, record: &R) -> Result<(), StoreError> {
-    write_aside(directory, R::NAME, &encode(record))
+    write_aside(directory, R::NAME, &encode_checked(record)?)
         .and_then(|_| put_in_place(directory, R::NAME))
         .map_err(|errno| failed("write a record", errno))
 }
@@ -386,6 +400,20 @@ mod tests {
         assert_eq!(decode::<CountRecord>("it", &encode(&count)).unwrap(), count);
         let confused = decode::<PoolRecord>("it", &bytes);
         assert!(matches!(confused, Err(StoreError::Format { .. })));
+    }
+
+    #[test]
+    fn a_record_that_nobody_could_read_again_was_written() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = std::fs::File::open(home.path()).unwrap();
+        write(directory.as_fd(), &record()).unwrap();
+        let one = SnapshotRecord { name: "n".repeat(255), ..record().snapshots.remove(0) };
+        let with = |count| VolumeRecord { snapshots: vec![one.clone(); count], ..record() };
+        let refused = write(directory.as_fd(), &with(30_000));
+        assert!(matches!(refused, Err(StoreError::Refused { .. })), "{refused:?}");
+        assert_eq!(read::<VolumeRecord>(directory.as_fd(), "it").unwrap(), Some(record()));
+        write(directory.as_fd(), &with(20_000)).unwrap();
+        assert_eq!(read::<VolumeRecord>(directory.as_fd(), "it").unwrap(), Some(with(20_000)));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use model::size::ByteSize;
 use rustix::io::Errno;
 use std::os::fd::AsFd;
 
-use super::ids::LIVING;
+use super::ids::{LIVING, NEXT_TREE_MAX};
 use super::pool::TREES;
 use super::record::{CountRecord, SnapshotRecord, VolumeRecord, failed};
 use super::trees::name;
@@ -337,7 +337,9 @@ impl Inner {
         read_only: bool,
     ) -> Result<(u32, Tree, CopyMethod, u64), StoreError> {
         let number = record.next_tree;
-        record.next_tree = number + 1;
+        let why = "the volume has had as many snapshots and roll backs as it can have";
+        let next = number.checked_add(1).filter(|next| *next <= NEXT_TREE_MAX);
+        record.next_tree = next.ok_or_else(|| StoreError::refused(why))?;
         let trees = self.trees_home()?;
         let copied = self.pool.copy_tree(source, &trees, number, read_only);
         let (tree, method, bytes) = copied.map_err(|errno| {

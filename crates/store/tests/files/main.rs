@@ -6,6 +6,7 @@
 mod acls;
 mod archive;
 mod carried;
+mod carried_faults;
 mod confinement;
 mod conformance;
 mod durability;

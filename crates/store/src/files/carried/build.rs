@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use model::file::FileId;
 use rustix::fs::{Mode, OFlags, openat};
@@ -31,9 +32,9 @@ struct Runs {
 /// What of a run is not merged yet.
 type Rest = BufReader<io::Take<Part>>;
 
-/// A file, from a position of its own on.
+/// A file, from a position of its own on: one descriptor, however many runs there are.
 struct Part {
-    file: OwnedFd,
+    file: Arc<OwnedFd>,
     at: u64,
 }
 
@@ -60,7 +61,8 @@ impl Runs {
     fn new(home: &OwnedFd, run_entries: usize) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
         let file = openat(home, ".", flags, Mode::RUSR | Mode::WUSR)?;
-        Ok(Self { file: Part { file, at: 0 }, runs: Vec::new(), now: Vec::new(), run_entries })
+        let file = Part { file: Arc::new(file), at: 0 };
+        Ok(Self { file, runs: Vec::new(), now: Vec::new(), run_entries })
     }
 
     fn push(&mut self, entry: Entry) -> io::Result<()> {
@@ -82,7 +84,7 @@ impl Runs {
         self.end_run()?;
         let mut rests = Vec::new();
         for (at, bytes) in &self.runs {
-            let part = Part { file: self.file.file.try_clone()?, at: *at };
+            let part = Part { file: Arc::clone(&self.file.file), at: *at };
             rests.push(BufReader::with_capacity(BUFFER_BYTES, part.take(*bytes)));
         }
         let mut heads = BinaryHeap::new();
@@ -186,8 +188,10 @@ impl Builder {
     }
 
     pub(super) fn write(self, file: OwnedFd) -> io::Result<()> {
-        let mut pages =
-            Pages { to: BufWriter::with_capacity(1 << 18, Part { file, at: 0 }), number: 0 };
+        let mut pages = Pages {
+            to: BufWriter::with_capacity(1 << 18, Part { file: Arc::new(file), at: 0 }),
+            number: 0,
+        };
         pages.put(&[header(self.entries)])?;
         let ids = pages.list(self.forward, FORWARD_KEY_BYTES)?;
         let inodes = pages.list(self.back, BACK_KEY_BYTES)?;

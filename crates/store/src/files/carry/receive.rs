@@ -6,8 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use env::posix::btrfs;
 use model::file::{Caller, FileId, FileStore, SetAttributes, SetTime};
 use model::id::VolumeId;
+use model::pool::Driver;
 use rustix::fs::{XattrFlags, fsetxattr};
 
 use super::note::Note;
@@ -109,6 +111,7 @@ impl<'a> Receiving<'a> {
     }
 
     fn all(&mut self, from: &mut Digested<impl Read>) -> Result<(), StoreError> {
+        self.fits()?;
         let trees = made_or_there(self.home, TREES)
             .map_err(|errno| record::failed("receive a volume", errno))?;
         for snapshot in self.manifest.snapshots.clone() {
@@ -140,6 +143,17 @@ impl<'a> Receiving<'a> {
         record::place(self.home.as_fd(), &count)
     }
 
+    /// Whether there can be a record of it: known before its trees come.
+    fn fits(&self) -> Result<(), StoreError> {
+        let snapshot = |Snapshot { id, tree, name }: Snapshot| {
+            let (copied_bytes, of_came) = (0, false);
+            SnapshotRecord { id, name, tree, copied_bytes, of_came }
+        };
+        let snapshots = self.manifest.snapshots.iter().cloned().map(snapshot).collect();
+        let all = VolumeRecord { snapshots, ..self.record.clone() };
+        record::encode_checked(&all).map(|_| ())
+    }
+
     /// Makes the tree that comes next, and says what it counts.
     fn tree(
         &mut self,
@@ -159,6 +173,11 @@ impl<'a> Receiving<'a> {
         volume.0.end();
         self.used_bytes.set(before + bytes);
         filled?;
+        if shared.driver == Driver::Btrfs {
+            // Inodes of each tree begin with the same number, and their generation is the number
+            // of the file system's commit: none of the next tree has one of this tree's.
+            btrfs::sync(trees.as_fd()).map_err(broken)?;
+        }
         Ok(CountRecord { exact: true, carried: 0, files, bytes })
     }
 

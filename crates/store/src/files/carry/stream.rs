@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::StoreError;
 use crate::fields::Fields;
+use crate::files::ids::NEXT_TREE_MAX;
 use crate::files::record::{self, HEADER_BYTES, RECORD_BYTES_MAX, Record};
 
 pub(super) const WHAT: &str = "the stream";
@@ -107,7 +108,8 @@ impl Manifest {
         ids.sort_unstable();
         let mut sorted = trees.clone();
         sorted.sort_unstable();
-        trees.iter().all(is_tree)
+        self.next_tree <= NEXT_TREE_MAX
+            && trees.iter().all(is_tree)
             && sorted.is_sorted_by(|one, next| one < next)
             && names.is_sorted_by(|one, next| one < next)
             && ids.is_sorted_by(|one, next| one < next)

@@ -75,6 +75,9 @@ proptest! {
         ] {
             prop_assert!(get::<Manifest>(&mut &bytes_of(&with(wrong))[..]).is_err());
         }
+        let behind = |next_tree| Manifest { next_tree, ..manifest.clone() };
+        prop_assert!(get::<Manifest>(&mut &bytes_of(&behind(u32::MAX - 1))[..]).is_ok());
+        prop_assert!(get::<Manifest>(&mut &bytes_of(&behind(u32::MAX))[..]).is_err());
     }
 
     #[test]

@@ -88,6 +88,32 @@ impl Map {
     }
 }
 
+/// Whether the kernel's device mapper has suspended the device of this name; `None` where there is
+/// no such device.
+///
+/// # Errors
+/// It is not known.
+pub fn is_suspended(name: &str) -> io::Result<Option<bool>> {
+    suspended_at(Path::new("/sys/block"), name)
+}
+
+fn suspended_at(blocks: &Path, name: &str) -> io::Result<Option<bool>> {
+    let read = |path: PathBuf| match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // It went while it was read.
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(error),
+    };
+    for block in names(blocks)?.into_iter().filter(|block| block.starts_with("dm-")) {
+        let mapper = blocks.join(block).join("dm");
+        if read(mapper.join("name"))?.is_some_and(|one| one.trim() == name) {
+            return Ok(read(mapper.join("suspended"))?.map(|text| text.trim() == "1"));
+        }
+    }
+    Ok(None)
+}
+
 fn names(directory: &Path) -> io::Result<Vec<String>> {
     let entries = fs::read_dir(directory)?.map(|entry| entry.map(|one| one.file_name()));
     let names: io::Result<Vec<_>> = entries.collect();
@@ -97,6 +123,27 @@ fn names(directory: &Path) -> io::Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_a_device_that_is_not_there() {
+        let root = tempfile::tempdir().unwrap();
+        let device = |number: &str, name: &str, suspended: &str| {
+            let mapper = root.path().join(number).join("dm");
+            fs::create_dir_all(&mapper).unwrap();
+            fs::write(mapper.join("name"), format!("{name}\n")).unwrap();
+            fs::write(mapper.join("suspended"), suspended).unwrap();
+        };
+        device("dm-0", "root", "0\n");
+        device("dm-1", "gate", "1\n");
+        fs::create_dir(root.path().join("sda")).unwrap();
+        let is = |name| suspended_at(root.path(), name);
+        assert_eq!(is("root").unwrap(), Some(false));
+        assert_eq!(is("gate").unwrap(), Some(true));
+        assert_eq!(is("none").unwrap(), None);
+        fs::create_dir_all(root.path().join("dm-2/dm/name")).unwrap();
+        assert!(is("none").is_err());
+        assert!(suspended_at(&root.path().join("nowhere"), "root").is_err());
+    }
 
     #[test]
     fn a_map_of_multipath_is_known_by_its_identifier_and_others_are_none() {

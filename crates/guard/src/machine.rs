@@ -60,6 +60,8 @@ struct Asked {
 
 /// How long a good end tries to tell the volume that nobody runs any more.
 const VACATE_MS: u64 = 3_000;
+/// How long a claim waits for a path that may yet be registered: nobody else can have the volume.
+const BARRED_MS: u64 = 3_000;
 
 /// One host's guard of one volume; see the module's picture.
 #[derive(Clone, Debug)]
@@ -80,6 +82,8 @@ pub struct Machine {
     /// A preempt was sent whose GOOD did not come: what it aborts may still land.
     undrained: bool,
     admitted: bool,
+    /// Since when a path keeps it from starting.
+    barred_ms: Option<u64>,
     /// Its own registration has moved the generation since the last look.
     claimed: bool,
     /// Holder and generation as last seen, when they last moved, and when they were last seen.
@@ -117,6 +121,7 @@ impl Machine {
             proven: false,
             undrained: false,
             admitted: false,
+            barred_ms: None,
             claimed: false,
             watched: (None, 0),
             moved_ms: now_ms,
@@ -287,10 +292,12 @@ impl Machine {
                 // Of a victim that had not finished its own claim it proves nothing: there may be
                 // writes under way of the one that it had preempted.
                 let finished = Key::of(victim).is_some_and(|key| !key.is_claiming());
-                // Nor of an earlier run of this host: what that had sent by other paths, whose
-                // registration this run has replaced, is not what the preempt aborts.
-                let others = Key::of(victim).is_none_or(|key| key.host() != self.key.host());
-                let proves = finished && others;
+                // Nor of an earlier run of this host by several paths: what that had sent by those
+                // whose registration this run has replaced is not what the preempt aborts.
+                let replaced = Key::of(victim).is_some_and(|key| {
+                    key.host() == self.key.host() && (key.is_by_paths() || self.key.is_by_paths())
+                });
+                let proves = finished && !replaced;
                 self.proven |= self.watched.0 == Some(victim) && proves;
             }
             // Nobody held it, so there is nobody whose commands could be left.
@@ -299,6 +306,9 @@ impl Machine {
                 (self.proven, self.undrained) = (true, false);
             }
             (Request::Admit(_), Answer::Good) => self.admitted = true,
+            (Request::Admit(_), Answer::Failed) if self.is_barred(now_ms) => {
+                return self.vacate(now_ms, End::Unreachable, out);
+            }
             (Request::Renew(_), Answer::Good | Answer::Conflict) => {
                 return self.ask(now_ms, Request::Look, out);
             }
@@ -316,6 +326,12 @@ impl Machine {
             _ => {}
         }
         self.look_ms = now_ms;
+    }
+
+    fn is_barred(&mut self, now_ms: u64) -> bool {
+        let since_ms = *self.barred_ms.get_or_insert(now_ms);
+        let long = now_ms.saturating_sub(since_ms) >= BARRED_MS;
+        long && self.key.is_by_paths() && self.phase == Phase::Claiming
     }
 
     fn claim_of(&self, holder: Option<u64>) -> Request {
@@ -392,7 +408,7 @@ impl Machine {
             return;
         }
         self.phase = Phase::Claiming;
-        (self.proven, self.admitted) = (false, false);
+        (self.proven, self.admitted, self.barred_ms) = (false, false, None);
         self.seen_claiming(now_ms, asked, seen, out);
     }
 

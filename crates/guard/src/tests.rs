@@ -504,3 +504,48 @@ fn the_ports_of_a_command_are_no_sign_of_life_and_the_paths_of_a_host_are() {
     assert!(key.is_by_paths() && standing.keys == [key] && !key.is_of(Key::new(7, 1, 1)));
     assert!(key.claiming().is_of(key) && key.vacated().is_by_paths());
 }
+
+/// A path had died while it was being registered, and the host held the volume without running and
+/// without letting anybody else have it.
+#[test]
+fn a_claim_that_a_path_keeps_from_starting_is_given_up_for_others() {
+    let (standing, key) = Standing::default().begin_by_paths(7, 99);
+    let mut machine = Machine::new(Settings { admits: true, ..settings() }, standing, key, 0);
+    let admit = vec![Action::Ask(Request::Admit(key))];
+    assert_eq!(take(&mut machine, key), admit);
+    let failed = || Input::Answer(Answer::Failed);
+    for at in (100..3_000).step_by(100) {
+        machine.on(at, failed());
+        machine.on(at + 50, Input::Tick);
+        assert_eq!(machine.on(at + 50, seen(key.number(), 0)), admit, "{at}");
+    }
+    let gives_up = machine.on(3_200, failed());
+    assert_eq!(gives_up.last(), Some(&Action::Ask(Request::Vacate(key))));
+    assert_eq!(machine.on(3_201, GOOD).last(), Some(&Action::Over(End::Unreachable)));
+}
+
+/// Each restart of a guard with one path reset the logical unit, and with it the commands of every
+/// host.
+#[test]
+fn an_earlier_run_by_one_path_is_preempted_and_the_unit_is_not_reset() {
+    let last = |by_paths: bool| {
+        let earlier = Key::new(7, 1, 3).vacated().number();
+        let standing = Standing { epoch: 1, ..Standing::default() };
+        let (standing, key) = match by_paths {
+            true => standing.begin_by_paths(7, 99),
+            false => standing.begin(7, 99),
+        };
+        let mut machine = Machine::new(settings(), standing, key, 0);
+        machine.on(0, Input::Tick);
+        machine.on(1, seen(earlier, 5));
+        machine.on(2, GOOD);
+        let strike = machine.on(3, challenged(earlier, 5, key.claiming().number()));
+        let preempt = Request::Preempt { own: key.claiming(), victim: earlier };
+        assert_eq!(strike, [Action::Ask(preempt)]);
+        machine.on(4, GOOD);
+        (machine.on(5, seen(key.claiming().number(), 0)), key)
+    };
+    let (one, key) = last(false);
+    assert_eq!(one, [Action::Ask(Request::Prove(key))]);
+    assert_eq!(last(true).0, [Action::Ask(Request::Reset)]);
+}

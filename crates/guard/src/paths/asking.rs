@@ -12,6 +12,10 @@ pub(super) struct Ask {
     /// The path that does it step by step.
     by: Option<PathId>,
     tried: Vec<PathId>,
+    /// Paths that have answered since it was asked.
+    heard: Vec<PathId>,
+    /// Until when it waits for the others.
+    heard_ms: Option<u64>,
     /// When another path is asked, too.
     pub(super) hedge_ms: u64,
     /// One path at least said that it is not registered.
@@ -22,8 +26,9 @@ pub(super) struct Ask {
 
 impl Ask {
     pub(super) fn new(number: u64, request: Request) -> Self {
-        let (by, tried, hedge_ms) = (None, Vec::new(), u64::MAX);
-        Self { number, request, by, tried, hedge_ms, conflict: false, undrained: false }
+        let (by, tried, heard, hedge_ms) = (None, Vec::new(), Vec::new(), u64::MAX);
+        let (heard_ms, conflict, undrained) = (None, false, false);
+        Self { number, request, by, tried, heard, heard_ms, hedge_ms, conflict, undrained }
     }
 }
 
@@ -53,8 +58,19 @@ impl Paths {
         }
         match request {
             Request::Look | Request::Renew(_) => self.spread(now_ms, out),
-            Request::Admit(_) => self.admit_all(out),
+            Request::Admit(_) => self.admit_all(now_ms, out),
             _ => self.step_on(out),
+        }
+    }
+
+    /// Nothing is registered any more. A look goes on: it registers nothing.
+    pub(super) fn give_up(&mut self, out: &mut Vec<Step>) {
+        if self.terms.is_none() {
+            return;
+        }
+        self.leaving = true;
+        if self.ask.as_ref().is_some_and(|ask| ask.request != Request::Look) {
+            self.finish(Answer::Failed, out);
         }
     }
 
@@ -115,9 +131,15 @@ impl Paths {
         }
     }
 
-    /// Every path that answers is registered with the key of this run, before anything starts.
-    fn admit_all(&mut self, out: &mut Vec<Step>) {
-        let Some(ask) = &self.ask else { return };
+    /// Every path that answers is registered with the key of this run, before anything starts. It
+    /// is heard first, and not waited for long: one that has just died would be in doubt, and keep
+    /// this host from starting.
+    fn admit_all(&mut self, now_ms: u64, out: &mut Vec<Step>) {
+        let hedge_ms = self.terms.map_or(u64::MAX, |terms| terms.hedge_ms);
+        let Some(ask) = &mut self.ask else { return };
+        let until_ms = *ask.heard_ms.get_or_insert(now_ms.saturating_add(hedge_ms));
+        let hears = now_ms < until_ms;
+        ask.hedge_ms = if hears { until_ms } else { u64::MAX };
         let (number, about) = (ask.number, self.key.number());
         let fit = |path: &&Path| {
             !path.silent && path.place != Place::Inside && !ask.tried.contains(&path.id)
@@ -125,15 +147,21 @@ impl Paths {
         let fit: Vec<_> = self.paths.iter().filter(fit).map(|path| path.id).collect();
         let mut busy = false;
         for id in fit {
-            if self.path(id).is_some_and(Path::is_free) {
+            if !self.path(id).is_some_and(Path::is_free) {
+                busy = true;
+            } else if self.ask.as_ref().is_some_and(|ask| ask.heard.contains(&id)) {
                 self.tried(id);
                 let command = Command::Out { action: Out::RegisterAndIgnore, own: 0, about };
                 self.send(id, command, Some(number), out);
-            } else {
-                busy = true;
+            } else if hears {
+                self.send(id, Command::Look, Some(number), out);
             }
         }
-        if !busy && !self.is_under_way(number) {
+        let registers = |path: &Path| {
+            path.sent.is_some_and(|sent| sent.ask == Some(number) && sent.command.grants())
+        };
+        let waits = hears && (busy || self.is_under_way(number));
+        if !waits && !self.paths.iter().any(registers) {
             let doubt = self.paths.iter().any(|path| path.late);
             self.finish(if doubt { Answer::Failed } else { Answer::Good }, out);
         }
@@ -205,7 +233,7 @@ impl Paths {
         if path.place != place {
             // Never once this host may write.
             let register = Command::Out { action: Out::RegisterAndIgnore, own: 0, about: form };
-            return (!self.started).then_some(register);
+            return (!self.started && !self.leaving).then_some(register);
         }
         if matches!(request, Request::Prove(_)) && self.holder != Some(id) {
             return Some(move_to(claiming, claiming));
@@ -255,7 +283,8 @@ impl Paths {
                 }
                 self.finish(answer, out);
             }
-            (Request::Admit(_), _) => {}
+            (Request::Admit(_), Answer::Failed) => {}
+            (Request::Admit(_), _) => ask.heard.push(id),
             (Request::Vacate(_), Answer::Conflict) if sent.command.moves() => {
                 self.undrained = ask.undrained;
             }

@@ -274,6 +274,7 @@ impl Paths {
             News::End => {
                 (self.started, self.gate) = (false, Gate::Shut);
                 out.push(Step::Shut);
+                self.give_up(&mut out);
             }
             News::Closed => self.closed(),
             News::NotClosed => {

@@ -47,8 +47,10 @@ fn started(paths: &[PathId]) -> Paths {
     all.on(0, News::Ask(Request::Prove(key)));
     assert_eq!(all.on(0, News::Answer(paths[0], Answer::Good)), [Step::Answer(Answer::Good)]);
     all.on(0, News::Ask(Request::Admit(key)));
-    for id in &paths[1..] {
-        all.on(0, News::Answer(*id, Answer::Good));
+    for answer in [seen(key), Answer::Good] {
+        for id in &paths[1..] {
+            all.on(0, News::Answer(*id, answer.clone()));
+        }
     }
     assert!(paths.iter().all(|id| all.path(*id).unwrap().place == Place::Inside));
     all.on(0, News::Ask(Request::Look));
@@ -154,6 +156,9 @@ fn a_path_whose_device_goes_is_not_waited_for() {
         paths.on(1, News::Answer(id, seen(Key::new(8, 1, 1))));
     }
     paths.on(2, News::Ask(Request::Admit(key)));
+    for id in [A, B] {
+        paths.on(2, News::Answer(id, seen(key)));
+    }
     paths.on(3, News::Answer(A, Answer::Good));
     assert_eq!(paths.on(4, News::Gone(B))[0], Step::Answer(Answer::Good));
 }
@@ -165,6 +170,9 @@ fn nothing_starts_while_a_registration_may_be_late() {
         paths.path_mut(id).unwrap().probe_ms = 1_000_000;
     }
     paths.on(0, News::Ask(Request::Admit(key)));
+    for id in [A, B] {
+        paths.on(0, News::Answer(id, seen(key)));
+    }
     paths.on(1, News::Answer(A, Answer::Good));
     let failed = paths.on(1_000, News::Answer(B, Answer::Failed));
     assert_eq!(failed[0], Step::Answer(Answer::Failed));
@@ -172,9 +180,51 @@ fn nothing_starts_while_a_registration_may_be_late() {
     assert_eq!(again, [Step::Answer(Answer::Failed)]);
     assert_eq!(paths.on(1_500, News::Tick), [Step::Send(B, Command::Look)]);
     paths.on(1_501, News::Answer(B, seen(Key::new(8, 1, 1))));
-    let again = paths.on(1_502, News::Ask(Request::Admit(key)));
+    let hears = paths.on(1_502, News::Ask(Request::Admit(key)));
+    assert_eq!(hears, [Step::Send(B, Command::Look)]);
+    let again = paths.on(1_502, News::Answer(B, seen(key)));
     assert_eq!(again, [Step::Send(B, out(Out::RegisterAndIgnore, 0, key.number()))]);
     assert_eq!(paths.on(1_503, News::Answer(B, Answer::Good)), [Step::Answer(Answer::Good)]);
+}
+
+/// A path that had answered half a second ago was dead: the registration was sent down it, and the
+/// host that had taken the volume waited for its answer, and nobody ran.
+#[test]
+fn a_path_that_has_just_died_is_not_registered_and_keeps_nobody_from_starting() {
+    let (mut paths, key) = (Paths::several(key(), TERMS, &[A, B]), key());
+    for id in [A, B] {
+        paths.path_mut(id).unwrap().probe_ms = 1_000_000;
+    }
+    let asks = paths.on(0, News::Ask(Request::Admit(key)));
+    assert_eq!(asks, [Step::Send(A, Command::Look), Step::Send(B, Command::Look)]);
+    let registers = paths.on(1, News::Answer(A, seen(key)));
+    assert_eq!(registers, [Step::Send(A, out(Out::RegisterAndIgnore, 0, key.number()))]);
+    assert_eq!(paths.on(2, News::Answer(A, Answer::Good)), []);
+    assert_eq!(paths.wake_ms(), 100);
+    assert_eq!(paths.on(100, News::Tick), [Step::Answer(Answer::Good)]);
+    paths.on(101, News::Ask(Request::Look));
+    paths.on(102, News::Answer(A, seen(key)));
+    assert_eq!(paths.on(103, News::Start), [Step::Open]);
+    assert_eq!(paths.on(500, News::Answer(B, Answer::Failed)), []);
+}
+
+/// The volume was lost while a request waited for its path: it was sent after the end, and
+/// registered this host again, by the key that was preempted.
+#[test]
+fn what_was_still_to_be_sent_at_the_end_registers_nothing() {
+    let (mut paths, key) = (started(&[A, B]), key());
+    let victim = Key::new(8, 1, 1).number();
+    for id in [A, B] {
+        paths.path_mut(id).unwrap().place = Place::Unsure;
+    }
+    let preempt = Request::Preempt { own: key, victim };
+    assert_eq!(paths.on(10, News::Ask(preempt)), [], "it is not known who is registered");
+    let end = paths.on(11, News::End);
+    assert_eq!(end, [Step::Shut, Step::Answer(Answer::Failed)]);
+    let late = paths.on(12, News::Ask(preempt));
+    assert_eq!(late, [Step::Answer(Answer::Failed)]);
+    let grants = |step: &Step| matches!(step, Step::Send(_, command) if command.grants());
+    assert!(!paths.on(1_000_001, News::Tick).iter().any(grants));
 }
 
 /// The simulation found it: the holder's path was dead and had slow writes under way; while the

@@ -49,7 +49,8 @@ impl UnderWay {
         let mut adopts = machine.adopts().then_some(true);
         if let Some(gate) = &gate {
             if machine.adopts() {
-                adopts = Some(gate.state().await != GateState::Closed);
+                let state = gate.state().await.map_err(GuardError::Gate)?;
+                adopts = Some(state == GateState::Open);
             } else {
                 gate.turn(Turn::Shut).await.map_err(GuardError::Gate)?;
             }

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use env::multipath::Map;
+use env::multipath::{Map, is_suspended};
 use env::scsi_device::forget_cached;
 use tokio::process::Command;
 
@@ -70,6 +70,16 @@ pub(super) fn path_of(map: &Map) -> String {
     format!("/dev/mapper/{}", name_of(map))
 }
 
+/// What /sys and `dmsetup table` say. Without a table whatever is written fails.
+fn state_of(is_suspended: bool, table: &str) -> io::Result<GateState> {
+    match (is_suspended, table.split_whitespace().nth(2)) {
+        (true, _) => Ok(GateState::Closed),
+        (false, Some("linear")) => Ok(GateState::Open),
+        (false, None | Some("error")) => Ok(GateState::Shut),
+        (false, Some(_)) => Err(io::Error::other(format!("{PROGRAM} table: {table}"))),
+    }
+}
+
 impl Gate {
     pub(super) fn new(map: &Map) -> io::Result<Self> {
         let sectors = map.sectors()?;
@@ -80,7 +90,7 @@ impl Gate {
     /// # Errors
     /// It may be as it was, or closed.
     pub(in crate::guard) async fn turn(&self, turn: Turn) -> io::Result<()> {
-        match (turn, self.state().await) {
+        match (turn, self.state().await?) {
             (Turn::Open, GateState::None) => {
                 self.run(&["create", &self.name, "--table", &self.open], PATIENCE).await?;
                 self.forget().await
@@ -126,14 +136,12 @@ impl Gate {
         forgot.await.map_err(io::Error::other)?
     }
 
-    pub(in crate::guard) async fn state(&self) -> GateState {
-        let line = ["info", "-c", "--noheadings", "-o", "suspended", &self.name];
-        let Ok(suspended) = self.run(&line, PATIENCE).await else { return GateState::None };
-        let table = self.run(&["table", &self.name], PATIENCE).await.unwrap_or_default();
-        match (suspended.trim(), table.contains("linear")) {
-            ("Suspended", _) => GateState::Closed,
-            (_, true) => GateState::Open,
-            (_, false) => GateState::Shut,
+    /// # Errors
+    /// It is not known how it stands; it may be open.
+    pub(in crate::guard) async fn state(&self) -> io::Result<GateState> {
+        match is_suspended(&self.name)? {
+            None => Ok(GateState::None),
+            Some(is) => state_of(is, &self.run(&["table", &self.name], PATIENCE).await?),
         }
     }
 
@@ -148,5 +156,21 @@ impl Gate {
         }
         let said = String::from_utf8_lossy(&output.stderr);
         Err(io::Error::other(format!("{PROGRAM} {}: {}", line.join(" "), said.trim())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `dmsetup` could not be run, and the gate that it was to shut counted as none.
+    #[test]
+    fn a_gate_that_nothing_is_known_of_is_not_taken_for_none_or_open() {
+        let state = |is_suspended, table| state_of(is_suspended, table).ok();
+        assert_eq!(state(false, "0 2048 linear 253:0 0\n"), Some(GateState::Open));
+        assert_eq!(state(false, "0 2048 error \n"), Some(GateState::Shut));
+        assert_eq!(state(false, ""), Some(GateState::Shut));
+        assert_eq!(state(true, "0 2048 linear 253:0 0\n"), Some(GateState::Closed));
+        assert_eq!(state(false, "0 2048 crypt x\n"), None);
     }
 }

@@ -343,7 +343,7 @@ impl Volume {
     /// where there is no multipath device.
     pub async fn gate_state(&self) -> Option<&'static str> {
         let gate = self.gate()?.ok()?;
-        Some(gate.state().await.word())
+        Some(gate.state().await.map_or("unknown", GateState::word))
     }
 }
 

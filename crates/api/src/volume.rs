@@ -237,6 +237,7 @@ pub enum VolumeStatus {
     Shrinking,
     Reverting,
     Exporting,
+    Moving,
     Deleting,
     Error,
 }

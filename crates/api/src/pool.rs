@@ -2,7 +2,7 @@
 
 use model::id::{NodeId, PoolId};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::Size;
 use crate::page::list_query;
@@ -215,6 +215,16 @@ impl From<model::pool::Pool> for Pool {
             created_at: crate::timestamp_ms(pool.created_ms),
         }
     }
+}
+
+/// How to give a pool up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeletePool {
+    /// Although its node does not answer: it is forgotten at once, with what moves have left in it.
+    #[serde(default)]
+    pub force: bool,
 }
 
 list_query! {

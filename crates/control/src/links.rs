@@ -215,6 +215,12 @@ impl Inner {
         in_time(LOOK_LIMIT, link.file_usage(volume.id)).await
     }
 
+    /// Whether the node says what it is.
+    pub(crate) async fn answers(&self, node: NodeId) -> bool {
+        let Ok(link) = self.links.to(node) else { return false };
+        in_time(LOOK_LIMIT, link.node()).await.is_ok()
+    }
+
     /// Who has a file volume mounted.
     pub(crate) async fn file_clients(
         &self,

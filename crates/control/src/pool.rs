@@ -154,6 +154,14 @@ pub(crate) async fn choose(
     }
     pools.retain(|pool| pool.state == PoolState::Online);
     let nodes = among.retain(on, &mut pools, kind).await?;
+    // Room for volumes that are on their way to a pool is not there for others.
+    for coming in catalog::select(on, Query::<Volume>::all().eq("status", "moving")).await? {
+        let VolumeStatus::Moving { to, .. } = coming.status else { continue };
+        let pool = pools.iter_mut().find(|pool| pool.id == to);
+        if let Some(usage) = pool.and_then(|pool| pool.usage.as_mut()) {
+            usage.used.0 = usage.used.0.saturating_add(coming.size.bytes());
+        }
+    }
     let free = |pool: &Pool| pool.usage.map_or(ByteSize(0), |usage| usage.free());
     let Some(best) = pools.iter().max_by_key(|pool| free(pool)) else {
         return Err(ControlError::PoolUnavailable { class: class(), kind: word });
@@ -185,6 +193,33 @@ pub(crate) async fn choose(
         },
         None => Err(ControlError::PoolUnavailable { class: class(), kind: word }),
     }
+}
+
+fn is_empty_of(pool: &Pool, volumes: u64) -> Result<()> {
+    if volumes == 0 {
+        return Ok(());
+    }
+    Err(ControlError::InUse {
+        kind: ResourceKind::Pool,
+        name: pool.name.clone(),
+        by: format!("{volumes} volumes"),
+    })
+}
+
+/// How many volumes lie in a pool or are on their way to it.
+async fn lying_in(on: &mut Connection, pool: &Pool) -> Result<u64> {
+    let volumes = catalog::count(on, Query::<Volume>::all().eq("pool", pool.id)).await?;
+    let moving = catalog::select(on, Query::<Volume>::all().eq("status", "moving")).await?;
+    let comes = |volume: &&Volume| matches!(volume.status, VolumeStatus::Moving { to, .. } if to == pool.id);
+    Ok(volumes + moving.iter().filter(comes).count() as u64)
+}
+
+/// The volumes of which a move has left something in a pool.
+async fn left_in(on: &mut Connection, pool: &Pool) -> Result<Vec<Volume>> {
+    let left = Query::<Volume>::all().eq("left_over", 1_u64);
+    let mut left = catalog::select(on, left).await?;
+    left.retain(|volume| volume.left_in.contains(&pool.id));
+    Ok(left)
 }
 
 /// Rules as they are given.
@@ -316,14 +351,25 @@ impl Control {
         Ok(pool)
     }
 
-    /// Give the pool up; its directory stays. It is `closing` until the node has let go of it.
+    /// Give the pool up; its directory stays. It is `closing` until the node has let go of it. By
+    /// force, one of a node that does not answer is forgotten at once, with what moves have left in
+    /// it.
     ///
     /// # Errors
-    /// Not an admin; no such pool; volumes lie in it.
-    pub async fn pool_delete(&self, caller: &Caller, pool: &str) -> Result<Pool> {
+    /// Not an admin; no such pool; volumes lie in it or are on their way to it.
+    pub async fn pool_delete(&self, caller: &Caller, pool: &str, force: bool) -> Result<Pool> {
         caller.must_be(Role::Admin, "delete pools")?;
+        let is_gone = force && {
+            let mut on = self.inner.catalog.read().await?;
+            let pool: Pool = resolve(&mut on, caller, pool).await?;
+            drop(on);
+            !self.inner.answers(pool.node).await
+        };
         let mut tx = self.inner.catalog.begin().await?;
         let mut pool: Pool = resolve(&mut tx, caller, pool).await?;
+        if is_gone {
+            return self.forget_pool(tx, caller, pool).await;
+        }
         self.holds_no_volume(&mut tx, &pool).await?;
         if pool.state != PoolState::Closing {
             pool.state = PoolState::Closing;
@@ -335,21 +381,32 @@ impl Control {
         Ok(pool)
     }
 
-    async fn holds_no_volume(&self, on: &mut Connection, pool: &Pool) -> Result<()> {
-        let volumes = catalog::count(on, Query::<Volume>::all().eq("pool", pool.id)).await?;
-        let left = catalog::select(on, Query::<Volume>::all().eq("left_over", 1_u64)).await?;
-        let left = left.iter().filter(|volume| volume.left_in.contains(&pool.id)).count() as u64;
-        let moving = catalog::select(on, Query::<Volume>::all().eq("status", "moving")).await?;
-        let comes = |volume: &&Volume| matches!(volume.status, VolumeStatus::Moving { to, .. } if to == pool.id);
-        let volumes = volumes + left + moving.iter().filter(comes).count() as u64;
-        if volumes == 0 {
-            return Ok(());
+    /// Whoever finds its node again finds copies there that nobody is served from: the node was
+    /// told to hold them, or never to export them.
+    async fn forget_pool(
+        &self,
+        mut tx: catalog::Transaction,
+        caller: &Caller,
+        pool: Pool,
+    ) -> Result<Pool> {
+        let volumes = lying_in(&mut tx, &pool).await?;
+        is_empty_of(&pool, volumes)?;
+        for mut volume in left_in(&mut tx, &pool).await? {
+            volume.left_in.retain(|left| *left != pool.id);
+            catalog::update(&mut tx, &volume).await?;
         }
-        Err(ControlError::InUse {
-            kind: ResourceKind::Pool,
-            name: pool.name.clone(),
-            by: format!("{volumes} volumes"),
-        })
+        catalog::delete::<Pool>(&mut tx, pool.id.0).await?;
+        let (action, result) = ("pool.deleted", EventResult::Done);
+        let detail = "by force: its node does not answer";
+        self.inner.record(&mut tx, caller, &pool, action, result, detail).await?;
+        self.inner.commit(tx).await?;
+        self.inner.board.forget(pool.id.0);
+        Ok(Pool { state: PoolState::Closing, ..pool })
+    }
+
+    async fn holds_no_volume(&self, on: &mut Connection, pool: &Pool) -> Result<()> {
+        let volumes = lying_in(on, pool).await? + left_in(on, pool).await?.len() as u64;
+        is_empty_of(pool, volumes)
     }
 
     /// The node that is named, or the only one.

@@ -223,8 +223,8 @@ async fn what_is_used_cannot_be_deleted() {
         matches!(&kept, ControlError::InUse { by, .. } if by == "1 volumes, 1 users"),
         "{kept}"
     );
-    assert_eq!(code(w.control.pool_delete(&w.admin, "local-ssd").await), "in_use");
-    w.control.pool_delete(&w.admin, "local-hdd").await.expect("nothing lies in it");
+    assert_eq!(code(w.control.pool_delete(&w.admin, "local-ssd", false).await), "in_use");
+    w.control.pool_delete(&w.admin, "local-hdd", false).await.expect("nothing lies in it");
     eventually("the pool is gone", async || {
         let left = w.control.pool_get(&w.admin, "local-hdd").await;
         matches!(left, Err(ControlError::NotFound { .. })).then_some(())

@@ -32,16 +32,22 @@ async fn two() -> (World, Arc<FakeNode>) {
 async fn second(w: &World, served: &Served) -> Arc<FakeNode> {
     let node = w.doors.put(ADDRESS, "n2");
     node.share(served);
+    add_pool(w, "n2", ADDRESS, "second").await;
+    node
+}
+
+/// Make the node at the address known, with a pool for file volumes.
+async fn add_pool(w: &World, node: &str, address: &str, name: &str) {
     let new = NodeCreate {
-        name: "n2".to_owned(),
-        address: ADDRESS.to_owned(),
+        name: node.to_owned(),
+        address: address.to_owned(),
         secret: SECRET.to_owned(),
     };
     w.control.node_create(&w.admin, new).await.expect("a node");
     let pool = PoolCreate {
-        name: "second".to_owned(),
+        name: name.to_owned(),
         class: "file".to_owned(),
-        node: Some("n2".to_owned()),
+        node: Some(node.to_owned()),
         path: "/pools/file".to_owned(),
         driver: Driver::Dir,
         io: IoMode::Cached,
@@ -49,11 +55,10 @@ async fn second(w: &World, served: &Served) -> Arc<FakeNode> {
     };
     w.control.pool_create(&w.admin, pool).await.expect("a pool");
     eventually("the pool is online", async || {
-        let pool = w.control.pool_get(&w.admin, "second").await.ok()?;
+        let pool = w.control.pool_get(&w.admin, name).await.ok()?;
         (pool.state == PoolState::Online).then_some(())
     })
     .await;
-    node
 }
 
 /// A file volume on the first node, whatever room there is.
@@ -251,7 +256,7 @@ async fn a_snapshot_that_was_deleted_while_its_volume_moved_came_back() {
     eventually("it is on its way", async || (node.sent("Receive") > 0).then_some(())).await;
     w.control.snapshot_delete(&w.admin, "ss").await.unwrap();
     // Nor can what it goes to be taken away under it, or a clone be made of what is in two places.
-    assert_eq!(code(w.control.pool_delete(&w.admin, "second").await), "in_use");
+    assert_eq!(code(w.control.pool_delete(&w.admin, "second", false).await), "in_use");
     tokio::time::sleep(Duration::from_millis(300)).await;
     node.release("Receive");
     let done = ended(&w.control, &w.admin, &begun.operation.id.to_string()).await;
@@ -289,6 +294,162 @@ async fn a_volume_whose_move_found_its_node_gone_stayed_moving_for_ever() {
         source.heal(order);
     }
     eventually("served where it was", async || source.terms(view.volume.id)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pool_that_a_volume_was_moving_to_was_given_up_under_it() {
+    let (w, node) = two().await;
+    let id = tree(&w, &node, "aa", 7).await;
+    node.stall("Receive");
+    let begun = w.control.node_evacuate(&w.admin, "n1", false).await.unwrap();
+    eventually("it is on its way", async || (node.sent("Receive") > 0).then_some(())).await;
+    for force in [false, true] {
+        assert_eq!(code(w.control.pool_delete(&w.admin, "second", force).await), "in_use");
+    }
+    node.release("Receive");
+    let done = ended(&w.control, &w.admin, &begun.operation.id.to_string()).await;
+    assert_eq!(done.state.word(), "succeeded");
+    assert_eq!((node.tree(id), node.sent("ClosePool")), (Some(7), 0));
+    assert!(node.terms(id).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_clone_that_was_being_made_lost_the_volume_that_it_came_from() {
+    let (w, node) = two().await;
+    let id = tree(&w, &node, "aa", 7).await;
+    let new = SnapshotCreate { volume: "aa".to_owned(), name: "ss".to_owned(), ..<_>::default() };
+    w.control.snapshot_create(&w.admin, new).await.unwrap();
+    eventually("a snapshot", async || {
+        let page = w.control.snapshot_list(&w.admin, &Default::default()).await.ok()?;
+        (page.items[0].snapshot.state.word() == "available").then_some(())
+    })
+    .await;
+    let clone = |name: &str| VolumeCreate {
+        kind: Some(VolumeKind::File),
+        volume_type: None,
+        source: control::VolumeSource::Snapshot("ss".to_owned()),
+        ..volume(name, 1, "")
+    };
+    // One that is being made keeps its source where it is.
+    w.node.stall("CreateVolume");
+    w.control.volume_create(&w.admin, clone("cc")).await.expect("a clone is begun");
+    let begun = w.control.node_evacuate(&w.admin, "n1", false).await.unwrap();
+    let done = ended(&w.control, &w.admin, &begun.operation.id.to_string()).await;
+    let fault = done.fault.unwrap();
+    assert!(fault.contains("'aa': a clone of it is being made"), "{fault}");
+    assert_eq!((w.node.sent("Hold"), w.node.tree(id)), (0, Some(7)));
+    w.node.release("CreateVolume");
+    w.volume_is(&w.admin, "cc", "available").await;
+    // And of one that is on its way none is made.
+    node.stall("Receive");
+    let begun = w.control.node_evacuate(&w.admin, "n1", false).await.unwrap();
+    eventually("one is on its way", async || (node.sent("Receive") > 0).then_some(())).await;
+    let aa = w.control.volume_get(&w.admin, "aa").await.unwrap().volume;
+    assert_eq!(aa.status.word(), "moving");
+    assert_eq!(code(w.control.volume_create(&w.admin, clone("dd")).await), "volume_busy");
+    node.release("Receive");
+    let done = ended(&w.control, &w.admin, &begun.operation.id.to_string()).await;
+    assert_eq!((done.state.word(), node.tree(id)), ("succeeded", Some(7)));
+    for node in [&w.node, &node] {
+        node.assert_was_asked_nothing_wrong();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_move_that_had_sent_nothing_left_its_destination_to_be_cleared() {
+    let (w, node) = two().await;
+    let id = tree(&w, &node, "aa", 7).await;
+    w.node.fail("Hold", OrderError::Refused { why: "not now".to_owned() });
+    let done = evacuate(&w, false).await;
+    assert!(done.fault.unwrap().contains("not now"));
+    let view = w.control.volume_get(&w.admin, "aa").await.unwrap();
+    assert_eq!((view.volume.left_in, view.volume.fault), (vec![], None));
+    w.node.heal("Hold");
+    eventually("it is served", async || w.node.terms(id)).await;
+    assert_eq!(evacuate(&w, false).await.state.word(), "succeeded");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_was_left_in_one_pool_stayed_because_another_pool_was_away() {
+    let (w, node) = two().await;
+    let id = tree(&w, &node, "aa", 7).await;
+    let third = w.doors.put("http://192.0.2.3:7701", "n3");
+    add_pool(&w, "n3", "http://192.0.2.3:7701", "third").await;
+    third.set_space(model::size::ByteSize::gib(9), model::size::ByteSize::gib(9));
+    // What comes to `second` breaks off there, and cannot be deleted: it is away.
+    node.fail("Receive", OrderError::Failed { why: "its disk is broken".to_owned() });
+    node.fail("DeleteVolume", OrderError::Unreachable { why: "it is away".to_owned() });
+    assert_eq!(evacuate(&w, false).await.state.word(), "failed");
+    let view = w.control.volume_get(&w.admin, "aa").await.unwrap();
+    assert_eq!(view.volume.left_in.len(), 1);
+    node.set_space(model::size::ByteSize::gib(9), model::size::ByteSize::gib(9));
+    third.set_space(model::size::ByteSize::gib(900), model::size::ByteSize(0));
+    let begun = w.control.node_evacuate(&w.admin, "n1", false).await.unwrap();
+    let done = ended(&w.control, &w.admin, &begun.operation.id.to_string()).await;
+    assert_eq!((done.state.word(), third.tree(id), w.node.tree(id)), ("succeeded", Some(7), None));
+    let view = w.control.volume_get(&w.admin, "aa").await.unwrap();
+    assert_eq!(view.volume.left_in.len(), 1, "what is in `second` waits for it");
+    // It is gone for good: it can be forgotten all the same.
+    assert_eq!(code(w.control.pool_delete(&w.admin, "second", true).await), "in_use");
+    node.stall("node");
+    assert_eq!(code(w.control.pool_delete(&w.admin, "second", false).await), "in_use");
+    w.control.pool_delete(&w.admin, "second", true).await.expect("it is forgotten");
+    let view = w.control.volume_get(&w.admin, "aa").await.unwrap();
+    assert_eq!((view.volume.left_in, view.pool_name.as_str()), (vec![], "third"));
+    w.control.node_delete(&w.admin, "n2", true).await.expect("and its node");
+    // One that holds a volume is not.
+    third.stall("node");
+    assert_eq!(code(w.control.pool_delete(&w.admin, "third", true).await), "in_use");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_was_left_in_a_pool_that_was_not_mounted_was_taken_for_deleted() {
+    let (w, node) = two().await;
+    tree(&w, &node, "aa", 7).await;
+    let left = async || w.control.volume_get(&w.admin, "aa").await.unwrap().volume.left_in.len();
+    node.fail("DeleteVolume", OrderError::Unreachable { why: "it is away".to_owned() });
+    assert_eq!(evacuate(&w, false).await.state.word(), "failed");
+    node.unmount();
+    node.fail("DeleteVolume", OrderError::Missing { what: "the pool".to_owned() });
+    let before = node.sent("DeleteVolume");
+    eventually("it is tried", async || (node.sent("DeleteVolume") > before + 1).then_some(()))
+        .await;
+    assert_eq!(left().await, 1);
+    node.restart();
+    node.heal("DeleteVolume");
+    eventually("it is deleted", async || (left().await == 0).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_client_that_mounted_just_before_the_move_was_cut_off_without_force() {
+    let (w, node) = two().await;
+    let id = tree(&w, &node, "aa", 7).await;
+    node.stall("DeleteVolume");
+    let begun = w.control.node_evacuate(&w.admin, "n1", false).await.unwrap();
+    eventually("it is begun", async || (node.sent("DeleteVolume") > 0).then_some(())).await;
+    w.node.connect(id, "10.0.0.1");
+    node.release("DeleteVolume");
+    let done = ended(&w.control, &w.admin, &begun.operation.id.to_string()).await;
+    assert!(done.fault.unwrap().contains("1 clients have mounted it meanwhile"));
+    assert_eq!((w.node.sent("Hold"), w.node.connected(id)), (0, 1));
+    assert_eq!(evacuate(&w, true).await.state.word(), "succeeded");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_volumes_moved_at_once_to_a_pool_with_room_for_one() {
+    let (w, node) = two().await;
+    let id = tree(&w, &node, "aa", 7).await;
+    node.set_space(model::size::ByteSize::gib(19), model::size::ByteSize::gib(17));
+    node.stall("Receive");
+    let begun = w.control.node_evacuate(&w.admin, "n1", false).await.unwrap();
+    eventually("it is on its way", async || (node.sent("Receive") > 0).then_some(())).await;
+    // Two GiB are free there, and one is promised to what is on its way.
+    let new =
+        VolumeCreate { kind: Some(VolumeKind::File), volume_type: None, ..volume("bb", 2, "") };
+    assert_eq!(code(w.control.volume_create(&w.admin, new).await), "no_space");
+    node.release("Receive");
+    ended(&w.control, &w.admin, &begun.operation.id.to_string()).await;
+    assert_eq!(node.tree(id), Some(7));
 }
 
 /// The next number of a small linear congruential sequence: the same runs every time.

@@ -19,7 +19,7 @@ use crate::node::{
     UpgradeNode,
 };
 use crate::operation::Operation;
-use crate::pool::{CreatePool, Pool, UpdatePool};
+use crate::pool::{CreatePool, DeletePool, Pool, UpdatePool};
 use crate::project::{CreateProject, Project, UpdateProject};
 use crate::reference::{CreateReference, Reference};
 use crate::reservation::Reservations;
@@ -66,6 +66,15 @@ impl Client {
     /// What the service refused, or why it could not be asked.
     pub async fn group_delete(&self, group: &str, how: &DeleteGroup) -> Result<()> {
         let request = self.request(reqwest::Method::DELETE, &["v1", "groups", group])?;
+        self.answer(request.query(how)).await
+    }
+
+    /// Give up an empty pool.
+    ///
+    /// # Errors
+    /// What the service refused, or why it could not be asked.
+    pub async fn pool_delete(&self, pool: &str, how: &DeletePool) -> Result<Pool> {
+        let request = self.request(reqwest::Method::DELETE, &["v1", "pools", pool])?;
         self.answer(request.query(how)).await
     }
 
@@ -152,7 +161,6 @@ verbs! {
     pool_show(pool) => Pool = get ["v1", "pools", pool];
     pool_update(pool) <- UpdatePool => Pool = patch ["v1", "pools", pool];
     /// The pool is `closing` until it is gone.
-    pool_delete(pool) => Pool = delete ["v1", "pools", pool];
 
     /// The volume is `creating` until its status says `available`.
     volume_create() <- CreateVolume => Volume = post ["v1", "volumes"];

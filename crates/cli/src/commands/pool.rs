@@ -1,6 +1,6 @@
 //! Pools: where bytes lie.
 
-use api::pool::{CreatePool, Driver, IoMode, Pool, PoolQuery, UpdatePool};
+use api::pool::{CreatePool, DeletePool, Driver, IoMode, Pool, PoolQuery, UpdatePool};
 use clap::{Subcommand, ValueEnum};
 
 use super::{Context, size};
@@ -51,6 +51,9 @@ pub(crate) enum PoolCommand {
     Delete {
         #[arg(required = true)]
         pools: Vec<String>,
+        /// Although their node does not answer: for nodes that are gone for good
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -121,8 +124,8 @@ async fn settle(context: &Context, mut pool: Pool) -> Result<Pool, Failure> {
     Ok(pool)
 }
 
-async fn delete(context: &Context, name: &str) -> Result<(), Failure> {
-    let pool = context.client.pool_delete(name).await?;
+async fn delete(context: &Context, name: &str, how: DeletePool) -> Result<(), Failure> {
+    let pool = context.client.pool_delete(name, &how).await?;
     let what = format!("the pool {}", pool.name);
     if !context.wait {
         note(&format!("Closing {what}."));
@@ -154,9 +157,9 @@ impl PoolCommand {
                 let body = UpdatePool { name, class, capacity };
                 context.show(&client.pool_update(&pool, &body).await?)
             }
-            Self::Delete { pools } => {
+            Self::Delete { pools, force } => {
                 for pool in pools {
-                    delete(context, &pool).await?;
+                    delete(context, &pool, DeletePool { force }).await?;
                 }
                 Ok(())
             }

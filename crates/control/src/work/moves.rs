@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use model::event::EventResult;
 use model::id::{OperationId, PoolId, VolumeId};
 use model::node::Node;
-use model::operation::Operation;
+use model::operation::{Operation, OperationKind};
 use model::order::{Carried, Order, OrderError};
 use model::pool::Pool;
 use model::volume::{Volume, VolumeStatus};
@@ -50,16 +50,17 @@ impl Inner {
         let VolumeStatus::Moving { to, operation } = volume.status else {
             return Ok(Outcome::Nothing);
         };
-        match self.carry(&volume, to, operation).await {
+        let mut there = There::Perhaps;
+        match self.carry(&volume, to, operation, &mut there).await {
             Ok(carried) => self.moved(&volume, to, carried).await,
             Err(error) if claim.failures + 1 < TRIES_MAX && may_help(&error) => {
                 let by = self.read_one::<Operation>(operation.0).await?;
                 if by.is_none_or(|by| by.cancel_requested) {
-                    return self.not_moved(&volume, to, &error).await;
+                    return self.not_moved(&volume, (to, there), &error).await;
                 }
                 Ok(Outcome::Retry(error.into()))
             }
-            Err(error) => self.not_moved(&volume, to, &error).await,
+            Err(error) => self.not_moved(&volume, (to, there), &error).await,
         }
     }
 
@@ -69,20 +70,49 @@ impl Inner {
         volume: &Volume,
         to: PoolId,
         operation: OperationId,
+        there: &mut There,
     ) -> Result<Carried, OrderError> {
         let (source, target) = (self.link_at(volume.pool).await?, self.link_at(to).await?);
         // What an earlier try has left there is of another moment.
         delete(&*target, volume.id, to).await?;
+        *there = There::Nothing;
         let terms = self.terms_of(volume).await?;
+        self.nobody_came(volume, operation).await?;
         self.board.forget(volume.id.0);
         source.order(Order::Hold { terms }).await?;
         let pieces = source.carry(volume.id, volume.pool).await?;
         let (pieces, why) = counted(pieces, self.moved_bytes.of(operation));
+        *there = There::Perhaps;
         let carried = target.receive(volume.id, to, pieces).await;
         // What broke off at the source says more than that nothing came any more.
         match (carried, why.lock().ok().and_then(|mut why| why.take())) {
             (Err(_), Some(why)) => Err(OrderError::Failed { why }),
             (carried, _) => carried,
+        }
+    }
+
+    /// Whoever has mounted it since it was chosen is not cut off, unless the evacuation is forced.
+    async fn nobody_came(&self, volume: &Volume, operation: OperationId) -> Result<(), OrderError> {
+        let unread = |error: crate::ControlError| OrderError::Unreachable {
+            why: format!("its evacuation could not be read: {error}"),
+        };
+        let by = self.read_one::<Operation>(operation.0).await.map_err(unread)?;
+        if by.is_some_and(|by| matches!(by.kind, OperationKind::EvacuateNode { force: true, .. })) {
+            return Ok(());
+        }
+        match self.file_clients(volume).await {
+            Ok(clients) if clients.is_empty() => Ok(()),
+            Ok(clients) => {
+                let why = format!(
+                    "{} clients have mounted it meanwhile; have them unmount it and evacuate \
+                     again, or use --force",
+                    clients.len()
+                );
+                Err(OrderError::Refused { why })
+            }
+            // Not exported, it has none.
+            Err(OrderError::Missing { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -139,7 +169,12 @@ impl Inner {
     }
 
     /// Given up: clients have it back where it is.
-    async fn not_moved(&self, seen: &Volume, to: PoolId, error: &OrderError) -> Result<Outcome> {
+    async fn not_moved(
+        &self,
+        seen: &Volume,
+        (to, there): (PoolId, There),
+        error: &OrderError,
+    ) -> Result<Outcome> {
         let mut tx = self.catalog.begin().await?;
         let Some(mut volume) = catalog::get::<Volume>(&mut tx, seen.id.0).await? else {
             return Ok(Outcome::Nothing);
@@ -150,10 +185,11 @@ impl Inner {
         if volume.status != seen.status {
             return Ok(Outcome::Nothing);
         }
-        if !volume.left_in.contains(&to) {
+        if there == There::Perhaps && !volume.left_in.contains(&to) {
             volume.left_in.push(to);
         }
-        volume.fault = Some(format!("it could not be moved: {error}"));
+        // It is served as before: the operation and the event tell why it stays.
+        volume.fault = None;
         if let Some(mut operation) = catalog::get::<Operation>(&mut tx, operation.0).await? {
             operation.kind.stays(volume.id, &volume.name, error.to_string());
             catalog::update(&mut tx, &operation).await?;
@@ -202,7 +238,6 @@ impl Inner {
     }
 
     async fn delete_one_left(&self, id: VolumeId, left: PoolId) -> Result<(), OrderError> {
-        // A pool that is not open says of everything that it is not there.
         if !self.board.is_confirmed(left.0) {
             let why = "a pool with what a move has left is not open".to_owned();
             return Err(OrderError::Unreachable { why });
@@ -229,9 +264,25 @@ async fn delete(
 ) -> Result<(), OrderError> {
     link.order(Order::Unexport { volume, evict: true }).await?;
     match link.order(Order::DeleteVolume { volume, pool }).await {
-        Ok(_) | Err(OrderError::Missing { .. }) => Ok(()),
+        Ok(_) => Ok(()),
+        // A pool that is not open says of everything that it is not there.
+        Err(OrderError::Missing { .. }) => {
+            if link.pool_usage().await?.iter().any(|open| open.pool == pool) {
+                return Ok(());
+            }
+            Err(OrderError::Unreachable { why: "the pool is not open on its node".to_owned() })
+        }
         Err(error) => Err(error),
     }
+}
+
+/// What a move that is given up has brought to the other pool.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum There {
+    /// This try has seen that nothing is there, and has sent nothing yet.
+    Nothing,
+    /// This try has sent something, or an earlier one may have.
+    Perhaps,
 }
 
 /// Is there sense in trying again?

@@ -175,6 +175,10 @@ impl FakeNode {
         state.boot = state.boot.map(|boot| boot + 1);
         state.notices.clear();
     }
+    /// Its file systems are not there.
+    pub(crate) fn unmount(&self) {
+        self.lock().open.clear();
+    }
     pub(crate) fn work(&self, volume: VolumeId, done: u64, total: u64) {
         self.lock().working.insert(volume, (done, total));
     }

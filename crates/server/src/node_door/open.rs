@@ -139,7 +139,7 @@ impl NodeDoor {
     fn write(&self, record: &mut DoorRecord, fresh: DoorRecord) -> Result<(), Turned> {
         (self.keep)(&fresh).map_err(|error| {
             tracing::error!(%error, "whose node this is cannot be written down");
-            Turned::Unreadable
+            Turned::Unwritten
         })?;
         *record = fresh;
         Ok(())

@@ -83,4 +83,9 @@ pub(super) enum Turned {
     OlderStart,
     #[error("the request lacks a header, and is of another release")]
     Unreadable,
+    #[error(
+        "it cannot write down whose node it is; its log says why: make room on its disk, or mend \
+         it, and try again"
+    )]
+    Unwritten,
 }

@@ -1,7 +1,7 @@
 //! Pools.
 
 use api::Page;
-use api::pool::{CreatePool, Pool, PoolQuery, UpdatePool};
+use api::pool::{CreatePool, DeletePool, Pool, PoolQuery, UpdatePool};
 use axum::extract::State;
 use control::{PoolCreate, PoolFilter, PoolUpdate};
 use utoipa_axum::router::OpenApiRouter;
@@ -92,15 +92,16 @@ async fn pool_update(
     found(app.control.pool_update(&signed.caller, &pool, change).await?.into())
 }
 
-/// Give up an empty pool. For admins.
+/// Give up an empty pool; by force, one whose node does not answer is forgotten at once. For admins.
 #[utoipa::path(
-    delete, path = "/v1/pools/{pool}", tag = "pool",
+    delete, path = "/v1/pools/{pool}", tag = "pool", params(DeletePool),
     responses((status = 202, description = "Closing", body = Pool), Refusals)
 )]
 async fn pool_delete(
     State(app): State<Shared>,
     signed: Signed,
     Path(pool): Path<String>,
+    Query(how): Query<DeletePool>,
 ) -> Answer<Pool> {
-    accepted(app.control.pool_delete(&signed.caller, &pool).await?.into())
+    accepted(app.control.pool_delete(&signed.caller, &pool, how.force).await?.into())
 }

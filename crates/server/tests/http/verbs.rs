@@ -161,7 +161,7 @@ async fn volume_types_grants_and_pools() {
     assert_eq!(admin.pool_update("p", &change).await.unwrap().id, pool.id);
     let query = PoolQuery { class: Some("nvme".into()), ..PoolQuery::default() };
     assert_eq!(admin.every(&query).await.unwrap().len(), 1);
-    assert_eq!(admin.pool_delete("q").await.unwrap().state, "closing");
+    assert_eq!(admin.pool_delete("q", &Default::default()).await.unwrap().state, "closing");
     eventually("the pool is gone", async || admin.pool_show("q").await.err()).await;
 }
 

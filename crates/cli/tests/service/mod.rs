@@ -176,3 +176,37 @@ pub fn verb(home: &Path, arguments: &[&str]) -> Output {
         .output()
         .unwrap()
 }
+
+/// `commonhold serve --role node` on free ports, without files; killed when dropped.
+pub struct Far {
+    process: Child,
+    pub door: String,
+    pub secret: PathBuf,
+}
+
+impl Far {
+    pub fn start(home: &Path) -> Self {
+        std::fs::create_dir_all(home).unwrap();
+        let mut process = Command::new(BINARY)
+            .args(["serve", "--role", "node", "--listen", LOOPBACK, "--portals", LOOPBACK])
+            .args(["--nfs-portals", "none", "--data"])
+            .arg(home.join("data"))
+            .env("XDG_CONFIG_HOME", home)
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(home.join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut lines = lines.map_while(Result::ok);
+        let door = lines.find_map(|line| Some(line.strip_prefix("door")?.trim().to_owned()));
+        let door = door.unwrap_or_else(|| panic!("it does not start: see {}", home.display()));
+        Self { process, door, secret: home.join("data/node/secret") }
+    }
+}
+
+impl Drop for Far {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

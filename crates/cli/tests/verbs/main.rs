@@ -333,11 +333,32 @@ fn nodes(desk: &mut Desk) {
     // Block volumes are none that it would move.
     let done = desk.json(&["node", "evacuate"]);
     assert_eq!((word(&done, "/state"), word(&done, "/kind")), ("succeeded", "evacuate_node"));
+    let updated = desk.json(&["node", "update", &name, "--placement", "on"]);
+    assert_eq!(updated["name"], name.as_str());
+    far_node(desk, &name);
     desk.refused(&["node", "upgrade", "--binary", "/bin/true"], 4, "it is no commonhold");
     let done = desk.json(&["node", "upgrade"]);
     assert_eq!((word(&done, "/state"), word(&done, "/node_name")), ("succeeded", name.as_str()));
     assert_eq!(desk.json(&["node", "show"])["boot"], 2);
     desk.table(&["volume", "delete", "served"]);
+}
+
+/// A node of another machine comes and goes. `tests/apart` has volumes move to one.
+fn far_node(desk: &mut Desk, own: &str) {
+    desk.refused(&["node", "delete", own], 4, "the pools");
+    let far = service::Far::start(&desk.path("far"));
+    let secret = far.secret.to_str().unwrap();
+    let create =
+        |address, secret| ["node", "create", "far", "--address", address, "--secret-file", secret];
+    let wrong = desk.path("wrong");
+    std::fs::write(&wrong, "wrong").unwrap();
+    desk.refused(&create(&far.door, wrong.to_str().unwrap()), 4, "the secret is not");
+    desk.refused(&create("127.0.0.1:1", secret), 2, "is not http://HOST:PORT");
+    desk.refused(&create("http://127.0.0.1:1", secret), 6, "not reachable");
+    let made = desk.json(&create(&far.door, secret));
+    assert_eq!((word(&made, "/name"), word(&made, "/state")), ("far", "online"));
+    desk.table(&["node", "delete", "far"]);
+    desk.refused(&["node", "show", "far"], 3, "there is no node 'far'");
 }
 
 /// Where demos work, of this run or of another that runs now.

@@ -21,8 +21,8 @@ use super::*;
 const FILE_BYTES: usize = 1 << 20;
 const ID: FileSystemId = FileSystemId([1; 16]);
 
-/// Records that are kept only when the test lets them be.
-struct Slow(Mutex<mpsc::Receiver<()>>, Mutex<()>);
+/// Records that are kept only when the test lets them be; counts those that were to be kept.
+struct Slow(Mutex<mpsc::Receiver<()>>, Mutex<()>, Arc<AtomicU64>);
 
 impl ClientRecords for Slow {
     fn alone(
@@ -33,6 +33,7 @@ impl ClientRecords for Slow {
         settle()
     }
     fn store(&self, _: &ClientRecord) -> Result<(), RecordError> {
+        self.2.fetch_add(1, SeqCst);
         lock(&self.0).recv().map_err(|_| RecordError)
     }
     fn remove(&self, _: &Bytes) -> Result<(), RecordError> {
@@ -75,6 +76,7 @@ struct World {
     store: Memory,
     file: Bytes,
     let_one: mpsc::Sender<()>,
+    begun: Arc<AtomicU64>,
 }
 
 impl World {
@@ -92,7 +94,8 @@ impl World {
         let portals = vec![(Ipv4Addr::LOCALHOST, 0).into()];
         let settings = FileSettings { portals, limits, ..FileSettings::default() };
         let (let_one, lets) = mpsc::channel();
-        let records = Box::new(Slow(Mutex::new(lets), Mutex::default()));
+        let begun = Arc::new(AtomicU64::new(0));
+        let records = Box::new(Slow(Mutex::new(lets), Mutex::default(), Arc::clone(&begun)));
         let kept = Kept { secret: [3; 32], boot: 1, clients: Vec::new(), records };
         let service = FileService::start(settings, kept, clock).unwrap();
         let store = Memory::new(0, 1 << 24);
@@ -105,7 +108,7 @@ impl World {
         let form = nfs::handle::Form::File;
         let handle = nfs::handle::Handle { form, file_system: ID, file: made };
         let file = HandleKey::new(&[3; 32]).seal(&handle);
-        Self { service, store, file, let_one }
+        Self { service, store, file, let_one, begun }
     }
     fn connect(&self) -> Client {
         Client::connect(self.service.portals()[0])
@@ -247,6 +250,10 @@ async fn a_change_of_exports_is_over_when_no_call_of_before_runs() {
     let world = World::new(FileLimits::default()).await;
     let (mut waiting, mut other) = (world.connect(), world.connect());
     let waits = waiting.confirm();
+    // Sent first, it need not be read first.
+    while world.begun.load(SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     other.send(READ, world.read_args());
     assert!(other.reply().unwrap().1.len() > FILE_BYTES);
     assert_eq!(world.service.clients(ID).len(), 1);

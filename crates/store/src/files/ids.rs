@@ -12,10 +12,10 @@
 //! A volume that has moved has files that were made elsewhere, which keep the ids that they had
 //! there ([`super::carried`]). Roots keep theirs by a key of their own, which is good for them
 //! alone: it goes along, and others may know it. The key of all others never leaves the pool, since
-//! whoever has it could name any inode of the file system. So that no two files have the same inode number to clients, and no
-//! id of elsewhere is taken for one of here, a number of here has the count of the volume's moves
-//! in its upper bits: no file system that is in use has numbers that large (2^48 inodes of 512
-//! bytes are 128 PiB).
+//! whoever has it could name any inode of the file system. So that no two files have the same inode
+//! number to clients, and no id of elsewhere is taken for one of here, a number of here has the
+//! count of the volume's moves in its upper bits: no file system that is in use has numbers that
+//! large (2^48 inodes of 512 bytes are 128 PiB).
 
 use std::hash::Hasher;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -240,17 +240,23 @@ async fn cancelled_it_ends_behind_the_volume_that_is_on_its_way() {
     assert_eq!(moved, 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_snapshot_that_was_deleted_while_its_volume_moved_came_back() {
-    let (w, node) = two().await;
-    let id = tree(&w, &node, "aa", 7).await;
-    let new = SnapshotCreate { volume: "aa".to_owned(), name: "ss".to_owned(), ..<_>::default() };
-    w.control.snapshot_create(&w.admin, new).await.unwrap();
+/// The first snapshot that there is, when it is there.
+async fn snapshot(w: &World, volume: &str, name: &str) {
+    let (volume, name) = (volume.to_owned(), name.to_owned());
+    let new = SnapshotCreate { volume, name, ..<_>::default() };
+    w.control.snapshot_create(&w.admin, new).await.expect("it is taken");
     eventually("a snapshot", async || {
         let page = w.control.snapshot_list(&w.admin, &Default::default()).await.ok()?;
         (page.items[0].snapshot.state.word() == "available").then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_snapshot_that_was_deleted_while_its_volume_moved_came_back() {
+    let (w, node) = two().await;
+    let id = tree(&w, &node, "aa", 7).await;
+    snapshot(&w, "aa", "ss").await;
     node.stall("Receive");
     let begun = w.control.node_evacuate(&w.admin, "n1", false).await.unwrap();
     eventually("it is on its way", async || (node.sent("Receive") > 0).then_some(())).await;
@@ -317,13 +323,7 @@ async fn a_pool_that_a_volume_was_moving_to_was_given_up_under_it() {
 async fn a_clone_that_was_being_made_lost_the_volume_that_it_came_from() {
     let (w, node) = two().await;
     let id = tree(&w, &node, "aa", 7).await;
-    let new = SnapshotCreate { volume: "aa".to_owned(), name: "ss".to_owned(), ..<_>::default() };
-    w.control.snapshot_create(&w.admin, new).await.unwrap();
-    eventually("a snapshot", async || {
-        let page = w.control.snapshot_list(&w.admin, &Default::default()).await.ok()?;
-        (page.items[0].snapshot.state.word() == "available").then_some(())
-    })
-    .await;
+    snapshot(&w, "aa", "ss").await;
     let clone = |name: &str| VolumeCreate {
         kind: Some(VolumeKind::File),
         volume_type: None,

@@ -20,13 +20,14 @@ use bytes::Bytes;
 use nfs::rpc::ReplyBody;
 use nfs::v4::Status;
 use nfs::v4::types::{ClientId, SessionId};
-use nfs::xdr::{Writer, Xdr, XdrError};
+use nfs::xdr::{Xdr, XdrError};
 
 pub use calls::OpenFile;
 use compound::code;
 pub use compound::{Compound, LockRange, Names, Opening, Owner, Results, Stable, StateidOf};
 pub use nfs::v4::types::{LockType, Stateid};
-pub use wire::{Procedure, Who, Wire};
+pub use nfs::xdr::Writer;
+pub use wire::{Procedure, Traffic, Who, Wire};
 
 const COMPOUND: Procedure = (100_003, nfs::v4::VERSION, 1);
 const MINOR: u32 = 1;
@@ -166,6 +167,11 @@ impl FileClient {
     #[must_use]
     pub fn slots(&self) -> usize {
         self.slots.len()
+    }
+    /// What went over its connection so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.wire.traffic()
     }
     /// An owner of opens or locks of this client.
     #[must_use]

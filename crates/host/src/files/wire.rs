@@ -31,6 +31,13 @@ pub struct Who {
     pub gids: Vec<u32>,
 }
 
+/// Bytes that went over a connection, with what marks and heads the messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Traffic {
+    pub sent: u64,
+    pub received: u64,
+}
+
 /// The way to a server, for one who asks.
 #[derive(Debug)]
 pub struct Wire {
@@ -51,6 +58,7 @@ struct Connection {
     /// Requests that are not sent yet, and their bytes.
     output: Vec<Bytes>,
     output_bytes: usize,
+    traffic: Traffic,
 }
 
 impl Wire {
@@ -65,6 +73,12 @@ impl Wire {
     #[must_use]
     pub fn from(self, address: IpAddr) -> Self {
         Self { from: Some(address), ..self }
+    }
+
+    /// What went over the connection that is open; nothing when none is.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.open.as_ref().map_or_else(Traffic::default, |connection| connection.traffic)
     }
 
     /// Ends the connection: what was not sent or not answered on it is lost.
@@ -159,7 +173,8 @@ impl Connection {
         socket.set_write_timeout(Some(PATIENCE))?;
         let records = Records::new(2 * MESSAGE_BYTES_MAX as usize);
         let (input, piece, output) = (BytesMut::new(), Piece::default(), Vec::new());
-        Ok(Self { socket, input, records, piece, output, output_bytes: 0 })
+        let traffic = Traffic::default();
+        Ok(Self { socket, input, records, piece, output, output_bytes: 0, traffic })
     }
 
     /// Gives the kernel what is to be sent.
@@ -172,7 +187,10 @@ impl Connection {
             while !left.is_empty() {
                 match self.socket.write_vectored(left) {
                     Ok(0) => return Err(FilesError::Lost(ErrorKind::WriteZero.into())),
-                    Ok(sent) => IoSlice::advance_slices(&mut left, sent),
+                    Ok(sent) => {
+                        self.traffic.sent += sent as u64;
+                        IoSlice::advance_slices(&mut left, sent);
+                    }
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -196,6 +214,7 @@ impl Connection {
             let came = *count.as_ref().unwrap_or(&0);
             self.piece.learn(wanted, came);
             self.input.truncate(had + came);
+            self.traffic.received += came as u64;
             match count {
                 Ok(0) => return Err(FilesError::Lost(ErrorKind::UnexpectedEof.into())),
                 Ok(_) => {}

@@ -1,5 +1,6 @@
 //! The pictures of a report: bars for the patterns, lines for the connections.
 
+use crate::files::Work;
 use crate::goals::CONNECTIONS;
 use crate::pattern::{Cores, Pattern};
 use crate::report::{Backing, Files, GANESHA, NBDKIT, OURS, RELAXED, Report, Sample, TGT};
@@ -24,6 +25,7 @@ const QUIET: &str = "#59636e";
 const GRID: &str = "#e6eaef";
 const AXIS: &str = "#8c959f";
 const WHISKER: &str = "#3d444d";
+const BOUND: &str = "#b3261e";
 /// From one panel's lower edge to the next one's upper edge, with the title of that.
 const GAP: f64 = 54.0;
 const HEAD: f64 = 100.0;
@@ -49,6 +51,8 @@ fn strong(size: f64, colour: &'static str, anchor: Anchor) -> Style {
 struct Panel {
     title: &'static str,
     groups: Vec<[Option<Spread>; 3]>,
+    /// What bounds each group: a line across its bars.
+    bounds: Vec<Option<f64>>,
 }
 
 /// A number for above a bar or beside an axis.
@@ -84,9 +88,23 @@ fn legend(drawing: &mut Drawing, series: Series, y: f64) {
     }
 }
 
+/// The highest value that is drawn to scale: bars, and bounds that do not dwarf them.
 fn top(panel: &Panel) -> f64 {
     let values = panel.groups.iter().flatten().flatten();
-    values.map(|spread| spread.most).fold(0.0, f64::max)
+    let bars = values.map(|spread| spread.most).fold(0.0, f64::max);
+    let bounds = panel.bounds.iter().copied().flatten();
+    bounds.filter(|bound| *bound <= 2.0 * bars).fold(bars, f64::max)
+}
+
+/// A line at this height over the foot of a group; where that is outside of the panel, its number.
+fn bound(drawing: &mut Drawing, (middle, foot): (f64, f64), (width, unit): (f64, f64), at: f64) {
+    if at * unit > PANEL {
+        let style = Style { size: 11.0, colour: BOUND, bold: false, anchor: Anchor::Middle };
+        drawing.text((middle, foot - PANEL + 9.0), style, &format!("↑ {}", mark(at)));
+        return;
+    }
+    let (y, half) = (foot - at * unit, width * 0.45);
+    drawing.line((middle - half, y), (middle + half, y), BOUND, 2.0);
 }
 
 /// Grid lines and their numbers; the height of one unit. Above the highest value there is room
@@ -126,6 +144,9 @@ fn bars(
         for (at, values) in panel.groups.iter().enumerate() {
             let middle = LEFT + (at as f64 + 0.5) * group;
             self::group(&mut drawing, (series, values), (middle, y + PANEL), (group, unit));
+            if let Some(value) = panel.bounds.get(at).copied().flatten() {
+                bound(&mut drawing, (middle, y + PANEL), (group, unit), value);
+            }
         }
     }
     for (at, label) in labels.iter().enumerate() {
@@ -180,7 +201,7 @@ fn panel(
         report.row(backing, &pattern.to_string(), server)?.spread(|sample| of(pattern, sample))
     };
     let groups = patterns.iter().map(|pattern| SERIES.map(|(name, _)| value(*pattern, name)));
-    Panel { title, groups: groups.collect() }
+    Panel { title, groups: groups.collect(), bounds: Vec::new() }
 }
 
 /// A file's name in docs/benchmarks and what is in it.
@@ -207,7 +228,15 @@ pub(crate) fn draw(report: &Report) -> Vec<Picture> {
         pictures.extend((!large.is_empty()).then(|| sequential(report, backing, &large)));
     }
     pictures.extend(connections(report));
-    pictures.extend(report.files.as_ref().map(files));
+    if let Some(all) = &report.files {
+        let (data, small): (Vec<&str>, Vec<&str>) = all
+            .patterns()
+            .into_iter()
+            .partition(|pattern| pattern.parse().is_ok_and(|work| matches!(work, Work::Data(_))));
+        let [of_data, of_small] = [("files", "Files"), ("files-small", "Small files")];
+        pictures.extend((!data.is_empty()).then(|| files(all, of_data, &data)));
+        pictures.extend((!small.is_empty()).then(|| files(all, of_small, &small)));
+    }
     pictures
 }
 
@@ -259,9 +288,9 @@ fn sequential(report: &Report, backing: Backing, patterns: &[Pattern]) -> Pictur
     Picture { name: format!("sequential-{}.svg", backing.name()), says, svg }
 }
 
-/// File servers: rate and cost of each kind of load as shares of the peer's.
-fn files(files: &Files) -> Picture {
-    let patterns = files.patterns();
+/// File servers: rate and cost of each kind of load as shares of the peer's, and of a rate what a
+/// server that does nothing reaches.
+fn files(files: &Files, (name, title): (&str, &str), patterns: &[&str]) -> Picture {
     let value = |pattern: &str, server: &str, of: fn(&Sample) -> f64| {
         files.row(pattern, server)?.spread(of)
     };
@@ -278,11 +307,25 @@ fn files(files: &Files) -> Picture {
         });
         groups.collect()
     };
+    let bounds: Vec<Option<f64>> = patterns
+        .iter()
+        .map(|pattern| {
+            let peer = value(pattern, GANESHA, |s| s.iops).filter(|peer| peer.median > 0.0)?;
+            Some(files.floor(pattern)? / peer.median)
+        })
+        .collect();
+    let bounded =
+        if bounds.iter().any(Option::is_some) { " · red: a server that does nothing" } else { "" };
     let panels = [
-        Panel { title: "rate, of nfs-ganesha's (more is better)", groups: share(|s| s.iops) },
+        Panel {
+            title: "rate, of nfs-ganesha's (more is better)",
+            groups: share(|s| s.iops),
+            bounds,
+        },
         Panel {
             title: "server CPU for each, of nfs-ganesha's (less is better)",
             groups: share(|s| s.server_us),
+            bounds: Vec::new(),
         },
     ];
     let labels: Vec<[String; 2]> = patterns
@@ -292,14 +335,14 @@ fn files(files: &Files) -> Picture {
             [work.to_owned(), format!("× {count}")]
         })
         .collect();
-    let says = "Files beside nfs-ganesha".to_owned();
+    let says = format!("{title} beside nfs-ganesha");
     let below = format!(
-        "bars: median of {}; thin lines: least to most · {} cores shared with the load, loopback \
-         · {}",
+        "bars: median of {}; thin lines: least to most{bounded} · {} cores shared with the load, \
+         loopback · {}",
         files.rounds, files.taken.machine.cores, files.taken.machine.date
     );
     let svg = bars((&says, &below), FILES, &labels, &panels);
-    Picture { name: "files.svg".to_owned(), says, svg }
+    Picture { name: format!("{name}.svg"), says, svg }
 }
 
 /// Places of labels that keep their distance, from wishes; as many as there are wishes.
@@ -395,7 +438,8 @@ fn lines(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::report;
+    use crate::report::FLOORS;
+    use crate::report::tests::{files as files_of, report};
 
     #[test]
     fn marks_are_short() {
@@ -437,6 +481,30 @@ mod tests {
             assert!(svg.contains(text), "{text} in {svg}");
         }
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    }
+
+    #[test]
+    fn small_files_have_a_picture_of_their_own_with_the_floor_where_it_was_measured() {
+        let draw = |figures: &[_]| draw(&Report { files: Some(files_of(figures)), ..report(&[]) });
+        let mut figures = vec![
+            ("read4k-32", OURS, 200.0, 9.0),
+            ("read4k-32", GANESHA, 100.0, 9.0),
+            ("stat-1x8", RELAXED, 150.0, 9.0),
+            ("stat-1x8", GANESHA, 100.0, 9.0),
+        ];
+        let older = draw(&figures);
+        let names: Vec<_> = older.iter().map(|picture| picture.name.as_str()).collect();
+        assert_eq!(names, ["files.svg", "files-small.svg"]);
+        assert!(older.iter().all(|picture| !picture.svg.contains(BOUND)));
+        figures.push(("stat-1x8", FLOORS[0], 300.0, 1.0));
+        let [data, small] = &draw(&figures)[..] else { panic!("two pictures") };
+        assert!(!data.svg.contains(BOUND) && !data.svg.contains("does nothing"), "{}", data.svg);
+        assert!(small.svg.contains(BOUND) && small.svg.contains("does nothing"), "{}", small.svg);
+        assert!(!small.svg.contains('↑'), "{}", small.svg);
+        figures[4].2 = 9_000.0;
+        let far = &draw(&figures)[1].svg;
+        assert!(far.contains(">↑ 90<"), "a bound far above the bars is a number: {far}");
+        assert!(small.svg.contains(">× 1x8<") && !small.svg.contains("NaN"), "{}", small.svg);
     }
 
     #[test]

@@ -47,6 +47,13 @@ enum Task {
     Bench(BenchArguments),
     /// Ask the daemon and tgt the same questions; writes the table of docs/sceptic.md
     Compare(CompareArguments),
+    /// Answer each request with as many bytes as it asks for, until standard input ends
+    #[command(hide = true)]
+    Floor {
+        /// Look for requests before sleeping
+        #[arg(long)]
+        looks: bool,
+    },
 }
 
 #[derive(Args)]
@@ -81,7 +88,8 @@ enum Part {
     Block,
     /// What reservations cost a write
     Safety,
-    /// File volumes beside nfs-ganesha; needs root
+    /// File volumes beside nfs-ganesha, and small files beside a server that does nothing: the
+    /// most that any server could reach on this machine; needs root
     Files,
 }
 
@@ -97,7 +105,12 @@ struct BenchArguments {
     /// and idle
     #[arg(long, value_delimiter = ',')]
     patterns: Vec<Pattern>,
-    /// Only these of file volumes, such as read4k-32,create-16
+    /// Only these of file volumes, such as read4k-32,create-16,stat-1x8
+    ///
+    /// read4k, write4k, sync4k, read1m and write1m go to one file: so many requests under way, xN
+    /// on each of N connections. create, stat, read and unlink are small files: so many clients,
+    /// xN with N programs each, which share the client's session; each program does one step after
+    /// another.
     #[arg(long, value_delimiter = ',')]
     works: Vec<files::Work>,
     /// Rounds of each pattern [default: 5]
@@ -201,10 +214,11 @@ impl BenchArguments {
 }
 
 fn main() -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let done = match runtime {
-        Ok(runtime) => runtime.block_on(until_signalled(Task::parse())),
-        Err(why) => Err(why.into()),
+    let done = match Task::parse() {
+        Task::Bench(arguments) => until_signalled(bench(&arguments)),
+        Task::Compare(arguments) => until_signalled(compare(&arguments)),
+        Task::Floor { looks: false } => files::serve(files::Wait::Sleeps),
+        Task::Floor { looks: true } => files::serve(files::Wait::Looks),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -216,24 +230,19 @@ fn main() -> ExitCode {
 }
 
 /// A signal drops the task where it waits, and with it what it started.
-async fn until_signalled(task: Task) -> Result<()> {
-    let mut term = signal(SignalKind::terminate())?;
-    tokio::select! {
-        done = run(task) => done,
-        _ = tokio::signal::ctrl_c() => bail!("interrupted; servers and files are gone"),
-        _ = term.recv() => bail!("terminated; servers and files are gone"),
-    }
+fn until_signalled(task: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let mut term = signal(SignalKind::terminate())?;
+        tokio::select! {
+            done = task => done,
+            _ = tokio::signal::ctrl_c() => bail!("interrupted; servers and files are gone"),
+            _ = term.recv() => bail!("terminated; servers and files are gone"),
+        }
+    })
 }
 
 fn root() -> Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("this crate has no parent directory")
-}
-
-async fn run(task: Task) -> Result<()> {
-    match task {
-        Task::Bench(arguments) => bench(&arguments).await,
-        Task::Compare(arguments) => compare(&arguments).await,
-    }
 }
 
 async fn bench(arguments: &BenchArguments) -> Result<()> {
@@ -356,6 +365,9 @@ fn show(report: &Report, output: Output) -> Result<()> {
     }
     if let Some(files) = &report.files {
         println!("\nfile volumes, median (least-most)\n{}", table::files(files).terminal());
+        if let Some(floor) = table::floor(files) {
+            println!("\nsmall files beside a server that does nothing\n{}", floor.terminal());
+        }
     }
     println!("\n{}", table::goals(report).terminal());
     println!("{}", table::summary(report));

@@ -82,6 +82,18 @@ fn section(report: &Report, backing: Backing, pictures: &[Picture]) -> String {
     text
 }
 
+/// What the table of floors means.
+const FLOOR: &str = "Who asks for small files waits most of the time: for the client, for the \
+    kernel's TCP, and until the other side is awake. No server changes that. So two servers that \
+    do nothing are measured in the same rounds. They read no message and look at no file: each \
+    request is answered with as many bytes as a real reply has. The load makes the same system \
+    calls as for the others, but neither makes nor reads the operations of NFS. One of the two \
+    sleeps until a request comes; the other looks for it again and again before it sleeps, which \
+    keeps a core busy. The faster of them is the floor: about the most that a server could \
+    reach on this machine in that moment. Where the last column is below 2, twice nfs-ganesha was \
+    hardly possible. It is no proof: a server of fewer threads than connections wakes up less \
+    often when there are many clients.";
+
 /// When and where a part was measured.
 fn taken(taken: &Taken) -> String {
     let Taken { machine, command } = taken;
@@ -104,8 +116,11 @@ fn files(report: &Report, pictures: &[Picture]) -> String {
          `read1m` and `write1m` go to one file in the page cache, so many requests under way on \
          one connection, or with `xN` on each of N; requests that are ready at the same time are \
          sent together, as the kernel's client does; `sync4k` is FILE_SYNC; a run of `write1m` ends with a COMMIT that counts. \
-         The others are small files, one request after another by so many clients: `create` is \
-         OPEN and CLOSE, `stat` LOOKUP and GETATTR, `read` OPEN, READ of 4 KiB and CLOSE.\n\n\
+         The others are small files: `create` is OPEN and CLOSE, `stat` LOOKUP and GETATTR, \
+         `read` OPEN, READ of 4 KiB and CLOSE. The number behind them is that of the clients, each \
+         with a connection and a session. `xN` gives each client N programs, as a machine has: \
+         each works in a directory of its own, one request after another; they share the session, \
+         and what they ask at the same time is sent together.\n\n\
          Durability: what nfs-ganesha makes, renames or removes is not on the medium when it \
          answers, as with a volume of ours that is `relaxed`. A volume as it comes waits for the \
          medium, so its `create` and `unlink` stand beside the others for their price, not for a \
@@ -119,6 +134,9 @@ fn files(report: &Report, pictures: &[Picture]) -> String {
         text.push_str(&format!("\n{}\n", image(picture)));
     }
     text.push_str(&format!("\n{}\n", table::files(files).markdown()));
+    if let Some(floor) = table::floor(files) {
+        text.push_str(&format!("{FLOOR}\n\n{}\n", floor.markdown()));
+    }
     for server in &files.servers {
         text.push_str(&format!("- {} {}: {}.\n", server.name, server.version, server.how));
     }
@@ -218,8 +236,8 @@ fn conditions(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::TGT;
-    use crate::report::tests::report;
+    use crate::report::tests::{files as files_of, report};
+    use crate::report::{FLOORS, GANESHA, TGT};
 
     #[test]
     fn what_stands_between_the_marks_outlives_a_run() {
@@ -233,6 +251,28 @@ mod tests {
         assert!(second.contains("The loopback bounds it.") && !second.contains(NOTHING_YET));
         assert_eq!(write(&report, &pictures, &second), second, "writing again changes nothing");
         assert!(!second.lines().any(|line| line.ends_with(' ')), "{second}");
+    }
+
+    #[test]
+    fn the_floor_is_on_the_page_where_it_was_measured() {
+        let page = |figures: &[_]| {
+            let report = Report { files: Some(files_of(figures)), ..Report::default() };
+            write(&report, &crate::charts::draw(&report), "")
+        };
+        let mut figures = vec![("stat-1", OURS, 3e4, 9.0), ("stat-1", GANESHA, 2e4, 9.0)];
+        let older = page(&figures);
+        assert!(older.contains("| stat-1 |") && !older.contains(FLOOR), "{older}");
+        figures.push(("stat-1", FLOORS[1], 4e4, 1.0));
+        let page = page(&figures);
+        assert!(page.contains(FLOOR) && page.contains("](benchmarks/files-small.svg)"), "{page}");
+    }
+
+    #[test]
+    fn results_that_were_kept_before_there_was_a_floor_are_still_drawn() {
+        let kept = include_str!("../../docs/benchmarks/results.json");
+        let report: Report = serde_json::from_str(kept).unwrap();
+        let page = write(&report, &crate::charts::draw(&report), "");
+        assert!(page.contains("| create-16 | a second |") && page.contains("| read4k-32 |"));
     }
 
     #[test]

@@ -11,6 +11,9 @@ pub(crate) const NBDKIT: &str = "nbdkit";
 /// The peer of file volumes, and our own with the durability that it has.
 pub(crate) const GANESHA: &str = "nfs-ganesha";
 pub(crate) const RELAXED: &str = "commonhold, relaxed";
+/// Servers that do nothing: one sleeps until something comes, one looks for it first. Which of the
+/// two is faster depends on the machine and the load.
+pub(crate) const FLOORS: [&str; 2] = ["floor, sleeps", "floor, looks"];
 
 /// Where the bytes lie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
@@ -148,6 +151,13 @@ impl Files {
         self.rows.iter().find(|row| row.pattern == pattern && row.server == server)
     }
 
+    /// Median rate of the faster of the servers that do nothing. None where they were not measured,
+    /// as in older results.
+    pub(crate) fn floor(&self, pattern: &str) -> Option<f64> {
+        let rate = |server| Some(self.row(pattern, server)?.spread(|sample| sample.iops)?.median);
+        FLOORS.into_iter().filter_map(rate).max_by(f64::total_cmp)
+    }
+
     /// In the order of their measuring, each once.
     pub(crate) fn patterns(&self) -> Vec<&str> {
         let mut found: Vec<&str> = Vec::new();
@@ -230,6 +240,32 @@ pub(crate) mod tests {
                 .to_vec(),
         };
         Report { rows: figures.iter().map(row).collect(), ..Report::default() }
+    }
+
+    /// Files with one row for each figure: `(pattern, server, iops, server_us)`.
+    pub(crate) fn files(figures: &[(&str, &str, f64, f64)]) -> Files {
+        let row = |row: Row| FileRow {
+            pattern: row.pattern,
+            server: row.server,
+            samples: vec![Sample { bytes_per_s: 0.0, ..row.samples[1] }],
+        };
+        let rows = report(figures).rows.into_iter().map(row);
+        Files { rows: rows.collect(), ..Files::default() }
+    }
+
+    #[test]
+    fn the_floor_is_the_faster_of_the_two() {
+        let [sleeps, looks] = FLOORS;
+        let files = files(&[
+            ("stat-1", sleeps, 50.0, 1.0),
+            ("stat-1", looks, 80.0, 1.0),
+            ("stat-16", sleeps, 90.0, 1.0),
+            ("stat-16", looks, 70.0, 1.0),
+            ("stat-16", OURS, 99.0, 1.0),
+            ("read4k-32", OURS, 99.0, 1.0),
+        ]);
+        let floors = ["stat-1", "stat-16", "read4k-32"].map(|pattern| files.floor(pattern));
+        assert_eq!(floors, [Some(80.0), Some(90.0), None]);
     }
 
     #[test]

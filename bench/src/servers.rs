@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::files::Wait;
 use crate::process::{Guard, free_port};
 use crate::report::{GANESHA, NBDKIT, OURS, Server, TGT};
 
@@ -306,4 +307,29 @@ pub(crate) fn start_ganesha(places: &Places, home: TempDir) -> Result<FileServer
     };
     let (portal, paths) = (([127, 0, 0, 1], port).into(), vec!["/bench".to_owned()]);
     Ok(FileServer { _guard: guard, server, portal, paths, pid: pid.parse()?, _home: home })
+}
+
+/// A server that does nothing; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Floor {
+    _guard: Guard,
+    pub(crate) portal: std::net::SocketAddr,
+    pub(crate) pid: u32,
+}
+
+/// Starts one: this program, in a process of its own.
+pub(crate) fn start_floor(wait: Wait) -> Result<Floor> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("floor")
+        .args((wait == Wait::Looks).then_some("--looks"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start the server that does nothing")?;
+    let said = child.stdout.take().context("no output of the server that does nothing")?;
+    let (pid, guard) = (child.id(), Guard::new(child));
+    let words = read_words(said, &["port"], "port")?;
+    let [Some(port)] = &words[..] else { bail!("the server that does nothing did not start") };
+    let portal = ([127, 0, 0, 1], port.parse::<u16>()?).into();
+    Ok(Floor { _guard: guard, portal, pid })
 }

@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use crate::goals::{self, Verdict};
 use crate::pattern::Pattern;
 use crate::report::{
-    Backing, FileRow, Files, GANESHA, NBDKIT, OURS, RELAXED, Report, Row, Sample, TGT,
+    Backing, FLOORS, FileRow, Files, GANESHA, NBDKIT, OURS, RELAXED, Report, Row, Sample, TGT,
 };
 use crate::statistics::Spread;
 
@@ -101,6 +101,30 @@ pub(crate) fn files(files: &Files) -> Grid {
         row
     });
     Grid { head, rows: rows.collect(), numbers_from: 2 }
+}
+
+/// Small files beside the servers that do nothing: their rates, how much of the faster one's the
+/// others reach, and what that is of nfs-ganesha's. None where these were not measured.
+pub(crate) fn floor(files: &Files) -> Option<Grid> {
+    let rate = |pattern: &str, server: &str| files.row(pattern, server)?.spread(|s| s.iops);
+    let rows = files.patterns().into_iter().filter_map(|pattern| {
+        let floor = files.floor(pattern)?;
+        let of = |part: Option<f64>, whole: Option<f64>| {
+            let both = part.zip(whole).filter(|(_, whole)| *whole > 0.0);
+            both.map_or_else(|| "-".to_owned(), |(part, whole)| format!("{:.2}", part / whole))
+        };
+        let median = |server: &str| rate(pattern, server).map(|spread| spread.median);
+        let mut row = cells([pattern]);
+        row.extend(FLOORS.map(|server| range(rate(pattern, server))));
+        row.extend([OURS, RELAXED, GANESHA].map(|server| of(median(server), Some(floor))));
+        row.push(of(Some(floor), median(GANESHA)));
+        Some(row)
+    });
+    let rows: Vec<_> = rows.collect();
+    let mut head =
+        cells(["pattern", "floor a second: sleeps", "looks", "of the floor: commonhold"]);
+    head.extend(cells(["relaxed", "ganesha", "floor, of ganesha"]));
+    (!rows.is_empty()).then_some(Grid { head, rows, numbers_from: 1 })
 }
 
 /// A heading and rows of cells.
@@ -219,7 +243,7 @@ impl Grid {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::report;
+    use crate::report::tests::{files as files_of, report};
 
     #[test]
     fn numbers_keep_three_digits() {
@@ -253,5 +277,20 @@ mod tests {
         assert!(text.contains("21.0") && text.contains("90.0"), "{text}");
         assert!(line(&report.rows[..2]).contains("commonhold   100k (   5.0 µs)"));
         assert!(summary(&report).contains("goals met"));
+    }
+
+    #[test]
+    fn the_floor_has_a_table_of_its_own_where_it_was_measured() {
+        let mut figures = vec![
+            ("stat-1x8", RELAXED, 30_000.0, 9.0),
+            ("stat-1x8", GANESHA, 20_000.0, 9.0),
+            ("read4k-32", GANESHA, 20_000.0, 9.0),
+        ];
+        assert!(floor(&files_of(&figures)).is_none());
+        figures.extend([("stat-1x8", FLOORS[0], 40_000.0, 1.0)]);
+        let text = floor(&files_of(&figures)).expect("a table").markdown();
+        let line = "| stat-1x8 | 40.0k (40.0k-40.0k) | - | - | 0.75 | 0.50 | 2.00 |\n";
+        assert!(text.ends_with(line), "{text}");
+        assert!(!text.contains("read4k-32"), "{text}");
     }
 }

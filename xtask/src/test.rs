@@ -29,7 +29,8 @@ pub(crate) fn run(board: &mut Board, root: &Path, with_peers: bool) {
     // That the measuring works, never how fast anything is.
     let mut bench = vec!["run", "--quiet", "-p", "bench", "--", "bench", "--quick"];
     bench.extend(["--size", "64MiB", "--seconds", "0.2", "--backing", "memory"]);
-    bench.extend(["--patterns", "rr4k-1,sw128k-8", "--works", "read4k-4,sync4k-1,create-2"]);
+    bench.extend(["--patterns", "rr4k-1,sw128k-8"]);
+    bench.extend(["--works", "read4k-4,sync4k-1,create-2,read-2x3"]);
     board.run("bench, a trial", || cargo(root, &bench));
 }
 

@@ -1,28 +1,23 @@
-//! Load from our own NFSv4.1 client: one thread and one connection for each client.
+//! Reads and writes of one file by our own NFSv4.1 client: one thread and one connection for each
+//! stream.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
-use host::files::{Compound, FileClient, Identity, OpenFile, Opening, Stable, StateidOf, Who};
+use host::files::{Compound, FileClient, Identity, OpenFile, Opening, Stable, Who};
 
-use super::pattern::{Data, Names, Step};
+use super::pattern::Data;
 use crate::load::Moved;
 use crate::statistics::Dice;
 
 /// Bytes of the file that data are read from and written to.
 pub(crate) const FILE_BYTES: u64 = 256 << 20;
 const FILL_DEPTH: u32 = 32;
-const SMALL_BYTES: usize = 4096;
-/// Small files that each client reads and asks about.
-const SMALL_FILES: u64 = 200;
-/// Small files that one round removes, of all clients together; the round ends with the last.
-const REMOVED: u64 = 2000;
-/// Most files that one round makes for each client: so many can be removed again soon.
-const MADE_MAX: u64 = 20_000;
+/// Bytes of a small file, and of a piece of the large one.
+pub(super) const SMALL_BYTES: usize = 4096;
 
 /// Where a tree is.
 #[derive(Clone, Debug)]
@@ -33,7 +28,7 @@ pub(crate) struct Place {
 }
 
 /// Each connection is a client of its own to the server.
-fn connect(place: &Place, slots: u32) -> Result<FileClient> {
+pub(super) fn connect(place: &Place, slots: u32) -> Result<FileClient> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = format!("load-{}-{next}", std::process::id());
@@ -168,142 +163,8 @@ impl DataLoad {
     }
 }
 
-fn moved(mut latencies_us: Vec<f64>, seconds: f64) -> Moved {
+pub(super) fn moved(mut latencies_us: Vec<f64>, seconds: f64) -> Moved {
     latencies_us.sort_by(f64::total_cmp);
     let at = |share: usize| latencies_us.get(latencies_us.len() * share / 1000).copied();
     Moved { ios: latencies_us.len() as f64, seconds, p50_us: at(500), p99_us: at(990) }
-}
-
-/// A client with a directory of its own.
-struct Worker {
-    client: FileClient,
-    root: Bytes,
-    directory: Bytes,
-    name: String,
-    dice: Dice,
-    made: u64,
-}
-
-impl Worker {
-    fn new(place: &Place, number: u32) -> Result<Self> {
-        let mut client = connect(place, 1)?;
-        let root = client.mount(&place.path)?;
-        let name = format!("d{number}");
-        let directory = client.create_directory(&root, &name)?;
-        let dice = Dice(u64::from(number) + 1);
-        Ok(Self { client, root, directory, name, dice, made: 0 })
-    }
-    fn create(&mut self) -> Result<()> {
-        let name = format!("f{}", self.made);
-        let file = self.client.open(&self.directory, &name, Opening::New(0o644))?;
-        self.client.close(&file)?;
-        self.made += 1;
-        Ok(())
-    }
-    /// Files with something in them.
-    fn fill(&mut self, count: u64) -> Result<()> {
-        let data = Bytes::from(vec![0x5A; SMALL_BYTES]);
-        while self.made < count {
-            let name = format!("f{}", self.made);
-            let file = self.client.open(&self.directory, &name, Opening::New(0o644))?;
-            self.client.write_at(&file, 0, Stable::Unstable, &data)?;
-            self.client.close(&file)?;
-            self.made += 1;
-        }
-        Ok(())
-    }
-    fn any(&mut self) -> String {
-        let count = usize::try_from(self.made).unwrap_or(1);
-        format!("f{}", self.dice.below(count.max(1)))
-    }
-    fn stat(&mut self) -> Result<()> {
-        let name = self.any();
-        // Type, change, size, file id, mode, links, owner, group, used, three times.
-        let numbers = [1, 3, 4, 20, 33, 35, 36, 37, 45, 47, 52, 53];
-        let asks = Compound::new().file(&self.directory).lookup(name.as_bytes());
-        self.client.call(asks.attributes(&numbers))?.moved(2)?.attributes()?;
-        Ok(())
-    }
-    fn read(&mut self) -> Result<()> {
-        let name = self.any();
-        let file = self.client.open(&self.directory, &name, Opening::Existing)?;
-        let all = u32::try_from(SMALL_BYTES)?;
-        let asks =
-            Compound::new().file(&file.handle).read(&file.stateid, 0, all).close(&file.stateid);
-        let mut results = self.client.call(asks)?;
-        let (_, data) = results.moved(1)?.read()?;
-        results.stateid(StateidOf::Close)?;
-        (data.len() == SMALL_BYTES).then_some(()).context("a small file is not whole")
-    }
-    fn unlink(&mut self) -> Result<()> {
-        self.made -= 1;
-        Ok(self.client.remove(&self.directory, &format!("f{}", self.made))?)
-    }
-    /// Leaves nothing behind.
-    fn finish(mut self) -> Result<()> {
-        while self.made > 0 {
-            self.unlink()?;
-        }
-        self.client.remove(&self.root, &self.name)?;
-        Ok(self.client.leave()?)
-    }
-    /// The measured part: the latency of each.
-    fn run(&mut self, step: Step, limit: Duration) -> Result<Vec<f64>> {
-        let (begin, mut latencies_us) = (Instant::now(), Vec::new());
-        let mut last = begin;
-        while last - begin < limit {
-            match step {
-                Step::Create if self.made >= MADE_MAX => break,
-                Step::Unlink if self.made == 0 => break,
-                Step::Create => self.create()?,
-                Step::Stat => self.stat()?,
-                Step::Read => self.read()?,
-                Step::Unlink => self.unlink()?,
-            }
-            let now = Instant::now();
-            latencies_us.push((now - last).as_secs_f64() * 1e6);
-            last = now;
-        }
-        Ok(latencies_us)
-    }
-}
-
-/// All clients at once; `measured` wraps the part that counts, to take the server's CPU time
-/// before and after.
-pub(crate) fn names(
-    place: &Place,
-    names: Names,
-    seconds: f64,
-    cpu: impl Fn() -> Result<f64>,
-) -> Result<(Moved, f64)> {
-    let clients = names.clients as usize;
-    let (ready, over) = (Arc::new(Barrier::new(clients + 1)), Arc::new(Barrier::new(clients + 1)));
-    let mut workers = Vec::new();
-    for number in 0..names.clients {
-        let mut worker = Worker::new(place, number)?;
-        worker.fill(match names.step {
-            Step::Create => 0,
-            Step::Stat | Step::Read => SMALL_FILES,
-            Step::Unlink => REMOVED / u64::from(names.clients),
-        })?;
-        let (ready, over) = (Arc::clone(&ready), Arc::clone(&over));
-        workers.push(std::thread::spawn(move || {
-            ready.wait();
-            let found = worker.run(names.step, Duration::from_secs_f64(seconds));
-            over.wait();
-            found.and_then(|latencies| worker.finish().map(|()| latencies))
-        }));
-    }
-    let before = cpu()?;
-    let begin = Instant::now();
-    ready.wait();
-    over.wait();
-    let took = begin.elapsed().as_secs_f64();
-    let spent_us = cpu()? - before;
-    let mut all = Vec::new();
-    for worker in workers {
-        let found = worker.join().map_err(|_| anyhow!("a client of the load broke down"))?;
-        all.extend(found?);
-    }
-    Ok((moved(all, took), spent_us))
 }

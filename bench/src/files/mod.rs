@@ -1,22 +1,29 @@
-//! File volumes beside nfs-ganesha: data and small files over NFSv4.1.
+//! File volumes beside nfs-ganesha: data and small files over NFSv4.1; and small files beside a
+//! server that does nothing.
 //!
 //! Entry point: [`run`].
 
+mod clients;
+mod floor;
 mod load;
+mod names;
 mod pattern;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::TempDir;
 
+pub(crate) use floor::{Wait, serve};
 pub(crate) use load::Place;
 pub(crate) use pattern::{DEFAULT, Work};
 
 use crate::process::{cpu_us, has_program};
-use crate::report::{FileRow, Files, GANESHA, OURS, RELAXED, Sample, Taken};
-use crate::servers::{self, Places};
+use crate::report::{FLOORS, FileRow, Files, GANESHA, OURS, RELAXED, Sample, Server, Taken};
+use crate::servers::{self, Floor, Places};
+use floor::Sizes;
 
 /// What to measure.
 pub(crate) struct FilesPlan {
@@ -28,11 +35,23 @@ pub(crate) struct FilesPlan {
     pub(crate) taken: Taken,
 }
 
-/// One tree of one server.
-struct Tree {
+/// One tree of one server, or a server that does nothing.
+struct Peer {
     name: &'static str,
     pid: u32,
-    place: Place,
+    way: Way,
+}
+
+enum Way {
+    Tree(Place),
+    Floor(SocketAddr, Sizes),
+}
+
+impl Peer {
+    /// One that does nothing has no file that data could be read from.
+    fn takes(&self, work: Work) -> bool {
+        matches!((&self.way, work), (Way::Tree(_), _) | (Way::Floor(..), Work::Names(_)))
+    }
 }
 
 /// Measures all of the plan.
@@ -49,15 +68,15 @@ pub(crate) fn run(plan: &FilesPlan) -> Result<Files> {
     };
     let ours = servers::start_file_volumes(&places, home("ours")?, &["strict", "relaxed"])?;
     let place = |path: &str| Place { portal: ours.portal, path: path.to_owned() };
-    let mut trees = vec![
-        Tree { name: OURS, pid: ours.pid, place: place(&ours.paths[0]) },
-        Tree { name: RELAXED, pid: ours.pid, place: place(&ours.paths[1]) },
+    let mut peers = vec![
+        Peer { name: OURS, pid: ours.pid, way: Way::Tree(place(&ours.paths[0])) },
+        Peer { name: RELAXED, pid: ours.pid, way: Way::Tree(place(&ours.paths[1])) },
     ];
     let mut servers = vec![ours.server.clone()];
     let ganesha = if has_program("ganesha.nfsd") {
         let started = servers::start_ganesha(&places, home("ganesha")?)?;
         let place = Place { portal: started.portal, path: started.paths[0].clone() };
-        trees.push(Tree { name: GANESHA, pid: started.pid, place });
+        peers.push(Peer { name: GANESHA, pid: started.pid, way: Way::Tree(place) });
         servers.push(started.server.clone());
         Some(started)
     } else {
@@ -66,49 +85,87 @@ pub(crate) fn run(plan: &FilesPlan) -> Result<Files> {
         ));
         None
     };
-    for tree in &trees {
-        load::prepare(&tree.place).with_context(|| format!("filling {}", tree.name))?;
+    for peer in &peers {
+        if let Way::Tree(place) = &peer.way {
+            load::prepare(place).with_context(|| format!("filling {}", peer.name))?;
+        }
     }
-    let bar = ProgressBar::new((plan.works.len() * trees.len() * plan.rounds as usize) as u64);
+    let floors = start_floors(plan, &place(&ours.paths[1]), &mut peers, &mut servers)?;
+    let turns = |work: &Work| peers.iter().filter(|peer| peer.takes(*work)).count();
+    let turns: usize = plan.works.iter().map(turns).sum();
+    let bar = ProgressBar::new((turns * plan.rounds as usize) as u64);
     let style = "{elapsed_precise} [{bar:30}] {pos}/{len} {msg}  (ends in {eta})";
     bar.set_style(ProgressStyle::with_template(style)?.progress_chars("=> "));
     let mut rows = Vec::new();
     for work in &plan.works {
-        rows.extend(pattern(plan, *work, &trees, &bar)?);
+        let peers: Vec<_> = peers.iter().filter(|peer| peer.takes(*work)).collect();
+        rows.extend(pattern(plan, *work, &peers, &bar)?);
     }
     bar.finish_and_clear();
-    drop(ganesha);
+    drop((ganesha, floors));
     let (taken, rounds, seconds) = (plan.taken.clone(), plan.rounds, plan.seconds);
     let file_system = crate::machine::file_system(&plan.disk);
     Ok(Files { taken, file_system, rounds, seconds, servers, rows, skipped })
 }
 
-/// All rounds of one kind of load: in each round every tree once, each time another one first.
+/// The servers that do nothing, where small files are asked for. Their requests and replies have
+/// the sizes of those of this tree.
+fn start_floors(
+    plan: &FilesPlan,
+    place: &Place,
+    peers: &mut Vec<Peer>,
+    servers: &mut Vec<Server>,
+) -> Result<Vec<Floor>> {
+    if !plan.works.iter().any(|work| matches!(work, Work::Names(_))) {
+        return Ok(Vec::new());
+    }
+    let sizes = Sizes::learn(place).context("learning the sizes of requests")?;
+    let mut floors = Vec::new();
+    for (name, wait) in FLOORS.into_iter().zip([Wait::Sleeps, Wait::Looks]) {
+        let floor = servers::start_floor(wait)?;
+        let way = Way::Floor(floor.portal, sizes.clone());
+        peers.push(Peer { name, pid: floor.pid, way });
+        let waits = match wait {
+            Wait::Sleeps => "sleeps until something comes",
+            Wait::Looks => "looks again and again before it sleeps",
+        };
+        let how = format!(
+            "does nothing, a thread for each connection, which {waits}; bytes of replies for \
+             those of requests: {sizes}"
+        );
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        servers.push(Server { name: name.to_owned(), version, how });
+        floors.push(floor);
+    }
+    Ok(floors)
+}
+
+/// All rounds of one kind of load: in each round every peer once, each time another one first.
 fn pattern(
     plan: &FilesPlan,
     work: Work,
-    trees: &[Tree],
+    peers: &[&Peer],
     bar: &ProgressBar,
 ) -> Result<Vec<FileRow>> {
-    let row = |tree: &Tree| FileRow {
+    let row = |peer: &&Peer| FileRow {
         pattern: work.to_string(),
-        server: tree.name.to_owned(),
+        server: peer.name.to_owned(),
         samples: Vec::new(),
     };
-    let mut rows: Vec<FileRow> = trees.iter().map(row).collect();
+    let mut rows: Vec<FileRow> = peers.iter().map(row).collect();
     for round in 0..plan.rounds as usize {
-        for turn in 0..trees.len() {
-            let at = (round + turn) % trees.len();
-            let tree = &trees[at];
+        for turn in 0..peers.len() {
+            let at = (round + turn) % peers.len();
+            let peer = peers[at];
             bar.set_message(format!(
                 "{work}, round {} of {}: {}",
                 round + 1,
                 plan.rounds,
-                tree.name
+                peer.name
             ));
-            let sample = once(tree, work, plan.seconds);
+            let sample = once(peer, work, plan.seconds);
             bar.inc(1);
-            rows[at].samples.push(sample.with_context(|| format!("{} with {work}", tree.name))?);
+            rows[at].samples.push(sample.with_context(|| format!("{} with {work}", peer.name))?);
         }
     }
     let line = crate::table::file_line(&rows);
@@ -116,18 +173,23 @@ fn pattern(
     Ok(rows)
 }
 
-fn once(tree: &Tree, work: Work, seconds: f64) -> Result<Sample> {
-    let cpu = || cpu_us(tree.pid);
-    let (moved, spent_us, block_bytes) = match work {
-        Work::Data(data) => {
+fn once(peer: &Peer, work: Work, seconds: f64) -> Result<Sample> {
+    let cpu = || cpu_us(peer.pid);
+    let (moved, spent_us, block_bytes) = match (&peer.way, work) {
+        (Way::Tree(place), Work::Data(data)) => {
             let before = cpu()?;
-            let moved = load::data(&tree.place, data, seconds)?;
+            let moved = load::data(place, data, seconds)?;
             (moved, cpu()? - before, data.block_bytes)
         }
-        Work::Names(names) => {
-            let (moved, spent_us) = load::names(&tree.place, names, seconds, cpu)?;
+        (Way::Tree(place), Work::Names(names)) => {
+            let (moved, spent_us) = names::names(place, names, seconds, cpu)?;
             (moved, spent_us, 0)
         }
+        (Way::Floor(portal, sizes), Work::Names(names)) => {
+            let (moved, spent_us) = floor::floor((*portal, sizes), names, seconds, cpu)?;
+            (moved, spent_us, 0)
+        }
+        (Way::Floor(..), Work::Data(_)) => bail!("there is no file to read or write"),
     };
     let iops = moved.ios / moved.seconds;
     Ok(Sample {

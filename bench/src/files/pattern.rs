@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub(crate) enum Work {
     /// READ or WRITE of one open file.
     Data(Data),
-    /// Small files: one request after another by each client.
+    /// Small files: one request after another by each program of each client.
     Names(Names),
 }
 
@@ -37,17 +37,29 @@ pub(crate) enum Step {
     Unlink,
 }
 
+impl Step {
+    pub(crate) const ALL: [Self; 4] = [Self::Create, Self::Stat, Self::Read, Self::Unlink];
+
+    pub(crate) fn name(self) -> &'static str {
+        let same = |kind: &Kind| matches!(kind, Kind::Names(step) if *step == self);
+        TABLE.iter().find(|(_, kind)| same(kind)).map_or("?", |(name, _)| name)
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Names {
     pub(crate) step: Step,
+    /// Each with a connection and a session.
     pub(crate) clients: u32,
+    /// Of each client: they share its session, and each has one request under way.
+    pub(crate) programs: u32,
 }
 
 const RANDOM: u32 = 4 << 10;
 const SEQUENTIAL: u32 = 1 << 20;
 
-/// The names and what they mean; the number of requests or clients stands behind them, and then that
-/// of connections where it is not one.
+/// The names and what they mean. Behind them stands the number of requests, then that of
+/// connections where it is not one; or that of clients, then that of the programs of each.
 const TABLE: [(&str, Kind); 9] = [
     ("read4k", Kind::Data(false, false, true, RANDOM)),
     ("write4k", Kind::Data(true, false, true, RANDOM)),
@@ -70,20 +82,18 @@ enum Kind {
 impl FromStr for Work {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wanted = "write WORK-COUNT, such as read4k-32, read4k-32x4 or create-16";
+        let wanted = "write WORK-COUNT, such as read4k-32, read4k-32x4, create-16 or create-16x8";
         let number = |text: &str| text.parse().ok().filter(|count| (1..=128).contains(count));
         let (name, counts) = text.split_once('-').ok_or(wanted)?;
-        let (count, connections) =
-            counts.split_once('x').map_or((counts, None), |(count, of)| (count, Some(of)));
-        let count = number(count).ok_or(wanted)?;
+        let (count, second) = counts.split_once('x').unwrap_or((counts, "1"));
+        let (count, second) = number(count).zip(number(second)).ok_or(wanted)?;
         let (_, kind) = TABLE.iter().find(|(known, _)| *known == name).ok_or(wanted)?;
         Ok(match *kind {
             Kind::Data(writes, stable, random, block_bytes) => {
-                let connections = connections.map_or(Some(1), number).ok_or(wanted)?;
-                Self::Data(Data { writes, stable, random, block_bytes, depth: count, connections })
+                let (depth, connections) = (count, second);
+                Self::Data(Data { writes, stable, random, block_bytes, depth, connections })
             }
-            Kind::Names(_) if connections.is_some() => return Err(wanted),
-            Kind::Names(step) => Self::Names(Names { step, clients: count }),
+            Kind::Names(step) => Self::Names(Names { step, clients: count, programs: second }),
         })
     }
 }
@@ -99,18 +109,19 @@ impl fmt::Display for Work {
             _ => false,
         };
         let name = TABLE.iter().find(|(_, kind)| same(kind)).map_or("?", |(name, _)| name);
-        match self {
-            Self::Data(Data { depth, connections: 1, .. }) => write!(f, "{name}-{depth}"),
-            Self::Data(Data { depth, connections, .. }) => {
-                write!(f, "{name}-{depth}x{connections}")
-            }
-            Self::Names(names) => write!(f, "{name}-{}", names.clients),
+        let (count, second) = match *self {
+            Self::Data(data) => (data.depth, data.connections),
+            Self::Names(names) => (names.clients, names.programs),
+        };
+        match second {
+            1 => write!(f, "{name}-{count}"),
+            second => write!(f, "{name}-{count}x{second}"),
         }
     }
 }
 
 /// What is measured unless something else is asked for.
-pub(crate) const DEFAULT: [&str; 17] = [
+pub(crate) const DEFAULT: [&str; 25] = [
     "read4k-1",
     "read4k-32",
     "read4k-32x4",
@@ -128,6 +139,14 @@ pub(crate) const DEFAULT: [&str; 17] = [
     "stat-16",
     "read-16",
     "unlink-16",
+    "create-1x8",
+    "stat-1x8",
+    "read-1x8",
+    "unlink-1x8",
+    "create-16x8",
+    "stat-16x8",
+    "read-16x8",
+    "unlink-16x8",
 ];
 
 #[cfg(test)]
@@ -139,10 +158,19 @@ mod tests {
         for name in DEFAULT {
             assert_eq!(name.parse::<Work>().unwrap().to_string(), name);
         }
-        for wrong in
-            ["read4k", "read4k-0", "read4k-129", "walk-1", "-1", "read-x", "read4k-1x", "read-1x2"]
-        {
+        let wrong = "read4k read4k-0 read4k-129 walk-1 -1 read-x read4k-1x read-1x read-1x0";
+        for wrong in wrong.split(' ').chain(["read-1x129", "read-1x2x2"]) {
             assert!(wrong.parse::<Work>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_second_number_is_of_connections_or_of_programs() {
+        let names = Names { step: Step::Stat, clients: 1, programs: 8 };
+        assert_eq!("stat-1x8".parse(), Ok(Work::Names(names)));
+        let Ok(Work::Data(data)) = "read4k-32x4".parse() else { panic!("a work of data") };
+        assert_eq!((data.depth, data.connections), (32, 4));
+        assert_eq!("read-3x1".parse::<Work>().unwrap().to_string(), "read-3");
+        assert_eq!(Step::ALL.map(Step::name), ["create", "stat", "read", "unlink"]);
     }
 }

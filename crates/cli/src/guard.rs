@@ -124,7 +124,8 @@ pub(crate) struct TimeArguments {
     /// Between SIGTERM and SIGKILL
     #[arg(long, value_name = "MS", default_value_t = 2_000)]
     stop_ms: u64,
-    /// Stop the command for good when the volume has not answered for so long
+    /// Stop the command for good when the volume, or a path that is being registered, has not
+    /// answered for so long
     #[arg(long, value_name = "MS", default_value_t = 30_000)]
     give_up_ms: u64,
 }
@@ -408,7 +409,8 @@ fn permit(place: &PlaceArguments) -> Result<ExitCode, Failure> {
     let mut record = open(place)?;
     // An operator has looked: an unreadable record is begun anew.
     let standing = match record.load() {
-        Err(RecordError::Malformed { .. }) => Standing::default(),
+        // It may have said that registrations are without an answer, which nobody can see.
+        Err(RecordError::Malformed { .. }) => Standing { unanswered: true, ..Standing::default() },
         other => other.map_err(unusable)?,
     };
     // The keys stay: the volume may still show one of them as the holder.

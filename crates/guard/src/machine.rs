@@ -60,6 +60,9 @@ struct Asked {
 
 /// How long a good end tries to tell the volume that nobody runs any more.
 const VACATE_MS: u64 = 3_000;
+/// What an owner is given, besides `takeover_ms`, that the target has not heard since it began: its
+/// session comes back when it has noticed, and a restart of the target is to move nothing.
+const UNHEARD_MS: u64 = 2_000;
 /// How long a claim waits for a path that may yet be registered: nobody else can have the volume.
 const BARRED_MS: u64 = 3_000;
 
@@ -144,6 +147,7 @@ impl Machine {
             Input::Ended { code } => self.ended(now_ms, code, &mut out),
             Input::Stuck => self.stuck(&mut out),
             Input::Stop => self.stop = true,
+            Input::HeldUp => self.held_up(now_ms, &mut out),
         }
         self.turn(now_ms, &mut out);
         out
@@ -181,6 +185,24 @@ impl Machine {
     #[must_use]
     pub fn key(&self) -> Key {
         self.key
+    }
+    /// The record as it is to be.
+    #[must_use]
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+    /// Whether registrations may be without an answer; see [`Standing::unanswered`].
+    pub fn note(&mut self, unanswered: bool) {
+        self.standing.unanswered = unanswered;
+    }
+    /// Whether it is about to have the volume.
+    #[must_use]
+    pub fn claims(&self) -> bool {
+        self.phase == Phase::Claiming
+    }
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
     /// Whether the command may run now.
     #[must_use]
@@ -478,7 +500,7 @@ impl Machine {
     ) -> bool {
         self.confirmed_ms = self.confirmed_ms.max(self.sign_of_life(asked, seen));
         self.look_ms = asked.at_ms + self.settings.beat_ms;
-        let fresh = now_ms.saturating_sub(self.confirmed_ms) <= self.settings.freeze_ms;
+        let fresh = self.is_confirmed(now_ms);
         let stranger = seen.keys.iter().find(|key| **key != self.key.number());
         let thaws = service == Service::Frozen && fresh && stranger.is_none();
         if thaws {
@@ -489,6 +511,10 @@ impl Machine {
             self.ask(now_ms, Request::Preempt { own: self.key, victim: *victim }, out);
         }
         thaws
+    }
+
+    fn is_confirmed(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.confirmed_ms) <= self.settings.freeze_ms
     }
 
     /// Since when a challenger may count this host as silent, at the earliest. The holder's age
@@ -531,8 +557,22 @@ impl Machine {
                 self.vacate(now_ms, End::Done { code }, out);
             }
             Phase::Stopping { why: Why::Lost, .. } => self.over(End::Lost, out),
+            // Out of reach was one path: the next host need not wait.
+            Phase::Stopping { why: Why::Unreachable, .. } if self.is_confirmed(now_ms) => {
+                self.vacate(now_ms, End::Unreachable, out);
+            }
             // The record says `running`: whoever starts next finds out whether it was lost.
             Phase::Stopping { why: Why::Unreachable, .. } => self.over(End::Unreachable, out),
+            _ => {}
+        }
+    }
+
+    /// Nobody knows when what is written goes on: others are to have the volume.
+    fn held_up(&mut self, now_ms: u64, out: &mut Vec<Action>) {
+        match self.phase {
+            Phase::Holding(_) | Phase::Stopping { why: Why::Asked, .. } => {
+                self.begin_stop(now_ms, Why::Unreachable, out);
+            }
             _ => {}
         }
     }
@@ -579,6 +619,7 @@ impl Machine {
         if now_ms.saturating_sub(asked.at_ms) > takeover_ms / 2 {
             return false;
         }
+        let watched_ms = now_ms.saturating_sub(self.moved_ms);
         let free = match seen.holder.map(|number| (number, Key::of(number))) {
             None => true,
             Some((number, _)) if self.is_mine(number) => true,
@@ -587,7 +628,8 @@ impl Machine {
             Some(_) if !self.advice.strikes => false,
             Some(_) => match (self.settings.liveness, seen.age_ms) {
                 (Liveness::Ages, Some(age_ms)) => age_ms >= takeover_ms,
-                _ => now_ms.saturating_sub(self.moved_ms) >= takeover_ms,
+                (Liveness::Ages, None) => watched_ms >= takeover_ms + UNHEARD_MS,
+                (Liveness::Generation, _) => watched_ms >= takeover_ms,
             },
         };
         if !free || self.advice.waits {

@@ -1,9 +1,16 @@
 //! The takeover machine and the paths of its volume, joined: what one says the other hears.
+//!
+//! Between them it keeps the note of registrations that may be without an answer: in the record
+//! before the first of them is sent, and out of it when a claim is through, or its end or that of a
+//! path that was let in is known. A run that is killed meanwhile leaves it to the next one.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 
 use crate::paths::{Command, News, PathId, Paths, Step};
-use crate::{Action, Advice, Answer, End, Input, Machine, Seen, Why};
+use crate::{Action, Advice, Answer, End, Input, Machine, Seen, Task, Why};
 
 /// What happens to the pair.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,12 +37,20 @@ pub enum Effect {
 pub struct Pair {
     machine: Machine,
     paths: Paths,
+    /// Since when what is written waits for a path that may yet be registered.
+    doubt_ms: Option<u64>,
+    /// A wish to end that waits for the gate to open.
+    stops: bool,
 }
 
 impl Pair {
+    /// What the record says of an earlier run's registrations is told to the paths here.
     #[must_use]
-    pub fn new(machine: Machine, paths: Paths) -> Self {
-        Self { machine, paths }
+    pub fn new(machine: Machine, mut paths: Paths) -> Self {
+        if machine.standing().unanswered {
+            paths.inherit_doubt();
+        }
+        Self { machine, paths, doubt_ms: None, stops: false }
     }
     #[must_use]
     pub fn machine(&self) -> &Machine {
@@ -49,7 +64,10 @@ impl Pair {
     /// When to tell it that time has passed, at the latest.
     #[must_use]
     pub fn wake_ms(&self) -> u64 {
-        self.machine.wake_ms().min(self.paths.wake_ms())
+        let patience_ms = self.machine.settings().give_up_ms.saturating_add(1);
+        let doubt_ms =
+            self.doubt_ms.map_or(u64::MAX, |since_ms| since_ms.saturating_add(patience_ms));
+        self.machine.wake_ms().min(self.paths.wake_ms()).min(doubt_ms)
     }
 
     /// Something happened; what to do about it. `advise` hears of each look that the machine is
@@ -67,9 +85,16 @@ impl Pair {
                 inputs.push_back(Input::Tick);
             }
             Event::News(news) => self.news(now_ms, news, &mut out, &mut inputs),
+            // The command that it watched over goes on, and what that writes is not to wait.
+            Event::Input(Input::Stop) if self.defends() && !self.stops => {
+                self.stops = true;
+                self.news(now_ms, News::Finish, &mut out, &mut inputs);
+            }
             Event::Input(input) => inputs.push_back(input),
         }
-        while let Some(input) = inputs.pop_front() {
+        loop {
+            self.watch_gate(now_ms, &mut inputs);
+            let Some(input) = inputs.pop_front() else { break };
             if let Input::Answer(Answer::Seen(seen)) = &input
                 && let Some(advice) = advise(seen)
             {
@@ -79,17 +104,49 @@ impl Pair {
                 self.act(now_ms, action, &mut out, &mut inputs);
             }
         }
+        if !self.machine.claims() {
+            self.note(&mut out);
+        }
         out
+    }
+
+    fn defends(&self) -> bool {
+        self.machine.settings().task == Task::Defend
+    }
+
+    /// How long the gate has been in doubt, and a wish to end that has waited for it.
+    fn watch_gate(&mut self, now_ms: u64, inputs: &mut VecDeque<Input>) {
+        if !self.paths.is_in_doubt() {
+            self.doubt_ms = None;
+        } else {
+            let since_ms = *self.doubt_ms.get_or_insert(now_ms);
+            if now_ms.saturating_sub(since_ms) > self.machine.settings().give_up_ms {
+                self.doubt_ms = Some(now_ms);
+                inputs.push_back(Input::HeldUp);
+            }
+        }
+        if self.stops && !self.paths.holds_back() {
+            self.stops = false;
+            inputs.push_back(Input::Stop);
+        }
+    }
+
+    /// Take the note out of the record when there is nothing more to it.
+    fn note(&mut self, out: &mut Vec<Effect>) {
+        if self.machine.standing().unanswered && self.paths.is_answered() {
+            self.machine.note(false);
+            out.push(Effect::Do(Action::Remember(self.machine.standing().clone())));
+        }
     }
 
     fn act(
         &mut self,
         now_ms: u64,
-        action: Action,
+        mut action: Action,
         out: &mut Vec<Effect>,
         inputs: &mut VecDeque<Input>,
     ) {
-        match &action {
+        match &mut action {
             Action::Ask(request) => {
                 let request = *request;
                 out.push(Effect::Do(action));
@@ -97,11 +154,24 @@ impl Pair {
             }
             Action::Start => self.news(now_ms, News::Start, out, inputs),
             Action::Terminate(Why::Lost) => self.news(now_ms, News::End, out, inputs),
-            // Who only took or watched the volume leaves it to others to write.
-            Action::Over(end) if *end == End::Lost || !self.machine.leaves_running() => {
+            // Who waits for a closed gate cannot die.
+            Action::Terminate(Why::Unreachable) | Action::Kill if self.paths.holds_back() => {
                 self.news(now_ms, News::End, out, inputs);
             }
+            Action::Remember(standing) => {
+                let noted = self.machine.standing().unanswered && !self.paths.is_answered();
+                self.machine.note(noted);
+                standing.unanswered = noted;
+            }
             Action::Over(End::Held) => self.news(now_ms, News::Start, out, inputs),
+            Action::Over(end) => {
+                // Who only took or watched the volume leaves it to others to write.
+                let ends = !self.machine.leaves_running() || *end == End::Lost;
+                if ends || self.paths.holds_back() {
+                    self.news(now_ms, News::End, out, inputs);
+                }
+                self.note(out);
+            }
             _ => {}
         }
         out.push(Effect::Do(action));
@@ -116,7 +186,14 @@ impl Pair {
     ) {
         for step in self.paths.on(now_ms, news) {
             match step {
-                Step::Send(path, command) => out.push(Effect::Send(path, command)),
+                Step::Send(path, command) => {
+                    if self.paths.is_to_be_noted(command) && !self.machine.standing().unanswered {
+                        self.machine.note(true);
+                        let standing = self.machine.standing().clone();
+                        out.push(Effect::Do(Action::Remember(standing)));
+                    }
+                    out.push(Effect::Send(path, command));
+                }
                 Step::Answer(answer) => inputs.push_back(Input::Answer(answer)),
                 Step::Close => out.push(Effect::Close),
                 Step::Open => out.push(Effect::Open),

@@ -12,6 +12,8 @@
 use crate::Key;
 
 const HEAD: &str = "commonhold guard 1";
+/// A program from before this line takes the record for damaged, and stops.
+const UNANSWERED: &str = "registrations unanswered";
 /// The first is that of the last owner, the others of runs that may have died while they claimed.
 const KEYS_MAX: usize = 64;
 
@@ -32,6 +34,9 @@ pub struct Standing {
     pub state: State,
     /// Epoch of the last key that was made.
     pub epoch: u16,
+    /// A registration by one of several paths may be without an answer: whoever begins with that
+    /// has every path answer first. Durable before such a registration is sent.
+    pub unanswered: bool,
     /// Keys under which this host may still be found as the owner.
     pub keys: Vec<Key>,
 }
@@ -43,7 +48,7 @@ pub struct Malformed(pub usize);
 
 impl Default for Standing {
     fn default() -> Self {
-        Self { state: State::Clean, epoch: 0, keys: Vec::new() }
+        Self { state: State::Clean, epoch: 0, unanswered: false, keys: Vec::new() }
     }
 }
 
@@ -68,6 +73,9 @@ impl Standing {
         for key in &self.keys {
             text.push_str(&format!("key {key}\n"));
         }
+        if self.unanswered {
+            text.push_str(&format!("{UNANSWERED}\n"));
+        }
         text.push_str("end\n");
         text
     }
@@ -89,11 +97,18 @@ impl Standing {
         let state = state.ok_or(Malformed(at))?;
         let (at, epoch) = line("epoch ")?;
         let epoch = epoch.parse().map_err(|_| Malformed(at))?;
-        let mut keys = Vec::new();
+        let (mut keys, mut unanswered) = (Vec::new(), false);
         loop {
             let (at, rest) = line("")?;
             if rest == "end" {
-                return Ok(Self { state, epoch, keys });
+                return Ok(Self { state, epoch, unanswered, keys });
+            }
+            if unanswered {
+                return Err(Malformed(at));
+            }
+            if rest == UNANSWERED {
+                unanswered = true;
+                continue;
             }
             let digits = rest.strip_prefix("key 0x").ok_or(Malformed(at))?;
             let number = u64::from_str_radix(digits, 16).map_err(|_| Malformed(at))?;
@@ -122,6 +137,6 @@ impl Standing {
             keys.remove(1);
         }
         keys.push(key);
-        (Self { state: self.state, epoch, keys }, key)
+        (Self { epoch, keys, ..*self }, key)
     }
 }

@@ -76,7 +76,7 @@ pub enum Why {
     Asked,
     /// Another host holds the volume.
     Lost,
-    /// The volume has not answered for too long.
+    /// The volume, or a path to it that may be registered yet, has not answered for too long.
     Unreachable,
 }
 
@@ -159,6 +159,8 @@ pub enum Input {
     Stuck,
     /// Somebody wants the guard to end in good order.
     Stop,
+    /// What is written has been held back for too long.
+    HeldUp,
 }
 
 /// What to do, in this order.

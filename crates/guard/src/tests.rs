@@ -238,7 +238,8 @@ fn an_owner_that_speaks_through_another_port_than_the_holder_freezes() {
 #[test]
 fn the_record_of_a_host_that_starts_for_ever_keeps_its_owners_key_and_stays_short() {
     let owner = Key::new(7, 1, 1);
-    let mut standing = Standing { state: State::Running, epoch: 1, keys: vec![owner] };
+    let (epoch, keys) = (1, vec![owner]);
+    let mut standing = Standing { state: State::Running, epoch, unanswered: false, keys };
     for nonce in 0..1000 {
         standing = standing.begin(7, nonce).0;
     }
@@ -253,7 +254,8 @@ fn a_loser_that_starts_again_stays_out_until_it_is_permitted() {
     let mut machine = Machine::new(settings(), standing, key, 0);
     assert_eq!(machine.on(0, Input::Tick), [Action::Over(End::Fenced)]);
     // One that crashed while it ran learns from the volume that it lost.
-    let crashed = Standing { state: State::Running, epoch: 3, keys: vec![Key::new(7, 3, 3)] };
+    let keys = vec![Key::new(7, 3, 3)];
+    let crashed = Standing { state: State::Running, epoch: 3, unanswered: false, keys };
     let (standing, key) = crashed.begin(7, 1);
     let mut machine = Machine::new(settings(), standing.clone(), key, 0);
     machine.on(0, Input::Tick);
@@ -303,6 +305,33 @@ fn without_ages_an_owner_signs_by_generation_and_a_paused_challenger_has_not_wat
     assert_eq!(signed.on(5504, seen(6)), [], "the owner has signed meanwhile");
 }
 
+/// The target had started again on a loaded machine, and the owner came back after it had been
+/// replaced.
+#[test]
+fn an_owner_that_the_target_has_not_heard_since_it_began_has_two_seconds_more() {
+    let unheard = || match seen(other(1), 0) {
+        Input::Answer(Answer::Seen(seen)) => {
+            Input::Answer(Answer::Seen(Seen { age_ms: None, ..seen }))
+        }
+        input => input,
+    };
+    let (mut machine, key) = begin(settings());
+    let look = |machine: &mut Machine, at: u64| {
+        assert_eq!(machine.on(at, Input::Tick), [Action::Ask(Request::Look)]);
+        machine.on(at + 1, unheard())
+    };
+    for at in (0..=2_400).step_by(100) {
+        assert_eq!(look(&mut machine, at), []);
+    }
+    // Who was paused itself has not watched.
+    let mut paused = machine.clone();
+    assert_eq!(look(&mut paused, 2_900), []);
+    assert_eq!(look(&mut machine, 2_501), [Action::Ask(Request::Claim(key))]);
+    // Once it has been heard half a second is enough.
+    paused.on(3_000, Input::Tick);
+    assert_eq!(paused.on(3_005, seen(other(1), 501)), [Action::Ask(Request::Claim(key))]);
+}
+
 #[test]
 fn something_that_is_no_guard_is_not_fought() {
     let (mut machine, _) = begin(settings());
@@ -326,6 +355,7 @@ fn the_record_reads_back_and_a_damaged_one_is_refused() {
     let standing = Standing {
         state: State::Fenced,
         epoch: 9,
+        unanswered: true,
         keys: vec![Key::new(1, 8, 2), Key::new(1, 9, 3)],
     };
     let text = standing.encode();
@@ -335,6 +365,12 @@ fn the_record_reads_back_and_a_damaged_one_is_refused() {
     }
     assert!(Standing::decode(&text.replace("fenced", "clear")).is_err());
     assert!(Standing::decode(&text.replace("key 0xc4", "key 0xc5")).is_err());
+    // A record of before has no such line, and one of afterwards is none of before: see
+    // docs/formats/guard.md.
+    let line = "registrations unanswered\n";
+    let before = Standing::decode(&text.replace(line, "")).unwrap();
+    assert!(!before.unanswered && before.keys.len() == 2);
+    assert!(Standing::decode(&text.replace(line, &line.repeat(2))).is_err());
 }
 
 #[test]
@@ -374,7 +410,8 @@ fn what_the_target_writes_is_read_back() {
 fn a_guard_that_adopts_goes_on_with_the_key_and_finds_out_at_once_that_it_was_lost() {
     let settings = Settings { task: Task::Adopt, ..settings() };
     let (_, key) = Standing::default().begin(7, 99);
-    let standing = Standing { state: State::Running, epoch: 1, keys: vec![key] };
+    let (epoch, keys) = (1, vec![key]);
+    let standing = Standing { state: State::Running, epoch, unanswered: false, keys };
     let mut machine = Machine::new(settings, standing.clone(), key, 1_000);
     assert_eq!(machine.on(1_000, Input::Tick), [Action::Ask(Request::Look)]);
     assert!(!machine.runs(), "nobody has watched over it");

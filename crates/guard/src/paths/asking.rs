@@ -4,6 +4,10 @@ use super::{Command, Path, PathId, Paths, Place, Sent, Step};
 use crate::wire::Out;
 use crate::{Answer, Request};
 
+/// How many paths that did not answer the last time are asked at once: each takes a thread until
+/// the kernel gives it up.
+const SILENT_MAX: usize = 4;
+
 /// What the machine has asked for.
 #[derive(Clone, Debug)]
 pub(super) struct Ask {
@@ -90,7 +94,9 @@ impl Paths {
         out.push(Step::Answer(answer));
     }
 
-    /// The same question by one path, then by another: whichever answers first.
+    /// The same question by the best path; when that takes too long by all others that are known to
+    /// answer, and by those that are not: whichever answers first. An owner that has lost several
+    /// paths at once has no time to try them one after the other.
     fn spread(&mut self, now_ms: u64, out: &mut Vec<Step>) {
         let Some(ask) = &self.ask else { return };
         let (number, request) = (ask.number, ask.request);
@@ -108,26 +114,32 @@ impl Paths {
             let second = self.lead != Some(path.id);
             (path.silent, path.place != Place::Inside, second)
         };
-        let free = self.paths.iter().filter(fit).filter(|path| path.is_free()).min_by_key(rank);
+        let mut free: Vec<&Path> =
+            self.paths.iter().filter(fit).filter(|path| path.is_free()).collect();
+        free.sort_by_key(rank);
+        let silent = free.first().is_some_and(|path| path.silent);
+        let most = match (silent, ask.tried.is_empty()) {
+            (true, _) => SILENT_MAX,
+            (false, true) => 1,
+            (false, false) => usize::MAX,
+        };
+        let wave = free.iter().filter(|path| path.silent == silent).take(most);
+        let wave: Vec<PathId> = wave.map(|path| path.id).collect();
         let busy = self.paths.iter().filter(fit).any(|path| path.sent.is_some());
-        match free.map(|path| path.id) {
-            Some(id) => {
-                let hedge_ms = self.terms.map_or(u64::MAX, |terms| terms.hedge_ms);
-                if let Some(ask) = &mut self.ask {
-                    ask.hedge_ms = now_ms.saturating_add(hedge_ms);
-                }
-                self.tried(id);
-                self.send(id, Command::of(request), Some(number), out);
-            }
-            None if waits || busy => {
-                if let Some(ask) = &mut self.ask {
-                    ask.hedge_ms = u64::MAX;
-                }
-            }
-            None => {
-                let answer = if ask.conflict { Answer::Conflict } else { Answer::Failed };
-                self.finish(answer, out);
-            }
+        if wave.is_empty() && !waits && !busy {
+            // It may have been another question that a path has answered so.
+            let outside = self.paths.iter().any(|path| path.place == Place::Outside);
+            let conflict = ask.conflict || renews && outside;
+            let answer = if conflict { Answer::Conflict } else { Answer::Failed };
+            return self.finish(answer, out);
+        }
+        let hedge_ms = self.terms.map_or(u64::MAX, |terms| now_ms.saturating_add(terms.hedge_ms));
+        if let Some(ask) = &mut self.ask {
+            ask.hedge_ms = if wave.is_empty() { u64::MAX } else { hedge_ms };
+        }
+        for id in wave {
+            self.tried(id);
+            self.send(id, Command::of(request), Some(number), out);
         }
     }
 
@@ -162,12 +174,15 @@ impl Paths {
         };
         let waits = hears && (busy || self.is_under_way(number));
         if !waits && !self.paths.iter().any(registers) {
-            let doubt = self.paths.iter().any(|path| path.late);
-            self.finish(if doubt { Answer::Failed } else { Answer::Good }, out);
+            self.finish(if self.is_late() { Answer::Failed } else { Answer::Good }, out);
         }
     }
 
-    /// What is done by one path, in steps.
+    /// What is done by one path, in steps, and never by a second one because the first takes long:
+    /// a preempt and a reset wait for writes, and an owner whose key is gone is preempted no second
+    /// time. That answers CONFLICT at once, which proves nothing of the writes, and the GOOD that
+    /// would prove it is lost with the first path. Every other step depends on which path has done
+    /// the one before. The path is one that answered the last look.
     fn step_on(&mut self, out: &mut Vec<Step>) {
         let Some(ask) = &self.ask else { return };
         let (number, request) = (ask.number, ask.request);

@@ -29,13 +29,13 @@ impl Paths {
         if self.terms.is_none() {
             return;
         }
-        let doubt = self.paths.iter().any(|path| path.late);
+        let doubt = self.is_late();
         self.gate = if doubt { Gate::Doubt } else { Gate::Open };
         out.push(if doubt { Step::Close } else { Step::Open });
     }
 
     pub(super) fn turn_gate(&mut self, now_ms: u64, out: &mut Vec<Step>) {
-        let doubt = self.paths.iter().any(|path| path.late);
+        let doubt = self.is_late();
         match self.gate {
             Gate::Open if self.owned && self.started && !self.leaving => {
                 let waits = self.paths.iter_mut().find(|path| {

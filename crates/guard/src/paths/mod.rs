@@ -22,7 +22,7 @@
 //!
 //! A registration that was sent and not answered may still be done. As long as that is so the gate
 //! is not opened: an answer to something sent later on the same path ends the doubt, or the end of
-//! its device.
+//! its device. A run that is killed leaves the doubt to the next one, by a note in the record.
 //!
 //! The holder is one nexus, and stays it when its path dies: its registration outlives the session,
 //! and all that counts is the key. Only what changes the holder's key (to finish a claim, to leave)
@@ -32,6 +32,7 @@
 //! has to prove that what it aborts has ended.
 
 mod asking;
+mod doubt;
 mod gate;
 #[cfg(test)]
 mod tests;
@@ -71,8 +72,12 @@ pub enum News {
     Appeared(PathId),
     /// Its device is gone.
     Gone(PathId),
+    /// Whether there are devices that could not be opened, and so are no paths yet.
+    Unopened(bool),
     /// The machine starts the command.
     Start,
+    /// No path is let in any more; one that is being let in still is, or is left where it is.
+    Finish,
     /// Whatever this host still has to write is not to be written any more.
     End,
     /// The gate is closed: everything that went through it has ended, and nothing more does.
@@ -165,6 +170,10 @@ pub struct Paths {
     seen_holder: Option<u64>,
     /// The own key was preempted and no answer came: what that aborts may still land.
     undrained: bool,
+    /// An earlier run may have left registrations without an answer, also on paths that are not
+    /// open yet.
+    inherits: bool,
+    unopened: bool,
     lead: Option<PathId>,
     ask: Option<Ask>,
     asks: u64,
@@ -202,7 +211,8 @@ impl Command {
     }
 
     /// Whether it registers a path that is not registered.
-    const fn grants(self) -> bool {
+    #[must_use]
+    pub const fn grants(self) -> bool {
         match self {
             Self::Out { action: Out::RegisterAndIgnore, .. } => true,
             Self::Out { action: Out::Register, own, .. } => own == 0,
@@ -232,7 +242,7 @@ impl Paths {
         let gate = if is_open { Gate::Open } else { Gate::Doubt };
         let mut all = Self::with(key, Some(terms), paths, gate);
         all.started = true;
-        all.paths.iter_mut().for_each(|path| path.late = !is_open);
+        all.inherit_doubt();
         all
     }
 
@@ -248,6 +258,8 @@ impl Paths {
             holder: None,
             seen_holder: None,
             undrained: false,
+            inherits: false,
+            unopened: false,
             lead: paths.first().copied(),
             ask: None,
             asks: 0,
@@ -266,11 +278,13 @@ impl Paths {
             }
             News::Answer(id, answer) => self.answered(now_ms, id, answer, &mut out),
             News::Appeared(id) if self.path(id).is_none() => {
-                self.paths.push(Path::new(id, false));
+                self.paths.push(Path::new(id, self.inherits));
             }
             News::Appeared(_) => {}
             News::Gone(id) => self.gone(id),
+            News::Unopened(is) => self.unopened = is,
             News::Start => self.start(&mut out),
+            News::Finish => self.leaving = true,
             News::End => {
                 (self.started, self.gate) = (false, Gate::Shut);
                 out.push(Step::Shut);
@@ -283,6 +297,7 @@ impl Paths {
                 }
             }
         }
+        self.end_of_doubt();
         self.dispatch(now_ms, &mut out);
         if self.terms.is_some() {
             self.turn_gate(now_ms, &mut out);
@@ -305,12 +320,6 @@ impl Paths {
     /// What is known of each path, and whether it answered the last time.
     pub fn places(&self) -> impl Iterator<Item = (PathId, Place, bool)> + '_ {
         self.paths.iter().map(|path| (path.id, path.place, !path.silent))
-    }
-
-    /// Whether what this host writes is held back until a path answers.
-    #[must_use]
-    pub fn is_in_doubt(&self) -> bool {
-        self.gate == Gate::Doubt
     }
 
     fn path(&self, id: PathId) -> Option<&Path> {

@@ -315,7 +315,21 @@ fn who_adopts_a_closed_gate_hears_every_path_before_it_opens() {
     paths.on(2, News::Ask(Request::Look));
     let early = paths.on(3, News::Answer(A, seen(key)));
     assert_eq!(early, [Step::Answer(seen(key))], "the other path is not heard yet");
-    let steps = paths.on(4, News::Answer(B, Answer::Conflict));
+    assert_eq!(paths.on(4, News::Answer(B, Answer::Conflict)), [], "there may be more of them");
+    let steps = paths.on(4, News::Unopened(false));
     let [Step::Send(by, Command::Look)] = steps[..] else { panic!("{steps:?}") };
     assert_eq!(paths.on(5, News::Answer(by, seen(key)))[0], Step::Open);
+}
+
+/// The simulation found it, on a target that tells no ages: the host had been fenced, none of its
+/// paths could sign any more, and it did not look at the volume for that.
+#[test]
+fn a_host_whose_paths_are_all_outside_looks_who_has_the_volume() {
+    let key = key();
+    let mut paths = Paths::adopted(key, TERMS, &[A, B], true);
+    paths.on(0, News::Tick);
+    assert_eq!(paths.on(1, News::Ask(Request::Renew(key))), [], "they are being asked");
+    assert_eq!(paths.on(2, News::Answer(A, Answer::Conflict)), []);
+    let conflict = paths.on(2, News::Answer(B, Answer::Conflict));
+    assert_eq!(conflict, [Step::Answer(Answer::Conflict)]);
 }

@@ -81,33 +81,49 @@ impl<W: Work> Guard<'_, W> {
         let Self { machine, volume, work, record, clock, stops } = self;
         let (mut under, paths) = UnderWay::begin(volume, &machine).await?;
         let mut pair = Pair::new(machine, paths);
-        let (mut event, mut hurry) = (Event::Input(Input::Tick), false);
-        loop {
-            let now_ms = millis(clock);
-            for effect in pair.on(now_ms, event, |seen| Some(work.seen(now_ms, seen))) {
-                if let Some(end) = under.act(effect, work, record)? {
-                    under.settle().await?;
-                    return Ok(end);
-                }
-            }
-            under.tell_of(pair.paths());
-            under.refresh(millis(clock));
-            let wake_ms = pair.wake_ms().min(under.refresh_ms());
-            let wake = Duration::from_millis(wake_ms.saturating_sub(millis(clock)).min(1_000));
-            event = tokio::select! {
-                biased;
-                done = under.next() => under.done(done, work)?,
-                ended = work.ended() => Event::Input(ended),
-                Some(()) = stops.recv() => {
-                    if hurry {
-                        work.kill();
-                    }
-                    hurry = true;
-                    Event::Input(Input::Stop)
-                }
-                () = tokio::time::sleep(wake) => Event::Input(Input::Tick),
-            };
+        let ended = follow(&mut under, &mut pair, work, record, clock, stops).await;
+        let leaves_open = pair.machine().leaves_running() && !pair.paths().holds_back();
+        if ended.is_err() && !leaves_open {
+            under.shut().await;
         }
+        ended
+    }
+}
+
+async fn follow<W: Work>(
+    under: &mut UnderWay,
+    pair: &mut Pair,
+    work: &mut W,
+    record: &mut Record,
+    clock: &dyn Clock,
+    stops: &mut mpsc::Receiver<()>,
+) -> Result<End, GuardError> {
+    let (mut event, mut hurry) = (Event::Input(Input::Tick), false);
+    loop {
+        let now_ms = millis(clock);
+        for effect in pair.on(now_ms, event, |seen| Some(work.seen(now_ms, seen))) {
+            if let Some(end) = under.act(effect, work, record)? {
+                under.settle().await?;
+                return Ok(end);
+            }
+        }
+        under.tell_of(pair.paths());
+        under.refresh(millis(clock));
+        let wake_ms = pair.wake_ms().min(under.refresh_ms());
+        let wake = Duration::from_millis(wake_ms.saturating_sub(millis(clock)).min(1_000));
+        event = tokio::select! {
+            biased;
+            done = under.next() => under.done(done, work)?,
+            ended = work.ended() => Event::Input(ended),
+            Some(()) = stops.recv() => {
+                if hurry {
+                    work.kill();
+                }
+                hurry = true;
+                Event::Input(Input::Stop)
+            }
+            () = tokio::time::sleep(wake) => Event::Input(Input::Tick),
+        };
     }
 }
 

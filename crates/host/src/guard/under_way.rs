@@ -35,6 +35,8 @@ pub(super) struct UnderWay {
     starts: bool,
     frozen: bool,
     refresh_ms: u64,
+    /// What the paths were told of devices that do not open.
+    unopened: Option<bool>,
     told: Vec<(PathId, Place, bool)>,
     doubted: bool,
 }
@@ -55,6 +57,12 @@ impl UnderWay {
                 gate.turn(Turn::Shut).await.map_err(GuardError::Gate)?;
             }
         }
+        if gate.is_some() && machine.standing().unanswered {
+            tracing::warn!(
+                "an earlier guard was about to register a path: every path is to answer first, or \
+                 its device to go"
+            );
+        }
         let paths = volume.plan(machine.key(), adopts);
         let under = Self {
             volume,
@@ -65,6 +73,7 @@ impl UnderWay {
             starts: false,
             frozen: false,
             refresh_ms: 0,
+            unopened: None,
             told: Vec::new(),
             doubted: false,
         };
@@ -158,12 +167,23 @@ impl UnderWay {
         Ok(())
     }
 
+    /// Nobody opens the gate any more: what waits for it fails, and can end.
+    pub(super) async fn shut(&mut self) {
+        self.turn(Turn::Shut);
+        // Each error is a turn that is over.
+        while self.settle().await.is_err() {}
+    }
+
     /// Look at what is below a multipath device.
     pub(super) fn refresh(&mut self, now_ms: u64) {
         if self.gate.is_none() || now_ms < self.refresh_ms {
             return;
         }
         self.refresh_ms = now_ms + REFRESH_MS;
+        let unopened = self.volume.unopened();
+        if self.unopened.replace(unopened) != Some(unopened) {
+            self.soon.push_back(Event::News(News::Unopened(unopened)));
+        }
         let found = self.volume.gone().and_then(|gone| Ok((gone, self.volume.appeared()?)));
         match found {
             // The map is gone, and with it its paths: nothing answers any more.

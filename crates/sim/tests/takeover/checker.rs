@@ -19,6 +19,8 @@ pub(crate) enum Wrong {
     Twice { first: usize, second: usize },
     /// All is well again, and nobody took the volume.
     Nobody,
+    /// A restart of the target moved the volume.
+    Moved { host: usize },
 }
 
 impl fmt::Display for Wrong {

@@ -3,8 +3,9 @@
 use guard::Input;
 use rand::Rng;
 
-use crate::host::Brain;
-use crate::world::{Event, Scheme, World};
+use crate::checker::Wrong;
+use crate::host::{Brain, Host};
+use crate::world::{Event, Expected, Scheme, World};
 
 /// Faults of one history.
 const FAULTS: u32 = 10;
@@ -151,6 +152,39 @@ impl World {
         self.at(heal_us, Event::HealPath { host: at, line, renames });
     }
 
+    /// A registration stays where it is, in the network or in a portal that stands still. Its guard
+    /// may be killed, and the next one have the volume for a while; then the host is paused for long
+    /// enough to be fenced, and the registration goes on.
+    pub(crate) fn disturb_registration(&mut self, at: usize, line: usize) {
+        let path = &self.hosts[at].lines[line];
+        let ready = path.ready && path.blocked == [false; 2];
+        let soon = self.calm_us <= self.now_us + 8_000_000;
+        if !self.scheme.has_paths() || !ready || soon {
+            return;
+        }
+        if self.random.random_bool(0.04) {
+            // And so may its host, from there on.
+            let pause_us = self.now_us + self.us(5);
+            let heal_us = pause_us + self.us(4_000);
+            return self.at(pause_us, Event::Pause { host: at, heal_us });
+        }
+        if !self.random.random_bool(0.12) {
+            return;
+        }
+        self.befalls("registration stalls", at);
+        self.hosts[at].lines[line].blocked = [true; 2];
+        if self.random.random_bool(0.5) {
+            let life = self.hosts[at].life;
+            let kill_us = self.now_us + self.us(5);
+            self.at(kill_us, Event::KillGuard { host: at, life });
+        }
+        let pause_us = self.now_us + self.us(4_000);
+        let heal_us = pause_us + 600_000 + self.us(2_000);
+        self.at(pause_us, Event::Pause { host: at, heal_us });
+        let goes_on_us = heal_us - self.us(200);
+        self.at(goes_on_us, Event::HealPath { host: at, line, renames: false });
+    }
+
     /// While a path is let in, something befalls the host or one of its paths, more often than not:
     /// within the few milliseconds that it takes.
     pub(crate) fn disturb(&mut self, at: usize) {
@@ -217,7 +251,7 @@ impl World {
         }
     }
 
-    fn pause(&mut self, at: usize, heal_us: u64) {
+    pub(crate) fn pause(&mut self, at: usize, heal_us: u64) {
         if self.hosts[at].paused_us.is_none() {
             self.befalls("host is paused", at);
             self.hosts[at].paused_us = Some(self.now_us);
@@ -226,12 +260,13 @@ impl World {
     }
 
     /// The host's power, or the guard's process with its command.
-    fn kill(&mut self, at: usize, power: bool) {
+    pub(crate) fn kill(&mut self, at: usize, power: bool) {
         self.befalls(if power { "host loses its power" } else { "guard is killed" }, at);
         let renamed = self.random.random_bool(0.5);
         let host = &mut self.hosts[at];
         host.die();
         if power {
+            host.has_sessions = false;
             for line in &mut host.lines {
                 line.session += 1;
                 line.ready = false;
@@ -266,6 +301,7 @@ impl World {
         if self.hosts[at].brain.is_none() && self.hosts[at].app.is_some() {
             self.tell(format!("another guard adopts the command of {at}"));
             self.hosts[at].adopt(self.scheme, self.ages, self.now_us);
+            self.tell_of_lines(at);
             self.input(at, Input::Tick);
         }
         self.replay(at);
@@ -282,6 +318,47 @@ impl World {
         self.target_down = true;
         let up_us = self.now_us + self.us(800);
         self.at(up_us, Event::TargetUp);
+        self.expect_owner(up_us + 3_000_000);
+    }
+
+    /// A restart of the target moves nothing: the owner, if nothing else goes wrong, is heard again
+    /// within two seconds, and stays the owner. (Where no target tells ages it has to be faster.)
+    fn expect_owner(&mut self, at_us: u64) {
+        let is_well = |host: &&Host| {
+            let lines = &mut host.lines.iter();
+            let open = lines.all(|line| line.ready && line.open && line.blocked == [false; 2]);
+            let at_work = host.runs() && host.app.as_ref().is_some_and(|app| !app.paused);
+            at_work && host.is_awake() && open
+        };
+        let mut well = self.hosts.iter().filter(is_well);
+        let key = self.target.holder().map(|key| key.number());
+        let Some(owner) = well.find(|host| Some(host.run_key()) == key) else { return };
+        if self.ages && !self.target_paused && self.scheme.is_safe() {
+            let (host, starts, faults) = (owner.number, owner.starts, self.disturbances());
+            self.at(at_us, Event::HeardAgain(Expected { host, starts, faults }));
+        }
+    }
+
+    fn disturbances(&self) -> u64 {
+        let harmless = [
+            "message delivered twice",
+            "path let in",
+            "gate does not close",
+            "owner is heard again after a crash of the target",
+        ];
+        let faults = self.faults.iter().filter(|(what, _)| !harmless.contains(what));
+        faults.map(|(_, times)| times).sum()
+    }
+
+    pub(crate) fn heard_again(&mut self, expected: Expected) {
+        let Expected { host, starts, faults } = expected;
+        if faults == self.disturbances() && self.now_us < self.calm_us {
+            self.count("owner is heard again after a crash of the target");
+            let stays = self.hosts[host].runs() && self.hosts[host].starts == starts;
+            if !stays {
+                self.checker.fail(Wrong::Moved { host });
+            }
+        }
     }
 
     pub(crate) fn resume(&mut self, at: usize) {
@@ -325,6 +402,9 @@ impl World {
     }
 
     fn heal_line(&mut self, at: usize, line: usize) {
+        if self.last.is_some() {
+            return;
+        }
         self.hosts[at].lines[line].blocked = [false; 2];
         for (link, message) in std::mem::take(&mut self.hosts[at].lines[line].held_out) {
             self.send(link, message);
@@ -350,5 +430,22 @@ impl World {
             let soon_us = self.now_us + 1;
             self.at(soon_us, event);
         }
+        if self.scheme.has_paths() && self.random.random_bool(0.3) {
+            self.leave_one();
+        }
+    }
+
+    /// One host is left, with one path: that is enough.
+    fn leave_one(&mut self) {
+        let last = self.random.random_range(0..self.hosts.len());
+        let good = self.line_of(last);
+        self.last = Some(last);
+        self.befalls("is left alone with one path", last);
+        for at in (0..self.hosts.len()).filter(|at| *at != last) {
+            self.hosts[at].die();
+            self.hosts[at].lines.iter_mut().for_each(|line| line.session += 1);
+        }
+        let lines = self.hosts[last].lines.iter_mut().enumerate();
+        lines.filter(|(line, _)| *line != good).for_each(|(_, line)| line.blocked = [true; 2]);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use guard::pair::{Effect, Event as Happens, Pair};
-use guard::paths::{PathId, Paths, Terms};
+use guard::paths::{News, PathId, Paths, Terms};
 use guard::{Input, Liveness, Machine, Settings, Standing, State, Task, Why};
 
 use crate::checker::Content;
@@ -48,7 +48,7 @@ impl Brain {
     pub(crate) fn on(&mut self, now_ms: u64, event: Happens, lines: &[Line]) -> Vec<Step> {
         let pair = match (self, event) {
             (Self::Scripts(scripts), Happens::Input(input)) => return scripts.on(now_ms, input),
-            (Self::Scripts(scripts), Happens::News(guard::paths::News::Answer(_, answer))) => {
+            (Self::Scripts(scripts), Happens::News(News::Answer(_, answer))) => {
                 return scripts.on(now_ms, Input::Answer(answer));
             }
             (Self::Scripts(_), Happens::News(_)) => return Vec::new(),
@@ -83,6 +83,8 @@ pub(crate) struct Line {
     pub(crate) isid: u8,
     pub(crate) session: u32,
     pub(crate) ready: bool,
+    /// The guard has opened its device, and knows it as a path.
+    pub(crate) open: bool,
     pub(crate) asked: Option<(u32, Op)>,
     /// What the network keeps back: to the target, and from it.
     pub(crate) blocked: [bool; 2],
@@ -135,6 +137,8 @@ pub(crate) struct Host {
     pub(crate) wake_us: Option<u64>,
     pub(crate) deferred: Vec<Event>,
     pub(crate) lines: Vec<Line>,
+    /// The sessions are the kernel's: they go with the machine's power.
+    pub(crate) has_sessions: bool,
     /// Paths that there were so far.
     pub(crate) named: u32,
     pub(crate) gate: Gate,
@@ -151,6 +155,7 @@ impl Host {
             isid: 1,
             session: 0,
             ready: false,
+            open: true,
             asked: None,
             blocked: [false; 2],
             held_out: Vec::new(),
@@ -169,6 +174,7 @@ impl Host {
             wake_us: None,
             deferred: Vec::new(),
             lines: (0..paths).map(line).collect(),
+            has_sessions: false,
             named: paths,
             gate: Gate::Shut,
             tag: 0,
@@ -196,7 +202,8 @@ impl Host {
         let settings = Self::settings(Task::Hold, scheme, ages);
         let now_ms = self.clock.local_ms(now_us);
         let machine = Machine::new(settings, standing, key, now_ms);
-        let ids: Vec<PathId> = self.lines.iter().map(|line| line.id).collect();
+        let ids: Vec<PathId> =
+            self.lines.iter().filter(|line| line.open).map(|line| line.id).collect();
         let paths = match (scheme.has_paths(), &ids[..]) {
             (false, [path]) => Paths::single(key, *path),
             _ => Paths::several(key, TERMS, &ids),
@@ -212,7 +219,8 @@ impl Host {
         let settings = Self::settings(Task::Adopt, scheme, ages);
         let now_ms = self.clock.local_ms(now_us);
         let machine = Machine::new(settings, self.standing.clone(), key, now_ms);
-        let ids: Vec<PathId> = self.lines.iter().map(|line| line.id).collect();
+        let ids: Vec<PathId> =
+            self.lines.iter().filter(|line| line.open).map(|line| line.id).collect();
         let paths = match (scheme.has_paths(), &ids[..]) {
             (false, [path]) => Paths::single(key, *path),
             _ => Paths::adopted(key, TERMS, &ids, self.gate == Gate::Open),
@@ -234,6 +242,11 @@ impl Host {
             wait_ms: None,
             admits: scheme.has_paths(),
         }
+    }
+
+    /// Whether there are devices that the guard could not open yet.
+    pub(crate) fn unopened(&self) -> News {
+        News::Unopened(self.lines.iter().any(|line| !line.open))
     }
 
     /// The session of one of its paths, as the network knows it.

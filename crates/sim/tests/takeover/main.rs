@@ -124,18 +124,6 @@ fn a_guard_that_adopts_on_a_paused_machine_begins_when_that_goes_on() {
     }
 }
 
-/// An owner left by another path than the holder's, which had slow writes under way.
-#[test]
-fn who_leaves_by_another_path_waits_for_the_writes_of_the_first() {
-    play(Scheme::Paths, 10_934);
-}
-
-/// A path went while it was being registered, and the host that had taken the volume waited for it.
-#[test]
-fn a_path_that_goes_while_it_is_registered_keeps_nobody_from_starting() {
-    play(Scheme::Paths, 6_872);
-}
-
 #[test]
 fn a_seed_names_one_run() {
     let run = || World::new(77, Scheme::Guard).run();
@@ -160,6 +148,19 @@ fn the_checker_catches_a_target_that_answers_a_preempt_before_the_drain() {
 fn the_checker_catches_an_owner_that_never_freezes() {
     let twice = caught(Scheme::GuardWithoutFreeze, |wrong| matches!(wrong, Wrong::Twice { .. }));
     assert!(twice > 0, "two running owners are not seen");
+}
+
+#[test]
+fn the_checker_catches_a_gate_that_opens_while_a_registration_has_no_answer() {
+    let stale = caught(Scheme::PathsWithoutDoubt, |wrong| matches!(wrong, Wrong::Stale { .. }));
+    assert!(stale > 0, "a fenced host that is registered late is not seen");
+}
+
+/// A guard was killed while it registered a path, and the next one knew nothing of it.
+#[test]
+fn the_checker_catches_a_guard_that_forgets_what_it_had_sent() {
+    let stale = caught(Scheme::PathsWithoutNote, |wrong| matches!(wrong, Wrong::Stale { .. }));
+    assert!(stale > 0, "a registration that outlives its guard is not seen");
 }
 
 #[test]

@@ -178,6 +178,11 @@ impl Target {
         self.wait(link, ToHost::LoggedIn, writes)
     }
 
+    /// Whether this session is still one.
+    pub(crate) fn knows(&self, link: Link) -> bool {
+        self.ports.get(&link.port()).is_some_and(|port| port.session == link.session)
+    }
+
     fn command(&mut self, now_us: u64, link: Link, tag: u32, op: Op) -> Vec<Effect> {
         let request = match op {
             Op::Write { block, content, withheld } => {

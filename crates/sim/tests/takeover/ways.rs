@@ -1,11 +1,11 @@
 //! Which way the command's writes go: down which path, and through the gate of a host with several.
 
 use guard::pair::Event as Happens;
-use guard::paths::{News, PathId};
+use guard::paths::{Command, News, PathId};
 use rand::Rng;
 
 use crate::checker::Content;
-use crate::host::{Gate, Pending};
+use crate::host::{Gate, Line, Pending};
 use crate::target::{Op, ToTarget};
 use crate::world::{BLOCKS, Event, Scheme, World};
 
@@ -24,11 +24,47 @@ impl World {
         let new = PathId(host.named);
         host.named += 1;
         let old = std::mem::replace(&mut host.lines[line].id, new);
+        let was_open = std::mem::replace(&mut host.lines[line].open, true);
+        let old = was_open.then_some(old);
         host.lines[line].asked = None;
         for write in host.pending.values_mut().filter(|write| write.line == Some(line)) {
             write.line = None;
         }
         self.at(self.now_us + 1, Event::Renamed { host: at, old, new });
+    }
+
+    /// A device whose session does not answer may not open, now and then.
+    pub(crate) fn open_lines(&mut self, at: usize) {
+        for line in 0..self.hosts[at].lines.len() {
+            let Line { ready, blocked, .. } = self.hosts[at].lines[line];
+            let answers = ready && blocked == [false; 2];
+            let open = !self.scheme.has_paths() || answers || self.random.random_bool(0.5);
+            self.hosts[at].lines[line].open = open;
+            if !open && ready {
+                // What opening asks comes after all that is on its way.
+                let host = &mut self.hosts[at];
+                host.tag += 1;
+                let (tag, link) = (host.tag, host.link(line));
+                let op = Op::Guard(Command::Look);
+                self.send(link, ToTarget::Command { tag, op });
+            }
+        }
+    }
+
+    /// The guard's own look at what is below its map.
+    pub(crate) fn tell_of_lines(&mut self, at: usize) {
+        if self.scheme.has_paths() {
+            let unopened = self.hosts[at].unopened();
+            self.happens(at, Happens::News(unopened));
+        }
+    }
+
+    /// The device opens, if it has not yet.
+    pub(crate) fn opened(&mut self, at: usize, line: usize) {
+        if !std::mem::replace(&mut self.hosts[at].lines[line].open, true) {
+            let (old, new) = (None, self.hosts[at].lines[line].id);
+            self.at(self.now_us + 1, Event::Renamed { host: at, old, new });
+        }
     }
 
     pub(crate) fn close_gate(&mut self, at: usize) {
@@ -46,7 +82,13 @@ impl World {
     /// Closed when all that went through has ended; not for ever waited for.
     pub(crate) fn gate_moves(&mut self, at: usize) {
         let ended = self.hosts[at].pending.values().all(|write| write.line.is_none());
+        let fails = self.calm_us > self.now_us && self.random.random_bool(0.05);
         match self.hosts[at].gate {
+            Gate::Closing { .. } if fails => {
+                self.count("gate does not close");
+                self.hosts[at].gate = Gate::Open;
+                self.happens(at, Happens::News(News::NotClosed));
+            }
             Gate::Closing { .. } if ended => {
                 self.hosts[at].gate = Gate::Closed;
                 self.happens(at, Happens::News(News::Closed));

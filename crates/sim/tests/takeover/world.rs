@@ -30,13 +30,23 @@ pub(crate) enum Scheme {
     Paths,
     /// A path is let in while the host writes.
     PathsWithoutGate,
+    /// A registration without an answer counts as one that was refused.
+    PathsWithoutDoubt,
+    /// The record does not say that a registration may be without an answer.
+    PathsWithoutNote,
 }
 
 impl Scheme {
     pub(crate) const fn has_paths(self) -> bool {
-        matches!(self, Self::Paths | Self::PathsWithoutGate)
+        !matches!(
+            self,
+            Self::Guard
+                | Self::GuardWithoutDrain
+                | Self::GuardWithoutFreeze
+                | Self::ClearAndReserve
+        )
     }
-    const fn is_safe(self) -> bool {
+    pub(crate) const fn is_safe(self) -> bool {
         matches!(self, Self::Guard | Self::Paths)
     }
 }
@@ -50,8 +60,11 @@ pub(crate) enum Event {
     NoLogin { host: usize, line: usize, session: u32 },
     Gate { host: usize, life: u32 },
     HealPath { host: usize, line: usize, renames: bool },
-    Renamed { host: usize, old: PathId, new: PathId },
+    Renamed { host: usize, old: Option<PathId>, new: PathId },
     Disturb { host: usize },
+    KillGuard { host: usize, life: u32 },
+    Pause { host: usize, heal_us: u64 },
+    HeardAgain(Expected),
     ToTarget { link: Link, message: ToTarget },
     ToHost { link: Link, message: ToHost },
     Land { id: u64, boot: u32 },
@@ -104,6 +117,15 @@ pub(crate) struct Outcome {
     pub(crate) story: String,
 }
 
+/// A live owner at a crash of the target, which is to be the owner afterwards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Expected {
+    pub(crate) host: usize,
+    pub(crate) starts: u64,
+    /// How many things had gone wrong until then.
+    pub(crate) faults: u64,
+}
+
 pub(crate) type Faults = BTreeMap<&'static str, u64>;
 
 pub(crate) struct World {
@@ -124,6 +146,8 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     pub(crate) ages: bool,
     arrivals: BTreeMap<(Link, bool), u64>,
+    /// The one host that is left in the end, by one path.
+    pub(crate) last: Option<usize>,
     pub(crate) sequence: u64,
     story: String,
 }
@@ -166,6 +190,7 @@ impl World {
             faults: Faults::new(),
             ages,
             arrivals: BTreeMap::new(),
+            last: None,
             sequence: 0,
             story: String::new(),
         }
@@ -187,8 +212,7 @@ impl World {
             self.now_us = at_us;
             self.happen(event);
         }
-        let nobody = !self.hosts.iter().any(Host::runs);
-        if nobody && self.scheme.is_safe() {
+        if self.is_deserted() && self.scheme.is_safe() {
             self.checker.fail(Wrong::Nobody);
         }
         Outcome {
@@ -198,6 +222,13 @@ impl World {
             faults: self.faults,
             story: self.story,
         }
+    }
+
+    /// Nobody runs, and somebody should. A host that was killed while it registered a path that has
+    /// not come back is not to.
+    fn is_deserted(&self) -> bool {
+        let waits = self.last.is_some_and(|last| self.hosts[last].standing.unanswered);
+        !waits && !self.hosts.iter().any(Host::runs)
     }
 
     /// The first host gets the volume.
@@ -244,10 +275,18 @@ impl World {
             }
             Event::Gate { host, life } if life == self.hosts[host].life => self.gate_moves(host),
             Event::Renamed { host, old, new } => {
-                self.happens(host, Happens::News(News::Gone(old)));
+                if let Some(old) = old {
+                    self.happens(host, Happens::News(News::Gone(old)));
+                }
                 self.happens(host, Happens::News(News::Appeared(new)));
+                self.tell_of_lines(host);
             }
             Event::Disturb { host } => self.disturbed(host),
+            Event::KillGuard { host, life } if life == self.hosts[host].life => {
+                self.kill(host, false);
+            }
+            Event::Pause { host, heal_us } => self.pause(host, heal_us),
+            Event::HeardAgain(expected) => self.heard_again(expected),
             Event::HealPath { host, line, renames } => self.heal_path(host, line, renames),
             Event::ToTarget { link, message } => {
                 let effects = self.target.receive(self.now_us, link, message);
@@ -322,10 +361,16 @@ impl World {
             return;
         }
         let nonce = self.random.random();
-        self.hosts[at].begin(self.scheme, self.ages, nonce, self.now_us);
+        let anew = !self.scheme.has_paths() || !self.hosts[at].has_sessions;
+        self.hosts[at].has_sessions = true;
         for line in 0..self.hosts[at].lines.len() {
-            self.log_in(at, line);
+            if anew {
+                self.log_in(at, line);
+            }
         }
+        self.open_lines(at);
+        self.hosts[at].begin(self.scheme, self.ages, nonce, self.now_us);
+        self.tell_of_lines(at);
         self.input(at, Input::Tick);
     }
 
@@ -416,6 +461,9 @@ impl World {
         if self.hosts[at].link(line) != link {
             return;
         }
+        if !matches!(message, ToHost::Ready { .. }) {
+            self.opened(at, line);
+        }
         match message {
             ToHost::LoggedIn => {
                 self.hosts[at].lines[line].ready = true;
@@ -449,7 +497,7 @@ impl World {
         }
     }
 
-    fn heard(&mut self, at: usize, line: usize, answer: Answer) {
+    pub(crate) fn heard(&mut self, at: usize, line: usize, answer: Answer) {
         let id = self.hosts[at].lines[line].id;
         self.happens(at, Happens::News(News::Answer(id, answer)));
     }
@@ -457,9 +505,16 @@ impl World {
     /// The request has taken too long: nobody knows what became of it.
     fn no_answer(&mut self, at: usize, line: usize, tag: u32) {
         if self.hosts[at].lines[line].asked.is_some_and(|(asked, _)| asked == tag) {
-            self.hosts[at].lines[line].asked = None;
-            self.log_in(at, line);
-            self.heard(at, line, Answer::Failed);
+            let asked = self.hosts[at].lines[line].asked.take();
+            // A session of the kernel's may live on, with the command in it.
+            let lives = self.scheme.has_paths() && self.target.knows(self.hosts[at].link(line));
+            if !lives || self.random.random_bool(0.5) {
+                self.log_in(at, line);
+            }
+            let careless = self.scheme == Scheme::PathsWithoutDoubt;
+            let grants = |op| matches!(op, Op::Guard(command) if command.grants());
+            let refused = careless && asked.is_some_and(|(_, op)| grants(op));
+            self.heard(at, line, if refused { Answer::Conflict } else { Answer::Failed });
         }
     }
 
@@ -513,6 +568,9 @@ impl World {
         host.tag += 1;
         let (tag, link, ready) = (host.tag, host.link(line), host.lines[line].ready);
         host.lines[line].asked = Some((tag, op));
+        if matches!(op, Op::Guard(command) if command.grants()) {
+            self.disturb_registration(at, line);
+        }
         if ready {
             self.send(link, ToTarget::Command { tag, op });
         }
@@ -525,7 +583,10 @@ impl World {
         let life = self.hosts[at].life;
         match action {
             Action::Ask(_) => {}
-            Action::Remember(standing) => self.hosts[at].standing = standing,
+            Action::Remember(mut standing) => {
+                standing.unanswered &= self.scheme != Scheme::PathsWithoutNote;
+                self.hosts[at].standing = standing;
+            }
             Action::Start => self.start(at),
             Action::Freeze => {
                 self.tell(format!("{at} freezes"));
@@ -569,7 +630,14 @@ impl World {
         self.tell(format!("{at} starts as {key:#x}; holder {:?}", self.target.holder()));
         let (ending, killed) = (None, false);
         self.hosts[at].app = Some(App { key, paused: false, frozen: false, ending, killed });
-        self.checker.begins(at, key);
+        // A host may be paused after the look that it starts by, on a clock that stands still, and
+        // be fenced meanwhile. Whose the volume is the target says, not the host.
+        let holds = self.target.holder().is_some_and(|holder| holder.number() == key);
+        if holds || self.scheme == Scheme::ClearAndReserve {
+            self.checker.begins(at, key);
+        } else {
+            self.count("host starts that has lost the volume since it looked");
+        }
         let life = self.hosts[at].life;
         self.at(self.now_us + 1, Event::Write { host: at, life });
     }

@@ -339,6 +339,15 @@ impl Volume {
         }
     }
 
+    /// Whether the map has disks that are no paths yet, as one that does not open; also where that
+    /// is not known.
+    pub(super) fn unopened(&self) -> bool {
+        let is_path = |disk: &Disk| self.known.iter().any(|(_, known)| known == disk);
+        let has =
+            |below: &Below| below.map.disks().map(|disks| disks.iter().any(|one| !is_path(one)));
+        self.map.as_ref().is_some_and(|below| has(below).unwrap_or(true))
+    }
+
     /// `open`, `closed` (what this host writes is held back), `shut` (it fails) or `none`; `None`
     /// where there is no multipath device.
     pub async fn gate_state(&self) -> Option<&'static str> {

@@ -399,6 +399,11 @@ impl Node {
         self.orders.restart_files(after).await
     }
 
+    #[cfg(test)]
+    pub(crate) const fn orders(&self) -> &Orders {
+        &self.orders
+    }
+
     /// How many clients have each file volume mounted.
     #[must_use]
     pub fn client_counts(&self) -> HashMap<VolumeId, u64> {

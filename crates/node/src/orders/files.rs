@@ -4,6 +4,8 @@
 
 mod hold;
 mod service;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;

@@ -322,6 +322,16 @@ impl FilePool {
         volume: VolumeId,
         fill: impl FnOnce(&OwnedFd) -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
+        self.make_durable(volume, fill, |volumes| fsync(volumes))
+    }
+
+    /// The same, with what makes the new name durable.
+    pub(super) fn make_durable<R>(
+        &self,
+        volume: VolumeId,
+        fill: impl FnOnce(&OwnedFd) -> Result<R, StoreError>,
+        durable: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
+    ) -> Result<R, StoreError> {
         let shared = &self.shared;
         let aside = shared.fresh_name();
         let io = |errno| failed(MAKE, errno);
@@ -331,7 +341,7 @@ impl FilePool {
             rustix::fs::syncfs(&home).map_err(io)?;
             // A volume that is in its place already is not replaced: this one has no such name.
             renameat(&shared.making, &aside, &shared.volumes, volume.to_string()).map_err(io)?;
-            if let Err(errno) = fsync(&shared.volumes) {
+            if let Err(errno) = durable(&shared.volumes) {
                 // It is reported as not made, so nobody is to find it.
                 let _ = renameat(&shared.volumes, volume.to_string(), &shared.making, &aside);
                 return Err(io(errno));

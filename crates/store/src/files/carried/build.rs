@@ -207,3 +207,38 @@ impl Builder {
 fn failed(why: io::Error) -> StoreError {
     StoreError::from_io("write the table of ids", 0, why)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The descriptors of this process that lead into a directory.
+    fn open_in(directory: &std::path::Path) -> usize {
+        let all = std::fs::read_dir("/proc/self/fd").unwrap().map_while(Result::ok);
+        let targets = all.filter_map(|one| std::fs::read_link(one.path()).ok());
+        targets.filter(|target| target.starts_with(directory) && target != directory).count()
+    }
+
+    #[test]
+    fn however_many_runs_are_merged_they_are_read_by_one_descriptor() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().canonicalize().unwrap();
+        let home = std::fs::File::open(&path).unwrap().into();
+        let mut runs = Runs::new(&home, 3).unwrap();
+        let entry = |n: u64| {
+            let mut entry = [0; 32];
+            entry[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+            entry
+        };
+        (0..3000).for_each(|n| runs.push(entry(n)).unwrap());
+        let (mut most, mut merged) = (0, Vec::new());
+        runs.merge(|entry| {
+            most = most.max(open_in(&path));
+            merged.push(entry);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!((most, merged.len()), (1, 3000), "a descriptor for each run is too many");
+        assert!(merged.is_sorted_by(|one, next| one < next));
+    }
+}

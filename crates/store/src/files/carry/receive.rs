@@ -10,7 +10,8 @@ use env::posix::btrfs;
 use model::file::{Caller, FileId, FileStore, SetAttributes, SetTime};
 use model::id::VolumeId;
 use model::pool::Driver;
-use rustix::fs::{XattrFlags, fsetxattr};
+use rustix::fs::{XattrFlags, fsetxattr, fsync};
+use rustix::io::Errno;
 
 use super::note::Note;
 use super::send::{all, carried, failed};
@@ -54,6 +55,16 @@ impl FilePool {
     /// `Refused` when the pool has such a volume already, or what something of it cannot be here;
     /// `Corrupt`, `Format` and `Io` of the stream; `NoSpace`, `Io`.
     pub fn receive(&self, volume: VolumeId, from: impl Read) -> Result<Carried, StoreError> {
+        self.receive_durable(volume, from, |volumes| fsync(volumes))
+    }
+
+    /// The same, with what makes its place durable.
+    pub(super) fn receive_durable(
+        &self,
+        volume: VolumeId,
+        from: impl Read,
+        durable: impl FnOnce(&OwnedFd) -> Result<(), Errno>,
+    ) -> Result<Carried, StoreError> {
         match self.volume(volume) {
             Err(StoreError::Missing { .. }) => {}
             Ok(_) => {
@@ -69,13 +80,14 @@ impl FilePool {
             return Err(StoreError::refused(why));
         }
         let used_bytes = Cell::new(0);
-        let made = self.make(volume, |home| {
+        let fill = |home: &OwnedFd| {
             let mut receiving = Receiving::new(self, (home, &used_bytes), manifest)?;
             receiving.all(&mut from)?;
             let Receiving { table, manifest, figures, .. } = receiving;
             table.finish(home)?;
             Ok(carried(&manifest, figures))
-        });
+        };
+        let made = self.make_durable(volume, fill, durable);
         if made.is_err() {
             self.shared.room.space.release(used_bytes.get());
         }

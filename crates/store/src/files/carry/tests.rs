@@ -1,11 +1,20 @@
-use model::file::{FileId, Time};
-use model::id::{SnapshotId, VolumeId};
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use model::export::Durability;
+use model::file::{Caller, Creation, FileId, FileStore, SetAttributes, Stability, Time};
+use model::id::{PoolId, SnapshotId, VolumeId};
+use model::pool::Driver;
+use model::size::ByteSize;
 use proptest::prelude::*;
+use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::note::Note;
 use super::stream::{End, Frames, Manifest, Snapshot, Unframed, get, put};
-use std::io::{Read, Write};
+use crate::error::StoreError;
+use crate::files::FilePool;
 
 prop_compose! {
     fn any_manifest()(
@@ -122,4 +131,38 @@ proptest! {
             let _ = unframed.read_to_end(&mut Vec::new());
         }
     }
+}
+
+/// Who is told that a volume did not come serves it where it was: the name must not come back here.
+#[test]
+fn a_tree_whose_place_could_not_be_made_durable_is_not_there_and_comes_at_the_next_try() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: file volumes need root");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let pool = |name: &str, id| {
+        let (dir, id) = (directory.path().join(name), PoolId(Uuid::from_u128(id)));
+        FilePool::open(&dir, id, Driver::Dir, Arc::new(env::OsRandom), None).unwrap()
+    };
+    let (from, to) = (pool("from", 1), pool("to", 2));
+    let (id, who) = (VolumeId(Uuid::from_u128(3)), Caller { uid: 0, gid: 0, gids: Vec::new() });
+    let volume = from.create_volume(id, ByteSize(64 << 20), Durability::default()).unwrap();
+    let creation = Creation::Guarded(SetAttributes::default());
+    let file = volume.create(&who, volume.root(), b"f", &creation).unwrap().attributes.file;
+    let data = Bytes::from(vec![7; 1 << 20]);
+    volume.write(&who, file, 0, &data, Stability::File).unwrap();
+    let (_, stream) = volume.carry(&[1; 32], Vec::new()).unwrap();
+    let before = to.usage().unwrap().used;
+    let failed = to.receive_durable(id, &stream[..], |_| Err(Errno::IO));
+    assert!(matches!(failed, Err(StoreError::Io { .. })), "{failed:?}");
+    assert!(matches!(to.volume(id), Err(StoreError::Missing { .. })));
+    assert_eq!(to.usage().unwrap().used, before, "its room is others' again");
+    drop(to);
+    let to = pool("to", 2);
+    assert_eq!(to.volumes().unwrap(), [], "the next start finds none");
+    to.receive(id, &stream[..]).unwrap();
+    let volume = to.volume(id).unwrap();
+    let file = volume.lookup(&who, volume.root(), b"f").unwrap();
+    assert_eq!(volume.read(&who, file.file, 0, 1 << 20).unwrap().data, data);
 }

@@ -165,9 +165,14 @@ pub struct DeleteVolume {
     /// Delete its snapshots too; otherwise a volume that has some is refused.
     #[serde(default)]
     pub cascade: bool,
-    /// Cut off the clients that have a file volume mounted; otherwise it is refused.
+    /// Cut off the clients that have a file volume mounted; otherwise it is refused. Of a lost one,
+    /// attachments end with it, and references become reservations of its name.
     #[serde(default)]
     pub force: bool,
+    /// Its node does not answer and is gone for good: forget it at once, without erasing anything.
+    /// For admins.
+    #[serde(default)]
+    pub lost: bool,
     /// Name or id of another project than the token's own; for admins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,

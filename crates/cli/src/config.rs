@@ -64,9 +64,24 @@ pub(crate) enum ConfigError {
     /// Needed, and given nowhere.
     #[error("{name} is not set")]
     Missing { name: &'static str, hint: String },
+    /// Given, and of no use to what the daemon is to be.
+    #[error("{name} ({origin}) is nothing for role {role}: {takers} take{} it", one(takers))]
+    OtherRole { name: &'static str, origin: Origin, role: &'static str, takers: &'static str },
+    /// A node that is found on loopback by default would be found by nobody.
+    #[error(
+        "role node needs {}: what they are by default is on loopback, where no other machine \
+         reaches a node",
+        missing.join(", ")
+    )]
+    NodeUntold { missing: Vec<&'static str> },
     /// The file is there and cannot be read.
     #[error("{}: {why}", path.display())]
     File { path: PathBuf, why: String },
+}
+
+/// The verb's ending after one role.
+fn one(takers: &str) -> &'static str {
+    if takers.contains(' ') { "" } else { "s" }
 }
 
 impl ConfigError {
@@ -75,6 +90,13 @@ impl ConfigError {
         match self {
             Self::Unreadable { .. } => "`commonhold config show` says what each setting is for.",
             Self::Missing { hint, .. } => hint,
+            Self::OtherRole { .. } => {
+                "Leave it out, or give it where the other part of the service is started."
+            }
+            Self::NodeUntold { .. } => {
+                "Give --listen ADDRESS:PORT, its door for the control plane; --portals \
+                 ADDRESS:PORT,... for iSCSI; --nfs-portals ADDRESS:PORT,..., or none."
+            }
             Self::File { .. } => "Mend the file, or name another one with --config.",
         }
     }

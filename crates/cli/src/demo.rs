@@ -111,6 +111,7 @@ fn settings(directory: &std::path::Path) -> ServeSettings {
         role: crate::settings::Role::All,
         data: directory.to_owned(),
         listen: any,
+        metrics: None,
         portals: vec![any],
         nfs_portals: rustix::process::geteuid().is_root().then(|| vec![any]),
         nfs_lease_ms: 90_000,

@@ -101,7 +101,7 @@ fn serve(
     new_token: bool,
 ) -> Result<(), Failure> {
     let handover = serve::Handover::take();
-    let settings = ServeSettings::read(global, arguments)?;
+    let settings = ServeSettings::read(global, arguments, new_token)?;
     let home = serve::FileHome::find(&settings, &handover.sockets);
     let runtime = runtime()?;
     let ended = runtime.block_on(serve::run(&settings, &home, new_token, handover));

@@ -1,5 +1,7 @@
 //! The settings there are, and their values for this run.
 
+mod roles;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::num::NonZeroUsize;
@@ -36,6 +38,8 @@ const ROLE: Key = key(
 );
 const DATA: Key = key("data", None, "directory of the catalog and the first pool");
 const LISTEN: Key = key("listen", Some("127.0.0.1:7700"), "address and port of the API");
+const METRICS: Key =
+    key("metrics", None, "of a node alone: address and port of its metrics; none when not set");
 const PORTALS: Key =
     key("portals", Some("127.0.0.1:3260"), "addresses and ports of the iSCSI portals, with commas");
 const NFS_PORTALS: Key = key(
@@ -71,10 +75,11 @@ const LOG_FORMAT: Key = key("log_format", Some("text"), "text or json");
 const CLIENT_FILE: Key =
     key("client_file", Some("true"), "leave a client.toml for the verbs on this machine");
 /// What the daemon needs.
-const SERVE: [Key; 20] = [
+const SERVE: [Key; 21] = [
     ROLE,
     DATA,
     LISTEN,
+    METRICS,
     PORTALS,
     NFS_PORTALS,
     NFS_LEASE,
@@ -107,6 +112,9 @@ pub(crate) struct ServeArguments {
     /// Address and port of the API [env: COMMONHOLD_LISTEN] [default: 127.0.0.1:7700]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
+    /// Of a node alone: address and port of its metrics [env: COMMONHOLD_METRICS]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<String>,
     /// Addresses and ports of the iSCSI portals, with commas [env: COMMONHOLD_PORTALS]
     /// [default: 127.0.0.1:3260]
     #[arg(long, value_name = "ADDRESS,...")]
@@ -166,11 +174,12 @@ pub(crate) struct ServeArguments {
 
 impl ServeArguments {
     /// In the order of [`SERVE`].
-    fn flags(&self) -> [Option<&str>; 20] {
+    fn flags(&self) -> [Option<&str>; 21] {
         [
             &self.role,
             &self.data,
             &self.listen,
+            &self.metrics,
             &self.portals,
             &self.nfs_portals,
             &self.nfs_lease,
@@ -211,6 +220,16 @@ pub(crate) enum Role {
     All,
     Control,
     Node,
+}
+
+impl Role {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Control => "control",
+            Self::Node => "node",
+        }
+    }
 }
 
 impl FromStr for Role {
@@ -318,6 +337,7 @@ pub(crate) struct ServeSettings {
     /// Absolute.
     pub(crate) data: PathBuf,
     pub(crate) listen: SocketAddr,
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) portals: Vec<SocketAddr>,
     /// `None` where nothing is said: the usual one, for whom it can work.
     pub(crate) nfs_portals: Option<Vec<SocketAddr>>,
@@ -359,8 +379,15 @@ impl ServeSettings {
     pub(crate) fn read(
         global: &GlobalArguments,
         arguments: &ServeArguments,
+        new_token: bool,
     ) -> Result<Self, Failure> {
-        Self::from_layers(&serve_layers(global)?, arguments)
+        let layers = serve_layers(global)?;
+        let role = needed(&layers, &ROLE, arguments.role.as_deref())?;
+        roles::check(role, &layers, arguments)?;
+        if new_token {
+            roles::check_new_token(role)?;
+        }
+        Self::from_layers(&layers, arguments)
     }
 
     fn from_layers(layers: &Layers, arguments: &ServeArguments) -> Result<Self, Failure> {
@@ -375,6 +402,7 @@ impl ServeSettings {
             role: needed(layers, &ROLE, arguments.role.as_deref())?,
             data,
             listen: needed(layers, &LISTEN, arguments.listen.as_deref())?,
+            metrics: layers.get(&METRICS, arguments.metrics.as_deref())?,
             portals: needed::<Portals>(layers, &PORTALS, arguments.portals.as_deref())?.0,
             nfs_portals: layers
                 .get::<PortalsOrNone>(&NFS_PORTALS, arguments.nfs_portals.as_deref())?

@@ -38,6 +38,8 @@ fn usage_errors_exit_with_two() {
         &["serve"],
         &["serve", "--data", "d", "--listen", "somewhere"],
         &["serve", "--data", "d", "--log", "=what="],
+        &["serve", "--data", "d", "--role", "control", "--portals", "127.0.0.1:0"],
+        &["serve", "--data", "d", "--role", "node"],
         &["--config", "/no/such/file", "volume", "list"],
     ] {
         let output = commonhold(home.path(), arguments);

@@ -27,6 +27,8 @@ pub(crate) enum Step {
     /// Delete what moves have left of a volume elsewhere.
     ClearLeft(VolumeId),
     ExportVolume(VolumeId),
+    /// Have nodes that came back serve a lost volume to nobody.
+    Bury(VolumeId),
     /// Serve a file volume on the terms of the catalog.
     Export(VolumeId),
     CreateSnapshot(SnapshotId),
@@ -50,6 +52,7 @@ impl Step {
             | Self::RevertVolume(id)
             | Self::MoveVolume(id)
             | Self::ClearLeft(id)
+            | Self::Bury(id)
             | Self::ExportVolume(id)
             | Self::Export(id) => id.0,
             Self::CreateSnapshot(id) | Self::DeleteSnapshot(id) => id.0,
@@ -188,6 +191,10 @@ impl Board {
     }
     pub(crate) fn is_stopped(&self) -> bool {
         self.lock().stopped
+    }
+    /// Does a step work on it now?
+    pub(crate) fn works_on(&self, id: Uuid) -> bool {
+        self.lock().running.contains_key(&id)
     }
     pub(crate) fn is_idle(&self) -> bool {
         self.lock().running.is_empty()

@@ -6,6 +6,8 @@ use model::order::OrderError;
 use model::size::ByteSize;
 use model::user::Role;
 
+use crate::links::NotAdopted;
+
 /// What a use case answers.
 pub type Result<T, E = ControlError> = std::result::Result<T, E>;
 
@@ -111,6 +113,10 @@ pub enum ControlError {
     BinaryUnfit { why: String },
     #[error("there is no other node that could take the {volumes} file volumes of node '{node}'")]
     NoOtherNode { node: String, volumes: u64 },
+    #[error("volume '{volume}' is not lost: its node '{node}' answers")]
+    NodeAnswers { volume: String, node: String },
+    #[error("no node was made known at {address}: {why}")]
+    NotAdopted { address: String, why: NotAdopted },
     #[error("node '{node}' has no file service: {why}")]
     NoFileService { node: String, why: String },
     #[error("{} has volume '{volume}' mounted, so it cannot be {action} now", list(.clients))]
@@ -273,8 +279,11 @@ impl ControlError {
             Self::OperationNotCancellable { .. } => "operation_not_cancellable",
             Self::Node(OrderError::NoSpace { .. }) => "no_space",
             Self::Node(OrderError::BadImage { .. }) => "bad_image",
-            Self::Node(OrderError::Unreachable { .. }) => "node_unreachable",
-            Self::Node(_) => "node_failed",
+            Self::Node(OrderError::Unreachable { .. })
+            | Self::NotAdopted { why: NotAdopted::Silent { .. }, .. } => "node_unreachable",
+            Self::NotAdopted { why: NotAdopted::NoNode { .. }, .. } => "not_a_node",
+            Self::NodeAnswers { .. } => "node_answers",
+            Self::Node(_) | Self::NotAdopted { .. } => "node_failed",
             Self::Catalog(_) | Self::Migration(_) => "catalog_failed",
             Self::CorruptRecord { .. } => "catalog_corrupt",
             Self::IllegalMove { .. } => "internal",
@@ -296,10 +305,12 @@ impl ControlError {
             Self::QuotaExceeded { .. } => ErrorKind::OverQuota,
             Self::NoSpace { .. } | Self::Node(OrderError::NoSpace { .. }) => ErrorKind::NoSpace,
             Self::PoolUnavailable { .. }
+            | Self::NotAdopted { why: NotAdopted::Silent { .. }, .. }
             | Self::Node(OrderError::Unreachable { .. } | OrderError::Failed { .. }) => {
                 ErrorKind::Unavailable
             }
-            Self::Node(OrderError::BadImage { .. }) => ErrorKind::Invalid,
+            Self::Node(OrderError::BadImage { .. })
+            | Self::NotAdopted { why: NotAdopted::NoNode { .. }, .. } => ErrorKind::Invalid,
             Self::Catalog(_)
             | Self::Migration(_)
             | Self::CorruptRecord { .. }
@@ -462,6 +473,21 @@ impl ControlError {
                 "Run `commonhold serve --role node` on another machine, make it known with `node \
                  create`, and give it a pool: `pool create --node`. A pause of clients needs no other \
                  node: `node restart`, `node upgrade`."
+            }
+            Self::NotAdopted { why: NotAdopted::Silent { .. }, .. } => {
+                "See that `commonhold serve --role node` runs there, and that the control plane \
+                 reaches its door: the daemon says it when it starts (`door`), and --listen moves it."
+            }
+            Self::NotAdopted { why: NotAdopted::NoNode { .. }, .. } => {
+                "Give the door of a daemon that runs with --role node: it says it when it starts \
+                 (`door`). A daemon of role all or control takes no orders of another one."
+            }
+            Self::NotAdopted { why: NotAdopted::Refused { .. }, .. } => {
+                "The secret is in node/secret of the node's data directory, made at its first start; \
+                 a node that another control plane has is let go there: `node delete`."
+            }
+            Self::NodeAnswers { .. } => {
+                "Delete it without --lost, or have other nodes take it: `node evacuate`."
             }
             Self::NoFileService { .. } => {
                 "Start its daemon with --nfs-portals; block volumes are served without."

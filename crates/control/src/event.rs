@@ -104,7 +104,7 @@ impl Inner {
         }
     }
 
-    async fn event_of(&self, on: &mut Connection, notice: Notice) -> Result<Event> {
+    pub(crate) async fn event_of(&self, on: &mut Connection, notice: Notice) -> Result<Event> {
         let (done, failed, refused) =
             (EventResult::Done, EventResult::Failed, EventResult::Refused);
         let (volume, action, result, from, detail) = match notice {

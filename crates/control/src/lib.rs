@@ -55,6 +55,7 @@ mod facade;
 mod group;
 mod host;
 mod links;
+mod lost;
 mod network;
 mod node;
 mod node_link;
@@ -83,7 +84,7 @@ pub use catalog::catalog_formats;
 pub use error::{Candidate, ControlError, ErrorKind, NodeReference, NodeWork, Result};
 pub use facade::{Control, EVENT_DAYS_DEFAULT, Settings};
 pub use group::{GroupCreate, GroupFilter, GroupHostView, GroupUpdate, GroupView, Said};
-pub use links::{NodeDoors, NodeLinks, Way};
+pub use links::{NodeDoors, NodeHeard, NodeLinks, NotAdopted, Way};
 pub use node::{
     NodeCreate, NodeEvacuation, NodeUpdate, NodeUpgrade, NodeView, NodeVolumeFilter, NodeVolumeView,
 };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use model::export::{ConnectedClient, FileUsage};
 use model::id::{NodeId, PoolId, VolumeId};
-use model::node::NodeReport;
+use model::node::{Node, NodeReport};
 use model::order::{Found, ImageFormat, Order, OrderError, PoolUsage, Report, SnapshotUsage};
 use model::pool::Pool;
 use model::size::ByteSize;
@@ -20,9 +20,12 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::catalog;
-use crate::facade::Inner;
+use crate::facade::{Control, Inner};
 use crate::node_link::NodeLink;
 
+/// Who has been heard within this is there: nodes of other machines are looked at every other
+/// second.
+const HEARD_MS: u64 = 10_000;
 /// How long somebody who looks at all nodes waits for one.
 pub(crate) const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
@@ -46,6 +49,17 @@ impl std::fmt::Debug for Way {
     }
 }
 
+/// Why no node was adopted at an address.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NotAdopted {
+    #[error("nothing answers there: {why}")]
+    Silent { why: String },
+    #[error("what answers there is no storage node: {found}")]
+    NoNode { found: String },
+    #[error("the node there refuses: {why}")]
+    Refused { why: String },
+}
+
 /// What opens ways to nodes of other machines.
 #[async_trait]
 pub trait NodeDoors: Send + Sync {
@@ -53,9 +67,9 @@ pub trait NodeDoors: Send + Sync {
     /// and of no other. Gives what the node calls itself. Asked again, it converges.
     ///
     /// # Errors
-    /// The node cannot be reached; `Refused`, with the reason: the secret is not its own, or it
-    /// belongs to another control plane.
-    async fn adopt(&self, address: &str, secret: &str, control: Uuid) -> Result<Uuid, OrderError>;
+    /// Nothing answers; what answers is no node; or it refuses, with the reason: the secret is not
+    /// its own, or it belongs to another control plane.
+    async fn adopt(&self, address: &str, secret: &str, control: Uuid) -> Result<Uuid, NotAdopted>;
 
     /// Let the node go: any control plane that has its secret may adopt it.
     ///
@@ -148,6 +162,32 @@ impl Links {
     }
 }
 
+/// Whether a node is heard.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeHeard {
+    pub name: String,
+    pub is_up: bool,
+    /// Milliseconds since it was last heard; `None` for one that never was.
+    pub age_ms: Option<u64>,
+}
+
+impl Control {
+    /// Whether each node is heard, by name. Nobody is asked: the nodes are looked at all the time.
+    ///
+    /// # Errors
+    /// The catalog cannot be read.
+    pub async fn nodes_heard(&self) -> crate::Result<Vec<NodeHeard>> {
+        let mut on = self.inner.catalog.read().await?;
+        let mut nodes = catalog::select(&mut on, catalog::Query::<Node>::all()).await?;
+        nodes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let heard = |node: Node| {
+            let (is_up, age_ms) = self.inner.heard(node.id);
+            NodeHeard { name: node.name, is_up, age_ms }
+        };
+        Ok(nodes.into_iter().map(heard).collect())
+    }
+}
+
 /// What an answer that does not come in time is.
 pub(crate) async fn in_time<T>(
     limit: Duration,
@@ -163,6 +203,16 @@ fn unread(error: &crate::ControlError) -> OrderError {
 }
 
 impl Inner {
+    /// Whether the node is there, and how long ago it was heard. The one in this process is.
+    pub(crate) fn heard(&self, node: NodeId) -> (bool, Option<u64>) {
+        if self.links.local() == Some(node) {
+            return (true, Some(0));
+        }
+        let heard_ms = Some(self.links.heard_ms(node)).filter(|at| *at > 0);
+        let age_ms = heard_ms.map(|at| self.now_ms().saturating_sub(at));
+        (age_ms.is_some_and(|age| age <= HEARD_MS), age_ms)
+    }
+
     /// The link to the node that a pool belongs to.
     pub(crate) async fn link_at(&self, pool: PoolId) -> Result<Arc<dyn NodeLink>, OrderError> {
         let links = &self.links;

@@ -260,8 +260,10 @@ pub struct VolumeFilter {
 pub struct VolumeDelete {
     /// Its snapshots go along.
     pub cascade: bool,
-    /// Clients that have it mounted are cut off.
+    /// Clients that have it mounted are cut off; of a lost one, attachments and references end.
     pub force: bool,
+    /// Its node does not answer and never will: it is forgotten, and nothing is erased.
+    pub lost: bool,
 }
 
 /// What to make of a volume's content.

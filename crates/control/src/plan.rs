@@ -28,6 +28,8 @@ pub(crate) struct Desired {
     pub(crate) exports: Vec<(VolumeId, PoolId)>,
     /// File volumes of which moves have left something in other pools.
     pub(crate) left: Vec<Volume>,
+    /// Lost volumes of which not every node has been told.
+    pub(crate) lost: Vec<VolumeId>,
     /// Not over.
     pub(crate) operations: Vec<Operation>,
     /// Where the volumes of those snapshots and attachments lie.
@@ -70,6 +72,7 @@ pub(crate) fn plan(desired: &Desired, is_confirmed: impl Fn(Uuid) -> bool) -> Ve
         is_served && volume.left_in.iter().any(is_open)
     };
     steps.extend(desired.left.iter().filter(served).map(|volume| Step::ClearLeft(volume.id)));
+    steps.extend(desired.lost.iter().map(|volume| Step::Bury(*volume)));
     for snapshot in desired.snapshots.iter().filter(|snapshot| lies_open(&snapshot.volume)) {
         match snapshot.state {
             SnapshotState::Creating => steps.push(Step::CreateSnapshot(snapshot.id)),

@@ -21,6 +21,7 @@ use crate::caller::Caller;
 use crate::catalog::{self, AttachmentRecord, Connection, Query};
 use crate::error::{ControlError, Result, list};
 use crate::facade::{Control, Inner, invalid, name_is_free, resolve, valid_name};
+use crate::lost;
 use crate::page::Page;
 use crate::params::{PoolCreate, PoolFilter, PoolUpdate};
 
@@ -368,7 +369,24 @@ impl Control {
         let mut tx = self.inner.catalog.begin().await?;
         let mut pool: Pool = resolve(&mut tx, caller, pool).await?;
         if is_gone {
-            return self.forget_pool(tx, caller, pool).await;
+            return self.forget_pool(tx, caller, pool, "by force: its node does not answer").await;
+        }
+        let lost = lost::in_pool(&mut tx, pool.id).await?;
+        if !lost.is_empty() {
+            // The node would not close it, and what lies there is not for us to delete.
+            if force {
+                let detail = "by force: what is left of lost volumes stays in its directory";
+                return self.forget_pool(tx, caller, pool, detail).await;
+            }
+            return Err(ControlError::InUse {
+                kind: ResourceKind::Pool,
+                name: pool.name,
+                by: format!(
+                    "what is left of the lost volumes {}, which nobody is served from; --force \
+                     forgets the pool and leaves its directory as it is",
+                    list(&lost)
+                ),
+            });
         }
         self.holds_no_volume(&mut tx, &pool).await?;
         if pool.state != PoolState::Closing {
@@ -388,16 +406,20 @@ impl Control {
         mut tx: catalog::Transaction,
         caller: &Caller,
         pool: Pool,
+        detail: &str,
     ) -> Result<Pool> {
         let volumes = lying_in(&mut tx, &pool).await?;
-        is_empty_of(&pool, volumes)?;
+        if volumes > 0 {
+            let by = format!("{volumes} volumes, which `volume delete --lost` gives up");
+            return Err(ControlError::InUse { kind: ResourceKind::Pool, name: pool.name, by });
+        }
         for mut volume in left_in(&mut tx, &pool).await? {
             volume.left_in.retain(|left| *left != pool.id);
             catalog::update(&mut tx, &volume).await?;
         }
+        lost::forget_pool(&mut tx, pool.id).await?;
         catalog::delete::<Pool>(&mut tx, pool.id.0).await?;
         let (action, result) = ("pool.deleted", EventResult::Done);
-        let detail = "by force: its node does not answer";
         self.inner.record(&mut tx, caller, &pool, action, result, detail).await?;
         self.inner.commit(tx).await?;
         self.inner.board.forget(pool.id.0);

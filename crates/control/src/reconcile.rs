@@ -24,6 +24,7 @@ use crate::board::{Claim, Step};
 use crate::catalog::{self, AttachmentRecord, Connection, Query};
 use crate::error::Result;
 use crate::facade::{Control, Inner};
+use crate::lost;
 use crate::plan::{Desired, plan};
 use crate::schedule;
 use crate::work::Outcome;
@@ -202,6 +203,7 @@ impl Inner {
         };
         let left = Query::<Volume>::all().eq("left_over", 1_u64);
         desired.left = catalog::select(&mut on, left).await?;
+        desired.lost = lost::untold(&mut on).await?.into_iter().map(|lost| lost.volume).collect();
         for record in catalog::select(&mut on, attachments).await? {
             desired.attachments.push(record.attachment);
         }

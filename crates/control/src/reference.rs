@@ -41,6 +41,16 @@ pub(crate) async fn nobody_uses(
     Err(ControlError::VolumeReferenced { volume, references, action })
 }
 
+/// The volume is gone without its users' doing: what used it is a reservation of its name.
+pub(crate) async fn outlive(tx: &mut Transaction, volume: &Volume) -> Result<()> {
+    let query = Query::<Reference>::all().eq("volume", volume.id);
+    for mut one in catalog::select(tx, query).await? {
+        one.volume = None;
+        catalog::update(tx, &one).await?;
+    }
+    Ok(())
+}
+
 /// A file volume has this name from now on: its references go along, and reservations of the name
 /// become references.
 pub(crate) async fn take_name(tx: &mut Transaction, volume: &Volume) -> Result<()> {

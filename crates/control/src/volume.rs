@@ -342,17 +342,22 @@ impl Control {
         Ok(view)
     }
 
-    /// The volume goes to `deleting`, and is gone when the node has let go of it.
+    /// The volume goes to `deleting`, and is gone when the node has let go of it. One that is `lost`
+    /// with its node is gone at once.
     ///
     /// # Errors
-    /// A reader; attached; a group of it; references to it; clients have it mounted, without `force`; clones depend on it; snapshots
-    /// without `cascade`; other work goes on.
+    /// A reader; attached; a group of it; references to it; clients have it mounted, without `force`;
+    /// clones depend on it; snapshots without `cascade`; other work goes on. A lost one: not an
+    /// admin; its node answers.
     pub async fn volume_delete(
         &self,
         caller: &Caller,
         volume: &str,
         how: VolumeDelete,
     ) -> Result<VolumeView> {
+        if how.lost {
+            return self.volume_lost(caller, volume, how).await;
+        }
         caller.must_be(Role::Member, "delete volumes")?;
         self.nobody_is_connected(caller, volume, how.force, "deleted").await?;
         let inner = &self.inner;
@@ -398,6 +403,24 @@ async fn nothing_depends(
     volume: &Volume,
     cascade: bool,
 ) -> Result<Vec<Snapshot>> {
+    let snapshots = only_snapshots(on, volume, cascade).await?;
+    // Without clones, a hidden snapshot is one that the node could not remove: it goes now.
+    if let Some(busy) = snapshots.iter().find(|s| s.state == SnapshotState::Creating) {
+        return Err(ControlError::SnapshotBusy {
+            snapshot: busy.name.clone(),
+            state: busy.state.word(),
+            action: "delete",
+        });
+    }
+    Ok(snapshots.into_iter().filter(|s| s.state != SnapshotState::Deleting).collect())
+}
+
+/// The volume's snapshots, whatever they are at; an error when something else depends on it.
+pub(crate) async fn only_snapshots(
+    on: &mut Connection,
+    volume: &Volume,
+    cascade: bool,
+) -> Result<Vec<Snapshot>> {
     let clones = Query::<Volume>::all().eq("origin_volume", volume.id);
     let clones: Vec<String> =
         catalog::select(on, clones).await?.into_iter().map(|clone| clone.name).collect();
@@ -415,15 +438,7 @@ async fn nothing_depends(
             clones,
         });
     }
-    // Without clones, a hidden snapshot is one that the node could not remove: it goes now.
-    if let Some(busy) = snapshots.iter().find(|s| s.state == SnapshotState::Creating) {
-        return Err(ControlError::SnapshotBusy {
-            snapshot: busy.name.clone(),
-            state: busy.state.word(),
-            action: "delete",
-        });
-    }
-    Ok(snapshots.into_iter().filter(|s| s.state != SnapshotState::Deleting).collect())
+    Ok(snapshots)
 }
 
 /// The size asked for, else the source's, else the smallest that the type has.

@@ -249,7 +249,7 @@ async fn connected_clients_hold_up_deletion_and_rollback_unless_forced() {
     w.node.connect(id, "127.0.0.1");
     let plain = w.control.volume_delete(&w.admin, "tree", CASCADE).await;
     assert_eq!(code(plain), "clients_connected");
-    let forced = VolumeDelete { cascade: true, force: true };
+    let forced = VolumeDelete { cascade: true, force: true, lost: false };
     w.control.volume_delete(&w.admin, "tree", forced).await.unwrap();
     w.volume_gone(&w.admin, "tree").await;
     assert!(w.node.terms(id).is_none());

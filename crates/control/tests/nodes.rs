@@ -5,60 +5,14 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
-use control::{
-    Caller, Control, NetworkCreate, NodeCreate, NodeUpdate, Paging, PoolCreate, VolumeCreate,
-};
+use control::{NetworkCreate, NodeCreate, NodeUpdate, Paging, PoolCreate};
 use model::order::{IoMode, Mode, Notice};
-use model::pool::{Driver, PoolState};
+use model::pool::Driver;
 use model::size::ByteSize;
 use model::user::Role;
-use model::volume::VolumeKind;
-use world::fake_doors::{FakeDoors, SECRET};
-use world::fake_node::FakeNode;
-use world::{World, attach, code, eventually, open_with, volume, world};
-
-const ADDRESS: &str = "http://192.0.2.2:7701";
-
-fn second(address: &str) -> NodeCreate {
-    NodeCreate { name: "n2".to_owned(), address: address.to_owned(), secret: SECRET.to_owned() }
-}
-
-/// A second node with a pool of each class, larger than those of the first.
-async fn with_second(w: &World) -> Arc<FakeNode> {
-    let node = w.doors.put(ADDRESS, "n2");
-    w.control.node_create(&w.admin, second(ADDRESS)).await.expect("a node");
-    for (class, driver) in [("ssd", Driver::Local), ("file", Driver::Dir)] {
-        let pool = PoolCreate {
-            name: format!("second-{class}"),
-            class: class.to_owned(),
-            node: Some("n2".to_owned()),
-            path: format!("/pools/{class}"),
-            driver,
-            io: IoMode::Cached,
-            capacity: None,
-        };
-        let made = w.control.pool_create(&w.admin, pool).await.expect("a pool");
-        online(&w.control, &w.admin, &made.name).await;
-    }
-    node
-}
-
-async fn online(control: &Control, caller: &Caller, pool: &str) {
-    eventually("the pool is online", async || {
-        let pool = control.pool_get(caller, pool).await.ok()?;
-        (pool.state == PoolState::Online).then_some(())
-    })
-    .await;
-}
-
-fn file(name: &str) -> VolumeCreate {
-    VolumeCreate { kind: Some(VolumeKind::File), volume_type: None, ..volume(name, 1, "") }
-}
-
-/// The first node has no room: new volumes lie on the second.
-fn fill(node: &FakeNode) {
-    node.set_space(ByteSize::gib(10), ByteSize::gib(10));
-}
+use world::fake_doors::FakeDoors;
+use world::second::{ADDRESS, file, fill, online, second, with_second};
+use world::{attach, code, eventually, open_with, volume, world};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn orders_go_to_the_node_whose_pool_the_volume_lies_in() {
@@ -124,7 +78,8 @@ async fn only_who_has_the_secret_adopts_a_node_and_only_one_control_plane_does()
     w.doors.put(ADDRESS, "n2");
     let with = |secret: &str| NodeCreate { secret: secret.to_owned(), ..second(ADDRESS) };
     assert_eq!(code(w.control.node_create(&w.admin, with("guessed")).await), "node_failed");
-    for bad in ["https://a:1", "a:1", "http://", "http://a:1/x", "http://a b:1"] {
+    let bads = ["https://a:1", "a:1", "http://", "http://a:1/x", "http://a b:1", "http://a"];
+    for bad in bads.into_iter().chain(["http://a:0", "http://::1:7", "http://[::1]", "http://:7"]) {
         assert_eq!(
             code(w.control.node_create(&w.admin, second(bad)).await),
             "invalid_value",

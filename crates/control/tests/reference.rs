@@ -44,7 +44,7 @@ async fn a_volume_in_use_is_kept_and_the_refusal_names_every_user() {
         let new = ReferenceCreate { kind, ..mount("tree", &format!("c{n}")) };
         w.control.reference_create(&w.admin, new).await.unwrap();
     }
-    let force = VolumeDelete { cascade: true, force: true };
+    let force = VolumeDelete { cascade: true, force: true, lost: false };
     let error = w.control.volume_delete(&w.admin, "tree", force).await.unwrap_err();
     assert_eq!(error.code(), "volume_referenced");
     let says = error.to_string();

@@ -18,6 +18,8 @@ use crate::portal;
 pub enum Purpose {
     /// The REST API.
     Api,
+    /// The metrics of a node of its own.
+    Metrics,
     /// iSCSI.
     Block,
     /// NFS.

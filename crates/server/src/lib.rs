@@ -9,7 +9,7 @@
 //!
 //! Beside it stands the node door, for a storage node of its own: see [`NodeDoor`].
 //!
-//! Entry points: [`serve()`] and [`serve_node`] for the daemon, [`HttpDoors`] for its control
+//! Entry points: [`serve()`], [`serve_node`] and [`serve_metrics`] for the daemon, [`HttpDoors`] for its control
 //! plane, [`openapi_json`] for the committed document.
 //!
 //! Invariant: nothing is decided here. Whatever goes wrong is answered with the contract's error
@@ -32,7 +32,7 @@ use control::Control;
 pub use document::openapi_json;
 pub use metrics::MetricsSource;
 pub use node_door::{Adoption, DoorRecord, HttpDoors, NodeDoor};
-pub use serve::{Limits, serve, serve_node};
+pub use serve::{Limits, serve, serve_metrics, serve_node};
 
 /// What the routes share.
 pub(crate) struct App {

@@ -1,8 +1,13 @@
-//! `/metrics`: the shell's own text, and the requests of this door.
+//! `/metrics`: the shell's own text, which nodes are heard, and the requests of this door.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::http::{HeaderName, StatusCode, header};
+use axum::routing::get;
+use control::NodeHeard;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -61,16 +66,58 @@ impl Metrics {
         self.requests.get_or_create(&answered).inc();
     }
 
-    /// Both parts as one OpenMetrics text, which ends with exactly one `# EOF`.
-    pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
-        let source = self.source.metrics();
-        let mut text = source.trim_end().trim_end_matches("# EOF").trim_end().to_owned();
-        if !text.is_empty() {
-            text.push('\n');
-        }
+    /// All parts as one OpenMetrics text, which ends with exactly one `# EOF`.
+    pub(crate) fn text(&self, nodes: &[NodeHeard]) -> Result<String, std::fmt::Error> {
+        let mut text = of_node(&*self.source);
+        heard(&mut text, nodes)?;
         encode(&mut text, &self.registry)?;
         Ok(text)
     }
+}
+
+/// The part of a storage node, without an end mark.
+fn of_node(source: &dyn MetricsSource) -> String {
+    let source = source.metrics();
+    let mut text = source.trim_end().trim_end_matches("# EOF").trim_end().to_owned();
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+/// Whether each node is heard, and since when not.
+fn heard(text: &mut String, nodes: &[NodeHeard]) -> std::fmt::Result {
+    if nodes.is_empty() {
+        return Ok(());
+    }
+    let label = |node: &NodeHeard| {
+        node.name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    };
+    writeln!(text, "# HELP commonhold_node_up Whether the node is heard (1) or not (0).")?;
+    writeln!(text, "# TYPE commonhold_node_up gauge")?;
+    for node in nodes {
+        let up = u8::from(node.is_up);
+        writeln!(text, "commonhold_node_up{{node=\"{}\"}} {up}", label(node))?;
+    }
+    writeln!(text, "# HELP commonhold_node_heard_age_seconds Time since the node was last heard.")?;
+    writeln!(text, "# TYPE commonhold_node_heard_age_seconds gauge")?;
+    for (node, age_ms) in nodes.iter().filter_map(|node| Some((node, node.age_ms?))) {
+        let age = Duration::from_millis(age_ms).as_secs_f64();
+        writeln!(text, "commonhold_node_heard_age_seconds{{node=\"{}\"}} {age}", label(node))?;
+    }
+    Ok(())
+}
+
+/// The one page of a storage node of its own: what the control plane in one process with it would
+/// show, and to whom.
+pub(crate) fn router_of_node(source: Arc<dyn MetricsSource>) -> Router {
+    let page = move || async move { (content_type(), of_node(&*source) + "# EOF\n") };
+    Router::new().route("/metrics", get(page)).fallback(|| async { StatusCode::NOT_FOUND })
+}
+
+/// What the text is.
+pub(crate) const fn content_type() -> [(HeaderName, &'static str); 1] {
+    [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")]
 }
 
 #[cfg(test)]
@@ -92,7 +139,18 @@ mod tests {
             let answered =
                 Answered { method: "GET".into(), route: "/v1/volumes".into(), status: 200 };
             metrics.count(answered, Duration::from_millis(3));
-            let text = metrics.text().unwrap();
+            let age_ms = Some(1500);
+            let there = NodeHeard { name: "n\"1".to_owned(), is_up: true, age_ms };
+            let never = NodeHeard { name: "n2".to_owned(), is_up: false, age_ms: None };
+            let text = metrics.text(&[there, never]).unwrap();
+            for line in [
+                "commonhold_node_up{node=\"n\\\"1\"} 1\n",
+                "commonhold_node_up{node=\"n2\"} 0\n",
+                "commonhold_node_heard_age_seconds{node=\"n\\\"1\"} 1.5\n",
+            ] {
+                assert!(text.contains(line), "{text}");
+            }
+            assert!(!text.contains("age_seconds{node=\"n2\""), "{text}");
             assert_eq!(text.matches("# EOF").count(), 1, "{text}");
             assert!(text.ends_with("# EOF\n"), "{text}");
             assert_eq!(text.contains("a_total 1\n"), source.contains("a_total"), "{text}");

@@ -16,6 +16,7 @@
 //! changes nothing. An order that was begun goes on to its end, whoever hangs up.
 
 mod far;
+mod first;
 mod notices;
 mod open;
 mod turns;

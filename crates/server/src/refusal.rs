@@ -208,6 +208,8 @@ fn of_nodes(error: &ControlError) -> Option<Value> {
             json!({ "node": node, "references": references, "clients": clients })
         }
         ControlError::NoFileService { node, .. } => json!({ "node": node }),
+        ControlError::NodeAnswers { volume, node } => json!({ "volume": volume, "node": node }),
+        ControlError::NotAdopted { address, .. } => json!({ "address": address }),
         ControlError::NodeBusy { node, work } => {
             let work: Vec<Value> = work
                 .iter()

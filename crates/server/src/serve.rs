@@ -148,6 +148,17 @@ pub async fn serve_node(
     serve_router(listener, limits, node_door::router(Arc::clone(&door)), ended).await;
 }
 
+/// The metrics of a storage node of its own, for whoever reaches the address.
+pub async fn serve_metrics(
+    listener: TcpListener,
+    limits: Limits,
+    source: Arc<dyn MetricsSource>,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let limits = (limits, UNTAKEN_LIMIT);
+    serve_router(listener, limits, crate::metrics::router_of_node(source), shutdown).await;
+}
+
 async fn serve_router(
     listener: TcpListener,
     (limits, untaken): (Limits, Duration),

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use control::{NodeDoors, NodeLink, Way};
+use control::{NodeDoors, NodeLink, NotAdopted, Way};
 use fake_node::FakeNode;
 use model::file::Acls;
 use model::id::{AttachmentId, PoolId, VolumeId};
@@ -97,7 +97,7 @@ async fn who_has_no_secret_gets_nothing() {
     assert_eq!(*served.kept.lock().unwrap(), []);
     let doors = HttpDoors::new().unwrap();
     let refused = doors.adopt(&served.address, "guess", CONTROL).await.unwrap_err();
-    assert!(matches!(refused, OrderError::Refused { .. }), "{refused}");
+    assert!(matches!(refused, NotAdopted::Refused { .. }), "{refused}");
     let link = doors.link(Way { secret: "guess".to_owned(), ..way(&served, 1) });
     assert!(why(&link.node().await.unwrap_err()).contains("does not know the secret"));
 }
@@ -238,4 +238,58 @@ async fn an_emptied_node_at_the_same_address_is_not_taken_for_the_old_one() {
     }
     assert!(said.contains("another node"), "{said}");
     drop(emptied);
+}
+
+/// A server that says this to whatever comes, and its address.
+async fn anything(answer: &'static [u8]) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0_u8; 4096];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(answer).await;
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_makes_something_known_that_is_no_node_is_told_what_was_found() {
+    let doors = HttpDoors::new().unwrap();
+    let found: [(&[u8], &str); 8] = [
+        (b"HTTP/1.1 404 Not Found\r\ncontent-length: 3\r\n\r\nno!", "an HTTP server, which says 404"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "which answers something else"),
+        (
+            b"HTTP/1.1 301 Moved\r\nlocation: https://a/\r\ncontent-length: 0\r\n\r\n",
+            "which sends on to https://a/",
+        ),
+        (
+            b"HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Basic\r\ncontent-length: 0\r\n\r\n",
+            "which says 401",
+        ),
+        (b"HTTP/1.1 409 Conflict\r\ncontent-length: 0\r\n\r\n", "which says 409"),
+        // A control plane's 404 is the contract's.
+        (
+            b"HTTP/1.1 404 Not Found\r\ncontent-length: 65\r\n\r\n{\"error\":{\"code\":\"unknown_route\",\
+              \"message\":\"m\",\"request_id\":\"1\"}}",
+            "a control plane of Commonhold",
+        ),
+        // An alert of TLS (RFC 8446 6), and nothing at all.
+        (b"\x15\x03\x01\x00\x02\x02\x16", "behind TLS"),
+        (b"", "does not speak HTTP"),
+    ];
+    for (answer, words) in found {
+        let address = anything(answer).await;
+        let refused = doors.adopt(&address, SECRET, CONTROL).await.unwrap_err();
+        assert!(matches!(refused, NotAdopted::NoNode { .. }), "{refused}");
+        assert!(refused.to_string().contains(words), "{refused}");
+    }
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", gone.local_addr().unwrap());
+    drop(gone);
+    let refused = doors.adopt(&address, SECRET, CONTROL).await.unwrap_err();
+    assert!(matches!(refused, NotAdopted::Silent { .. }), "{refused}");
+    assert!(refused.to_string().contains("refused"), "{refused}");
 }

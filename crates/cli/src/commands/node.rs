@@ -1,5 +1,6 @@
 //! Nodes: the machines that serve volumes.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use api::Client;
@@ -86,12 +87,22 @@ pub(crate) enum Placement {
 
 /// What stands in the file, or comes on standard input.
 fn secret_in(path: &Path) -> Result<String, Failure> {
+    let is_typed = path.as_os_str() == "-" && std::io::stdin().is_terminal();
+    if is_typed {
+        note("The node's secret, then Ctrl-D (node/secret in its data directory):");
+    }
     let read = match path.as_os_str() == "-" {
         true => std::io::read_to_string(std::io::stdin()),
         false => std::fs::read_to_string(path),
     };
-    let what = format!("the secret in {}", path.display());
-    Ok(read.map_err(|why| Failure::Io { what, why })?.trim().to_owned())
+    let refused = |why: String| Failure::Usage {
+        message: format!("the node's secret cannot be read from {}: {why}", path.display()),
+        hint: "The node's daemon has made it at its first start, in node/secret of its data \
+               directory: copy that file, or pipe it in (--secret-file -)."
+            .to_owned(),
+    };
+    let secret = read.map_err(|why| refused(why.to_string()))?.trim().to_owned();
+    if secret.is_empty() { Err(refused("it is empty".to_owned())) } else { Ok(secret) }
 }
 
 /// Whether it serves files, and to how many.

@@ -88,9 +88,13 @@ pub(crate) enum VolumeCommand {
         /// Delete their snapshots too
         #[arg(long)]
         cascade: bool,
-        /// Cut off the clients that have a file volume mounted
+        /// Cut off the clients that have a file volume mounted; of a lost one, end attachments and
+        /// references
         #[arg(long)]
         force: bool,
+        /// Its node is gone for good and does not answer: forget it, erasing nothing; for operators
+        #[arg(long)]
+        lost: bool,
     },
     /// Persistent reservations: registrants, holder, type, history
     Reservations { volume: String },
@@ -319,8 +323,8 @@ impl VolumeCommand {
             }
             Self::Backup { volume, to } => return backup::backup(context, &volume, &to).await,
             Self::Restore(arguments) => return backup::restore(context, arguments).await,
-            Self::Delete { volumes, cascade, force } => {
-                let how = DeleteVolume { cascade, force, ..DeleteVolume::default() };
+            Self::Delete { volumes, cascade, force, lost } => {
+                let how = DeleteVolume { cascade, force, lost, ..DeleteVolume::default() };
                 for volume in volumes {
                     delete(context, &volume, &how).await?;
                 }
@@ -353,6 +357,14 @@ async fn export(
 async fn delete(context: &Context, name: &str, how: &DeleteVolume) -> Result<(), Failure> {
     let volume = context.client.volume_delete(name, how).await?;
     let what = format!("the volume {}", volume.name);
+    if how.lost {
+        note(&format!(
+            "Forgot {what} as lost. Nothing was erased: what is left of it lies in the pool {} of its \
+             node, which serves it to nobody when it comes back.",
+            volume.pool
+        ));
+        return Ok(());
+    }
     if !context.wait {
         note(&format!("Deleting {what}."));
         return Ok(());

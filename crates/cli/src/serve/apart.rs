@@ -3,14 +3,18 @@
 //! It serves from its last orders, whether or not a control plane is there.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use env::whole;
 use model::order::Notice;
+use node::{Purpose, Sockets};
 use serde::{Deserialize, Serialize};
 use server::{Adoption, DoorRecord, NodeDoor};
-use tokio::sync::{broadcast, mpsc};
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::link::Link;
@@ -98,6 +102,7 @@ pub(super) async fn run(
     let data = settings.data.clone();
     let ground = Ground::take(settings, &sockets).await?;
     let (node, driver) = ground.node(settings, home, &sockets).await?;
+    let metrics = settings.metrics.map(|asked| metrics_listener(asked, &sockets)).transpose()?;
     let (portals, notices) = (node.portals().to_vec(), node.notices());
     let files = home.why_not.clone().map_or_else(|| Ok(node.file_portals()), Err);
     sockets.settle();
@@ -115,6 +120,9 @@ pub(super) async fn run(
     let mut text = format!("door     http://{}\n", super::reachable(ground.api));
     text += &format!("secret   {}\n", papers.directory.join(SECRET).display());
     text += &format!("portal   {}\n", addresses(&portals));
+    if let Some(at) = metrics.as_ref().and_then(|listener| listener.local_addr().ok()) {
+        text += &format!("metrics  http://{}/metrics\n", super::reachable(at));
+    }
     text += &told_of_files(&files);
     if let Some(driver) = driver {
         let place = data.join("pools").join(super::FILE_POOL);
@@ -124,6 +132,7 @@ pub(super) async fn run(
     notify(&[sd_notify::NotifyState::Ready]);
     let limits =
         server::Limits { connections: settings.api_connections, descriptors: ground.descriptors };
+    let (shows, metrics) = show_metrics(metrics, limits, &link);
     let mut ended = std::pin::pin!(ended);
     let mut wished: Option<Wish> = None;
     server::serve_node(ground.listener, limits, door, async {
@@ -140,10 +149,40 @@ pub(super) async fn run(
         tracing::info!("ending: orders that run may end");
     })
     .await;
+    drop(shows);
+    // What a page that broke off has logged is all that there is to say.
+    let _ = metrics.await;
     link.stop().await;
     teller.abort();
     tracing::info!("ended");
     end(wished, ended, sockets, data).await
+}
+
+/// Where the metrics are shown.
+fn metrics_listener(asked: SocketAddr, sockets: &Sockets) -> Result<TcpListener, Failure> {
+    let listener = sockets.listen(Purpose::Metrics, asked).and_then(TcpListener::from_std);
+    listener.map_err(|why| Failure::Serve {
+        message: format!("cannot listen on {asked} for metrics: {why}"),
+        hint: Some("Choose another address with --metrics.".into()),
+    })
+}
+
+/// Show the metrics, where they are to be shown, until the other end is dropped.
+fn show_metrics(
+    listener: Option<TcpListener>,
+    limits: server::Limits,
+    link: &Arc<Link>,
+) -> (oneshot::Sender<()>, JoinHandle<()>) {
+    let (shows, shown) = oneshot::channel();
+    let source = Arc::clone(link) as Arc<dyn server::MetricsSource>;
+    let task = tokio::spawn(async move {
+        let Some(listener) = listener else { return };
+        let ended = async {
+            let _: Result<(), _> = shown.await;
+        };
+        server::serve_metrics(listener, limits, source, ended).await;
+    });
+    (shows, task)
 }
 
 /// What the node sees by itself, the control plane is to hear.

@@ -7,7 +7,8 @@ mod nfs_client;
 #[path = "../service/mod.rs"]
 mod service;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ struct Far {
     process: Child,
     home: tempfile::TempDir,
     door: String,
+    metrics: String,
 }
 
 impl Drop for Far {
@@ -40,6 +42,7 @@ impl Far {
     fn start(home: tempfile::TempDir, listen: &str, number: u8) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_commonhold"))
             .args(["serve", "--role", "node", "--listen", listen, "--portals", "127.0.0.1:0"])
+            .args(["--metrics", "127.0.0.1:0"])
             .args(["--nfs-portals", &place::portal(number).to_string(), "--data"])
             .arg(home.path().join("data"))
             .env("XDG_CONFIG_HOME", home.path())
@@ -47,29 +50,45 @@ impl Far {
             .stderr(std::fs::File::create(home.path().join("log")).unwrap())
             .spawn()
             .unwrap();
-        let mut door = String::new();
+        let (mut door, mut metrics) = (String::new(), String::new());
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         for line in lines.map_while(Result::ok) {
             let (word, value) = line.split_once(' ').unwrap();
-            if word == "door" {
-                door = value.trim().to_owned();
-            }
-            if word == "files" {
-                break;
+            match word {
+                "door" => value.trim().clone_into(&mut door),
+                "metrics" => value.trim().clone_into(&mut metrics),
+                "files" => break,
+                _ => {}
             }
         }
         assert!(door.starts_with("http://"), "{}", log(&home));
-        Self { process, home, door }
+        Self { process, home, door, metrics }
     }
 
-    /// kill -9, and start again where it was.
-    fn crash(mut self, number: u8) -> Self {
+    /// kill -9: what is left of it, and where its door was.
+    fn kill(mut self) -> (tempfile::TempDir, String) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         let listen = self.door.strip_prefix("http://").unwrap().to_owned();
-        let home = std::mem::replace(&mut self.home, tempfile::tempdir().unwrap());
+        (std::mem::replace(&mut self.home, tempfile::tempdir().unwrap()), listen)
+    }
+
+    /// kill -9, and start again where it was.
+    fn crash(self, number: u8) -> Self {
+        let (home, listen) = self.kill();
         Self::start(home, &listen, number)
     }
+}
+
+/// What an address answers to who shows nothing: the whole answer, as text.
+fn get(url: &str) -> String {
+    let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let mut stream = TcpStream::connect(host).unwrap();
+    let request = format!("GET /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 fn log(home: &tempfile::TempDir) -> String {
@@ -160,6 +179,7 @@ fn an_evacuated_volume_is_read_by_its_old_handles_and_outlives_its_first_node() 
     let resource = format!("nfs://{}/default/tree", place::portal(72).ip());
     assert_eq!(shown["resources"][0], resource, "{shown}");
     check(72, &handles);
+    figures(&service, &far);
     // Nothing is left of it on the first node, which may go for good.
     let left = std::fs::read_dir(service.path("files/volumes")).unwrap().count();
     assert_eq!(left, 0, "the source keeps a copy");
@@ -168,6 +188,85 @@ fn an_evacuated_volume_is_read_by_its_old_handles_and_outlives_its_first_node() 
     let far = far.crash(72);
     check(72, &handles);
     drop(far);
+}
+
+#[test]
+fn a_volume_that_was_given_up_with_its_node_is_never_served_again_when_that_comes_back() {
+    if !place::is_root() {
+        return;
+    }
+    let (service, far) = stage((79, 80));
+    let nodes = service.json(&["node", "list"]);
+    let first = nodes.as_array().unwrap().iter().find(|node| node["name"] != "far").unwrap();
+    service.json(&["node", "update", first["id"].as_str().unwrap(), "--placement", "off"]);
+    for name in ["gone", "kept"] {
+        service.json(&["volume", "create", "--kind", "file", "--size", "1g", name]);
+    }
+    let mut client = Three::new(wire(place::portal(80), UID));
+    let root = client.mount("/default/gone").unwrap();
+    let file = client.create(&root, b"f").unwrap();
+    client.write(&file, 0, StableHow::FileSync, &content(1));
+    service.json(&["reference", "create", "gone", "web", "--kind", "container"]);
+    let (code, said) = service.refused(&["volume", "delete", "gone", "--lost"]);
+    assert!(code == 4 && said.contains("its node 'far' answers"), "{code}: {said}");
+    let (home, listen) = far.kill();
+    let (code, said) = service.refused(&["pool", "delete", "far-files", "--force"]);
+    assert!(code == 4 && said.contains("2 volumes"), "{code}: {said}");
+    let (code, said) = service.refused(&["volume", "delete", "gone", "--lost"]);
+    assert!(code == 4 && said.contains("container 'web'"), "{code}: {said}");
+    service.json(&["volume", "delete", "gone", "--lost", "--force"]);
+    // It comes back with its last orders, and is told.
+    let far = Far::start(home, &listen, 80);
+    let told = |count: usize, far: &Far| {
+        let limit = Instant::now() + Duration::from_secs(40);
+        let found = ["event", "list", "--action", "volume.lost_found"];
+        while service.json(&found).as_array().unwrap().len() < count {
+            assert!(Instant::now() < limit, "{}\n{}", service.log(), log(&far.home));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    told(1, &far);
+    let gone = || {
+        let mut client = Three::new(wire(place::portal(80), UID));
+        client.mount("/default/kept").unwrap();
+        assert!(client.mount("/default/gone").is_err(), "it is mounted");
+        assert!(client.read(&file, 0, 16).is_err(), "it is read by a handle of before");
+    };
+    gone();
+    let far = far.crash(80);
+    gone();
+    // All the rest goes, and the node is forgotten while it is away: it is told and let go.
+    let (home, listen) = far.kill();
+    service.json(&["volume", "delete", "kept", "--lost"]);
+    service.json(&["pool", "delete", "far-files", "--force"]);
+    service.json(&["node", "delete", "far", "--force"]);
+    let far = Far::start(home, &listen, 80);
+    told(2, &far);
+    let limit = Instant::now() + Duration::from_secs(20);
+    while far.home.path().join("data/node/adopted.json").exists() {
+        assert!(Instant::now() < limit, "it is not let go\n{}", service.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let mut client = Three::new(wire(place::portal(80), UID));
+    assert!(client.mount("/default/kept").is_err(), "it is mounted");
+    let left = std::fs::read_dir(far.home.path().join("files/volumes")).unwrap().count();
+    assert_eq!(left, 2, "data is erased");
+}
+
+/// What a node serves, it counts; who reads that has no secret, and the door shows it to nobody.
+fn figures(service: &Service, far: &Far) {
+    let page = get(&far.metrics);
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("# EOF\n"), "{page}");
+    for name in ["commonhold_nfs_", "commonhold_buffer_bytes", "commonhold_logins"] {
+        assert!(page.contains(name), "no {name} in {page}");
+    }
+    let other = far.metrics.replace("/metrics", "/node/v1/ask");
+    assert!(get(&other).starts_with("HTTP/1.1 404"));
+    assert!(get(&format!("{}/metrics", far.door)).starts_with("HTTP/1.1 401"));
+    let page = get(&format!("{}/metrics", service.url));
+    assert!(page.contains("commonhold_node_up{node=\"far\"} 1\n"), "{page}");
+    assert!(page.contains("commonhold_node_heard_age_seconds{node=\"far\"} "), "{page}");
+    assert!(page.contains("commonhold_api_requests_total"), "{page}");
 }
 
 /// Kills one of the two in the middle of an evacuation; it goes on, and ends in one whole copy.

@@ -354,11 +354,39 @@ fn far_node(desk: &mut Desk, own: &str) {
     std::fs::write(&wrong, "wrong").unwrap();
     desk.refused(&create(&far.door, wrong.to_str().unwrap()), 4, "the secret is not");
     desk.refused(&create("127.0.0.1:1", secret), 2, "is not http://HOST:PORT");
-    desk.refused(&create("http://127.0.0.1:1", secret), 6, "not reachable");
+    desk.refused(&create("http://127.0.0.1:1", secret), 6, "nothing answers there");
+    let own_door = desk.service.url.clone();
+    desk.refused(&create(&own_door, secret), 2, "a control plane of Commonhold");
+    desk.refused(&create(&far.door, "/nowhere/secret"), 2, "cannot be read from /nowhere/secret");
     let made = desk.json(&create(&far.door, secret));
     assert_eq!((word(&made, "/name"), word(&made, "/state")), ("far", "online"));
     desk.table(&["node", "delete", "far"]);
     desk.refused(&["node", "show", "far"], 3, "there is no node 'far'");
+    gone_for_good(desk, own, far);
+}
+
+/// A machine burns down with a volume on it, and is forgotten.
+fn gone_for_good(desk: &mut Desk, own: &str, far: service::Far) {
+    let secret = far.secret.to_str().unwrap();
+    let create = ["node", "create", "far", "--address", &far.door, "--secret-file", secret];
+    desk.json(&create);
+    let path = desk.path("far/pool");
+    let pool = ["pool", "create", "far-ssd", "--node", "far", "--class", "ssd", "--path"];
+    desk.json(&[&pool[..], &[path.to_str().unwrap()]].concat());
+    desk.json(&["node", "update", own, "--placement", "off"]);
+    let made = desk.json(&["volume", "create", "burnt", "--size", "1m"]);
+    assert_eq!(word(&made, "/pool"), "far-ssd");
+    desk.json(&["node", "update", own, "--placement", "on"]);
+    desk.refused(&["volume", "delete", "burnt", "--lost"], 4, "its node 'far' answers");
+    drop(far);
+    desk.refused(&["pool", "delete", "far-ssd", "--force"], 4, "1 volumes");
+    desk.table(&["volume", "delete", "burnt", "--lost"]);
+    desk.refused(&["volume", "show", "burnt"], 3, "'burnt'");
+    desk.table(&["pool", "delete", "far-ssd", "--force"]);
+    desk.refused(&["node", "delete", "far"], 6, "given up");
+    desk.table(&["node", "delete", "far", "--force"]);
+    let events = desk.json(&["event", "list", "--action", "volume.lost"]);
+    assert!(word(&events, "/0/detail").contains("nothing is erased"), "{events}");
 }
 
 /// Where demos work, of this run or of another that runs now.

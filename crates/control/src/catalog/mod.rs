@@ -20,5 +20,6 @@ pub(crate) use record::{
 pub use sqlite::catalog_formats;
 pub(crate) use sqlite::{Catalog, Connection, Transaction};
 pub(crate) use tables::{
-    AgentRecord, AttachmentRecord, DoorRecord, GrantRecord, GroupRecord, TokenRecord, pool_place,
+    AgentRecord, AttachmentRecord, DoorRecord, GrantRecord, GroupRecord, LostPlace, LostRecord,
+    TokenRecord, pool_place,
 };

@@ -7,7 +7,7 @@ use model::attachment::Attachment;
 use model::event::{Event, ResourceKind};
 use model::group::Group;
 use model::host::Host;
-use model::id::{HostId, NodeId, ProjectId};
+use model::id::{AttachmentId, HostId, NodeId, PoolId, ProjectId, VolumeId};
 use model::network::Network;
 use model::node::{Node, NoticeMark};
 use model::operation::Operation;
@@ -65,6 +65,30 @@ pub(crate) struct DoorRecord {
     /// Up to where its notices are in the audit trail.
     #[serde(default)]
     pub(crate) mark: NoticeMark,
+}
+
+/// A volume that was given up with its node, and where its data may lie.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct LostRecord {
+    pub(crate) volume: VolumeId,
+    pub(crate) name: String,
+    pub(crate) project: ProjectId,
+    pub(crate) kind: VolumeKind,
+    /// Of hosts that had it.
+    pub(crate) attachments: Vec<AttachmentId>,
+    pub(crate) places: Vec<LostPlace>,
+}
+
+/// A pool in which a lost volume may lie.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct LostPlace {
+    pub(crate) pool: PoolId,
+    pub(crate) pool_name: String,
+    pub(crate) path: String,
+    pub(crate) node: NodeId,
+    pub(crate) node_name: String,
+    /// The node has come back, and serves it to nobody.
+    pub(crate) told: bool,
 }
 
 /// A group with what only its agents may know, and what they said when it last changed.
@@ -183,6 +207,10 @@ record!(Node, Node, "nodes", |node| {
 record!(DoorRecord, Node, "node_doors", |record| {
     id: record.node.0, name: record.node.to_string(), project: None,
     columns: {}
+});
+record!(LostRecord, Volume, "lost_volumes", |lost| {
+    id: lost.volume.0, name: lost.name.clone(), project: Some(lost.project),
+    columns: { "untold": lost.places.iter().any(|place| !place.told).then_some(1_u64) }
 });
 record!(Network, Network, "networks", |network| {
     id: network.id.0, name: network.name.clone(), project: None,

@@ -1,18 +1,23 @@
 //! Nodes come and go: the one in this process at each start, others by the operator.
 
+use std::sync::Arc;
+
 use model::event::{EventResult, ResourceKind};
 use model::id::NodeId;
 use model::node::{Node, NodeReport, NoticeMark};
+use model::order::OrderError;
 use model::pool::Pool;
 use model::user::Role;
 use uuid::Uuid;
 
 use super::{NodeView, pools_of};
+use crate::board::Step;
 use crate::caller::Caller;
 use crate::catalog::{self, DoorRecord, Query};
 use crate::error::{ControlError, Result};
 use crate::facade::{Control, Inner, name_is_free, resolve, valid_name};
 use crate::links::Way;
+use crate::lost;
 
 /// In the catalog's facts: what this control plane calls itself to nodes, and how often it started.
 const CONTROL: &str = "control";
@@ -49,9 +54,16 @@ pub struct NodeUpdate {
 fn valid_address(text: &str) -> Result<String> {
     let text = text.trim().trim_end_matches('/');
     let rest = text.strip_prefix("http://").unwrap_or_default();
+    let (host, port) = rest.rsplit_once(':').unwrap_or_default();
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"/?#@\\".contains(&byte);
-    if rest.is_empty() || text.len() > TEXT_MAX || !rest.bytes().all(plain) {
-        let why = format!("'{text}' is not http://HOST:PORT");
+    // An IPv6 address stands in brackets (RFC 3986 3.2.2).
+    let is_host = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
+    let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_good = !host.is_empty() && is_host && is_port && host.bytes().all(plain);
+    if text.len() > TEXT_MAX || !is_good {
+        let tls = text.starts_with("https://");
+        let tls = if tls { "; a node's door speaks HTTP without TLS" } else { "" };
+        let why = format!("'{text}' is not http://HOST:PORT{tls}");
         return Err(ControlError::Invalid { field: "address", why });
     }
     Ok(text.to_owned())
@@ -61,7 +73,9 @@ fn valid_secret(text: &str) -> Result<String> {
     let text = text.trim();
     if text.is_empty() || text.len() > TEXT_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic())
     {
-        let why = "it is not what a node's daemon has made".to_owned();
+        let why = "it is not what a node's daemon has made; node/secret in the node's data \
+                   directory is"
+            .to_owned();
         return Err(ControlError::Invalid { field: "secret", why });
     }
     Ok(text.to_owned())
@@ -83,7 +97,10 @@ impl Control {
             name_is_free::<Node>(&mut on, Query::all(), &name, None).await?;
         }
         let doors = inner.links.doors()?;
-        let identity = doors.adopt(&address, &secret, inner.own.id).await?;
+        let identity = match doors.adopt(&address, &secret, inner.own.id).await {
+            Ok(identity) => identity,
+            Err(why) => return Err(ControlError::NotAdopted { address, why }),
+        };
         let now_ms = inner.now_ms();
         let id = NodeId(inner.new_id());
         let door = DoorRecord {
@@ -110,11 +127,17 @@ impl Control {
         let mut tx = inner.catalog.begin().await?;
         name_is_free::<Node>(&mut tx, Query::all(), &node.name, None).await?;
         for known in catalog::select(&mut tx, Query::<DoorRecord>::all()).await? {
-            if known.identity == identity {
-                let known: Node = crate::volume::expected(&mut tx, known.node.0).await?;
+            if known.identity != identity {
+                continue;
+            }
+            if let Some(known) = catalog::get::<Node>(&mut tx, known.node.0).await? {
                 let why = format!("the node there is known as '{}'", known.name);
                 return Err(ControlError::Invalid { field: "address", why });
             }
+            // It was forgotten while it was away, and has not been told yet what it has to be.
+            catalog::delete::<DoorRecord>(&mut tx, known.node.0).await?;
+            lost::follow(&mut tx, |node| node == known.node, id).await?;
+            inner.links.forget(known.node);
         }
         catalog::insert(&mut tx, &node).await?;
         catalog::insert(&mut tx, &door).await?;
@@ -196,7 +219,13 @@ impl Control {
             let why = "it runs in the control plane's process".to_owned();
             return Err(ControlError::Invalid { field: "node", why });
         }
-        if let Some(door) = &door {
+        let owed = inner.is_owed(node.id).await?;
+        if owed && !force {
+            let why = "it has not heard yet which of its volumes were given up".to_owned();
+            return Err(OrderError::Unreachable { why }.into());
+        }
+        // One that is away serves what was lost with it until it has heard of that.
+        if let Some(door) = door.as_ref().filter(|_| !owed) {
             let released = match inner.links.doors() {
                 Ok(doors) => doors.release(&inner.way(door)).await,
                 Err(error) => Err(error),
@@ -207,11 +236,15 @@ impl Control {
         }
         let mut tx = inner.catalog.begin().await?;
         without_pools(&node, &pools_of(&mut tx, node.id).await?)?;
-        catalog::delete::<DoorRecord>(&mut tx, node.id.0).await?;
+        if !owed {
+            catalog::delete::<DoorRecord>(&mut tx, node.id.0).await?;
+        }
         catalog::delete::<Node>(&mut tx, node.id.0).await?;
         inner.done(&mut tx, caller, &node, "node.delete").await?;
         inner.commit(tx).await?;
-        inner.links.forget(node.id);
+        if !owed {
+            inner.links.forget(node.id);
+        }
         Ok(())
     }
 }
@@ -256,7 +289,23 @@ impl Own {
 }
 
 impl Inner {
-    pub(super) fn way(&self, door: &DoorRecord) -> Way {
+    /// Has the node not been told of everything that was lost with it? Asked, it is told first.
+    async fn is_owed(self: &Arc<Self>, node: NodeId) -> Result<bool> {
+        let mut on = self.catalog.read().await?;
+        let owed = lost::untold_on(&mut on, node).await?;
+        drop(on);
+        if owed.is_empty() || !self.answers(node).await {
+            return Ok(!owed.is_empty());
+        }
+        self.links.hear(node, self.now_ms());
+        for lost in &owed {
+            self.run_now(Step::Bury(lost.volume)).await;
+        }
+        let mut on = self.catalog.read().await?;
+        Ok(!lost::untold_on(&mut on, node).await?.is_empty())
+    }
+
+    pub(crate) fn way(&self, door: &DoorRecord) -> Way {
         Way {
             address: door.address.clone(),
             secret: door.secret.clone(),
@@ -311,6 +360,11 @@ impl Inner {
                 file_portals,
             };
             catalog::insert(&mut tx, &node).await?;
+            let doors = catalog::select(&mut tx, Query::<DoorRecord>::all()).await?;
+            let is_nobody = |one: NodeId| {
+                known.iter().all(|node| node.id != one) && doors.iter().all(|door| door.node != one)
+            };
+            lost::follow(&mut tx, is_nobody, id).await?;
             id
         };
         tx.commit().await?;
@@ -341,7 +395,11 @@ impl Inner {
         let known = catalog::get::<Node>(&mut on, node.0).await?;
         let door = catalog::get::<DoorRecord>(&mut on, node.0).await?;
         drop(on);
-        let Some((known, door)) = known.zip(door) else { return Ok(()) };
+        let (known, door) = match (known, door) {
+            (Some(known), Some(door)) => (known, door),
+            (None, Some(door)) => return self.part_with(door).await,
+            _ => return Ok(()),
+        };
         let boot = report.boot.unwrap_or(known.boot);
         let file_portals = report.file_portals();
         let is_new = boot != known.boot

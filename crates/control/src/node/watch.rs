@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use model::attachment::Attachment;
 use model::id::{NodeId, VolumeId};
-use model::node::NoticeMark;
+use model::node::{Heard, NoticeMark};
+use model::order::Notice;
 use tokio::time::sleep;
 
 use super::on_node;
 use crate::catalog::{self, AttachmentRecord, DoorRecord, Query};
 use crate::error::Result;
-use crate::facade::{Control, Inner};
+use crate::facade::Inner;
 
 /// Between two looks at a node.
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
@@ -43,14 +44,30 @@ impl Inner {
         door.map_or_else(NoticeMark::default, |door| door.mark)
     }
 
-    async fn note_mark(&self, node: NodeId, mark: NoticeMark) -> Result<()> {
+    /// Make events of what was heard. How far that goes is noted in the same transaction, so that a
+    /// crash has no notice recorded twice or left out.
+    async fn record_heard(&self, node: NodeId, heard: Heard, before: NoticeMark) -> Result<()> {
+        if heard.lost {
+            tracing::warn!(%node, "notices of a node were not recorded");
+        }
+        if heard.mark == before {
+            return Ok(());
+        }
+        let is_merged = |notice: &Notice| matches!(notice, Notice::MergeFinished { .. });
+        let wakes = heard.notices.iter().any(is_merged);
         let mut tx = self.catalog.begin().await?;
+        for notice in heard.notices {
+            let event = self.event_of(&mut tx, notice).await?;
+            catalog::insert(&mut tx, &event).await?;
+        }
         if let Some(mut door) = catalog::get::<DoorRecord>(&mut tx, node.0).await? {
-            door.mark = mark;
+            door.mark = heard.mark;
             catalog::update(&mut tx, &door).await?;
         }
-        // No wake: what was heard asks for no work.
         tx.commit().await?;
+        if wakes {
+            self.wake.notify_one();
+        }
         Ok(())
     }
 
@@ -87,15 +104,23 @@ fn alive(inner: &Weak<Inner>, node: NodeId) -> Option<Arc<Inner>> {
 }
 
 async fn look(inner: Weak<Inner>, node: NodeId) {
-    let mut was_there = true;
+    let mut was_there = None;
     while let Some(control) = alive(&inner, node) {
         let report = control.report_of(node).await;
         match (&report, was_there) {
-            (Err(error), true) => tracing::warn!(%node, %error, "a node does not answer"),
-            (Ok(_), false) => tracing::info!(%node, "a node answers again"),
+            (Err(error), None | Some(true)) => {
+                tracing::warn!(%node, %error, "a node does not answer");
+            }
+            (Ok(_), Some(false)) => tracing::info!(%node, "a node answers again"),
             _ => {}
         }
-        was_there = report.is_ok();
+        if report.is_ok()
+            && was_there != Some(true)
+            && let Err(error) = control.tell_soon(node).await
+        {
+            tracing::warn!(%node, %error, "what was lost with a node could not be read");
+        }
+        was_there = Some(report.is_ok());
         if let Ok(report) = report
             && let Err(error) = control.heard_from(node, report).await
         {
@@ -120,21 +145,14 @@ async fn listen(inner: Weak<Inner>, node: NodeId) {
             sleep(NOTICES_PAUSE).await;
             continue;
         };
-        let Some(inner) = inner.upgrade() else { return };
-        let control = Control { inner };
-        if heard.lost {
-            tracing::warn!(%node, "notices of a node were not recorded");
+        let Some(control) = inner.upgrade() else { return };
+        let next = heard.mark;
+        if let Err(error) = control.record_heard(node, heard, mark).await {
+            // They are told again: what was recorded, and up to where, is one.
+            tracing::warn!(%node, %error, "notices of a node could not be recorded");
+            sleep(NOTICES_PAUSE).await;
+            continue;
         }
-        for notice in heard.notices {
-            if let Err(error) = control.notice(notice).await {
-                tracing::warn!(%node, %error, "a notice of a node could not be recorded");
-            }
-        }
-        if heard.mark != mark
-            && let Err(error) = control.inner.note_mark(node, heard.mark).await
-        {
-            tracing::warn!(%node, %error, "how far a node was heard could not be noted");
-        }
-        mark = heard.mark;
+        mark = next;
     }
 }

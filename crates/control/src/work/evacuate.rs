@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::event::EventResult;
 use model::id::{NodeId, OperationId};
 use model::network::Network;
-use model::operation::{Operation, OperationKind, OperationState};
+use model::operation::{Operation, OperationKind, OperationState, Stayed};
 use model::order::OrderError;
 use model::snapshot::Snapshot;
 use model::volume::{Volume, VolumeKind, VolumeStatus};
@@ -30,7 +30,15 @@ enum Next {
     Wait,
     /// Whether this one may move.
     Try(Box<Volume>),
-    End(Result<(), OrderError>),
+    End(End),
+}
+
+/// How an evacuation ends.
+enum End {
+    Empty,
+    Cancelled,
+    /// Which volumes stay, and why.
+    Stayed(String),
 }
 
 impl Inner {
@@ -57,14 +65,21 @@ impl Inner {
                 self.begin_move(&operation, *volume).await?;
                 Ok(Outcome::Wait(LOOK_PAUSE))
             }
-            Next::End(answer) => {
+            Next::End(end) => {
                 let mut tx = self.catalog.begin().await?;
+                let (state, fault) = match end {
+                    End::Empty => (OperationState::Succeeded, None),
+                    End::Cancelled => {
+                        (OperationState::Cancelled, Some(OrderError::Cancelled.to_string()))
+                    }
+                    End::Stayed(why) => (OperationState::Failed, Some(why)),
+                };
                 if let Some(node) = operation.subject.node() {
-                    let what =
-                        answer.as_ref().map(|()| "it has no file volumes any more".to_owned());
+                    let empty = || "it has no file volumes any more".to_owned();
+                    let what = fault.as_ref().map_or_else(|| Ok(empty()), Err);
                     self.node_event(&mut tx, node, "node.evacuate", what).await?;
                 }
-                self.end_operation(&mut tx, id, answer).await?;
+                self.finish(&mut tx, id, state, fault).await?;
                 tx.commit().await?;
                 Ok(Outcome::Done(None))
             }
@@ -113,7 +128,7 @@ impl Inner {
 
 async fn next(tx: &mut Transaction, operation: &Operation, node: NodeId) -> Result<Next> {
     let OperationKind::EvacuateNode { stayed, .. } = &operation.kind else {
-        return Ok(Next::End(Ok(())));
+        return Ok(Next::End(End::Empty));
     };
     let moving = Query::<Volume>::all().eq("status", "moving");
     let own = |volume: &Volume| matches!(volume.status, VolumeStatus::Moving { operation: by, .. } if by == operation.id);
@@ -121,7 +136,7 @@ async fn next(tx: &mut Transaction, operation: &Operation, node: NodeId) -> Resu
         return Ok(Next::Wait);
     }
     if operation.cancel_requested {
-        return Ok(Next::End(Err(OrderError::Cancelled)));
+        return Ok(Next::End(End::Cancelled));
     }
     let here = on_node(tx, node).await?.eq("kind", VolumeKind::File.word());
     let is_new = |volume: &Volume| stayed.iter().all(|one| one.volume != volume.id);
@@ -133,14 +148,22 @@ async fn next(tx: &mut Transaction, operation: &Operation, node: NodeId) -> Resu
         let pools = pools_of(tx, node).await?;
         let left = catalog::select(tx, Query::<Volume>::all().eq("left_over", 1_u64)).await?;
         let is_here = |volume: &Volume| pools.iter().any(|pool| volume.left_in.contains(&pool.id));
-        return Ok(if left.iter().any(is_here) { Next::Wait } else { Next::End(Ok(())) });
+        return Ok(if left.iter().any(is_here) { Next::Wait } else { Next::End(End::Empty) });
     }
-    let each = |one: &model::operation::Stayed| format!("'{}': {}", one.name, one.why);
-    let why: Vec<String> = stayed.iter().take(8).map(each).collect();
-    let more = stayed.len().saturating_sub(why.len());
-    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-    let why = format!("{} file volumes stay: {}{more}", stayed.len(), why.join("; "));
-    Ok(Next::End(Err(OrderError::Failed { why })))
+    Ok(Next::End(End::Stayed(why_they_stay(stayed))))
+}
+
+/// `2 file volumes stay: 'a': reason; 'b': reason`, the first of many.
+fn why_they_stay(stayed: &[Stayed]) -> String {
+    const SHOWN: usize = 8;
+    let each = |one: &Stayed| format!("'{}': {}", one.name, one.why);
+    let shown: Vec<String> = stayed.iter().take(SHOWN).map(each).collect();
+    let more = match stayed.len().checked_sub(SHOWN) {
+        Some(more @ 1..) => format!("; and {more} more"),
+        _ => String::new(),
+    };
+    let what = if stayed.len() == 1 { "file volume stays" } else { "file volumes stay" };
+    format!("{} {what}: {}{more}", stayed.len(), shown.join("; "))
 }
 
 /// Where the volume may go now, or why it may not.
@@ -152,18 +175,20 @@ async fn judge(
 ) -> Result<std::result::Result<model::pool::Pool, String>> {
     if volume.status != VolumeStatus::Available {
         let status = volume.status.word();
-        return Ok(Err(format!("it is {status}; evacuate again when that is through")));
+        return Ok(Err(format!("it is {status}, so evacuate again when that is through")));
     }
     let snapshots = Query::<Snapshot>::all().eq("volume", volume.id);
     let snapshots = catalog::select(tx, snapshots).await?;
     let clones = Query::<Volume>::all().eq("origin_volume", volume.id);
     let clones = catalog::count(tx, clones).await?;
     if clones > 0 || snapshots.iter().any(|one| one.hidden_for.is_some()) {
-        return Ok(Err("a clone of it is being made; evacuate again when that is through".into()));
+        return Ok(Err(
+            "a clone of it is being made, so evacuate again when that is through".into()
+        ));
     }
     if let Some(busy) = snapshots.iter().find(|one| one.state.word() != "available") {
         let (name, state) = (&busy.name, busy.state.word());
-        return Ok(Err(format!("its snapshot '{name}' is {state}; delete it, or wait")));
+        return Ok(Err(format!("its snapshot '{name}' is {state}, so delete it, or wait")));
     }
     let references = reference::names_of(tx, volume).await?;
     if !references.is_empty() && !force {
@@ -181,16 +206,16 @@ async fn judge(
     let among = Among { answer, only: None, but: Some(from.node), portals: &portals };
     let size = (&kind, volume.size);
     match pool::choose(tx, volume.project, size, &volume.affinity, &among).await {
-        Ok((pool, _)) if volume.left_in.contains(&pool.id) => {
-            Ok(Err("what an earlier try has left there is not deleted yet; try again".to_owned()))
-        }
+        Ok((pool, _)) if volume.left_in.contains(&pool.id) => Ok(Err(
+            "what an earlier try has left there is not deleted yet, so try again".to_owned(),
+        )),
         Ok((pool, _)) => Ok(Ok(pool)),
         Err(
             refusal @ (ControlError::NoPool { .. }
             | ControlError::PoolUnavailable { .. }
             | ControlError::NoSpace { .. }
             | ControlError::Unplaceable { .. }),
-        ) => Ok(Err(format!("{refusal}; {}", refusal.hint()))),
+        ) => Ok(Err(refusal.to_string())),
         Err(other) => Err(other),
     }
 }

@@ -6,12 +6,15 @@
 mod attachment;
 mod evacuate;
 mod export;
+mod lost;
 mod moves;
 mod node;
 mod operation;
 mod pool;
 mod snapshot;
 mod volume;
+
+pub(crate) use volume::drop_hidden;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +67,7 @@ impl Inner {
             Step::RevertVolume(id) => self.revert_volume(id, claim).await,
             Step::MoveVolume(id) => self.move_volume(id, claim).await,
             Step::ClearLeft(id) => self.clear_left(id).await,
+            Step::Bury(id) => self.bury(id).await,
             Step::ExportVolume(id) => self.export_volume(id, claim).await,
             Step::Export(id) => self.export(id).await,
             Step::CreateSnapshot(id) => self.create_snapshot(id, claim).await,

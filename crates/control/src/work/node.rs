@@ -4,7 +4,6 @@ use model::event::EventResult;
 use model::id::{NodeId, OperationId};
 use model::node::Node;
 use model::operation::{Operation, OperationKind, OperationState};
-use model::order::OrderError;
 
 use super::{Outcome, is_final};
 use crate::board::Claim;
@@ -52,7 +51,7 @@ impl Inner {
         tx: &mut Transaction,
         node: NodeId,
         action: &str,
-        what: Result<String, &OrderError>,
+        what: Result<String, &(impl std::fmt::Display + Sync)>,
     ) -> Result<()> {
         let Some(node) = catalog::get::<Node>(tx, node.0).await? else { return Ok(()) };
         let (result, detail) = match what {

@@ -31,19 +31,32 @@ impl Inner {
         id: OperationId,
         answer: Result<(), OrderError>,
     ) -> Result<()> {
+        let state = match &answer {
+            Ok(()) => OperationState::Succeeded,
+            Err(OrderError::Cancelled) => OperationState::Cancelled,
+            Err(_) => OperationState::Failed,
+        };
+        self.finish(tx, id, state, answer.err().map(|error| error.to_string())).await
+    }
+
+    /// The same, with the reason as people read it.
+    pub(crate) async fn finish(
+        &self,
+        tx: &mut Transaction,
+        id: OperationId,
+        state: OperationState,
+        fault: Option<String>,
+    ) -> Result<()> {
         let Some(mut operation) = catalog::get::<Operation>(tx, id.0).await? else {
             return Ok(());
-        };
-        let (state, result) = match &answer {
-            Ok(()) => (OperationState::Succeeded, EventResult::Done),
-            Err(OrderError::Cancelled) => (OperationState::Cancelled, EventResult::Done),
-            Err(_) => (OperationState::Failed, EventResult::Failed),
         };
         if operation.state.is_final() {
             return Ok(());
         }
+        let is_failed = state == OperationState::Failed;
+        let result = if is_failed { EventResult::Failed } else { EventResult::Done };
         operation.state = state;
-        operation.fault = answer.err().map(|error| error.to_string());
+        operation.fault = fault;
         operation.finished_ms = Some(self.now_ms());
         catalog::update(tx, &operation).await?;
         let action = format!("operation.{}", state.word());

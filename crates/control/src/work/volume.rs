@@ -304,7 +304,7 @@ impl Inner {
 }
 
 /// The snapshots that only this clone knows go.
-async fn drop_hidden(tx: &mut Transaction, clone: VolumeId) -> Result<()> {
+pub(crate) async fn drop_hidden(tx: &mut Transaction, clone: VolumeId) -> Result<()> {
     let hidden = Query::<Snapshot>::all().eq("hidden_for", clone);
     for mut snapshot in catalog::select(tx, hidden).await? {
         snapshot.state = SnapshotState::Deleting;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use control::{NodeDoors, NodeLink, Way};
+use control::{NodeDoors, NodeLink, NotAdopted, Way};
 use model::order::OrderError;
 use uuid::Uuid;
 
@@ -35,6 +35,21 @@ impl FakeDoors {
         self.terms.lock().expect("no panic").len()
     }
 
+    /// The node is found at another address.
+    pub(crate) fn move_to(&self, from: &str, to: &str) {
+        let mut behind = self.behind.lock().expect("no panic");
+        if let Some(node) = behind.remove(from) {
+            behind.insert(to.to_owned(), node);
+        }
+    }
+
+    /// Does the node there belong to a control plane?
+    pub(crate) fn is_adopted(&self, address: &str) -> bool {
+        let behind = self.at(address).map(|(identity, _)| identity);
+        let adopted = self.adopted.lock().expect("no panic");
+        behind.is_ok_and(|identity| adopted.contains_key(&identity))
+    }
+
     fn at(&self, address: &str) -> Result<(Uuid, Arc<FakeNode>), OrderError> {
         let found = self.behind.lock().expect("no panic").get(address).cloned();
         found.ok_or_else(|| OrderError::Unreachable { why: "nobody listens there".to_owned() })
@@ -43,9 +58,10 @@ impl FakeDoors {
 
 #[async_trait]
 impl NodeDoors for FakeDoors {
-    async fn adopt(&self, address: &str, secret: &str, control: Uuid) -> Result<Uuid, OrderError> {
-        let (identity, _) = self.at(address)?;
-        let refused = |why: &str| Err(OrderError::Refused { why: why.to_owned() });
+    async fn adopt(&self, address: &str, secret: &str, control: Uuid) -> Result<Uuid, NotAdopted> {
+        let silent = |error: OrderError| NotAdopted::Silent { why: error.to_string() };
+        let (identity, _) = self.at(address).map_err(silent)?;
+        let refused = |why: &str| Err(NotAdopted::Refused { why: why.to_owned() });
         if secret != SECRET {
             return refused("the secret is not its own");
         }
@@ -60,7 +76,7 @@ impl NodeDoors for FakeDoors {
     }
 
     async fn release(&self, way: &Way) -> Result<(), OrderError> {
-        self.at(&way.address)?;
+        self.at(&way.address)?.1.reached()?;
         self.adopted.lock().expect("no panic").remove(&way.identity);
         Ok(())
     }

@@ -63,6 +63,7 @@ struct State {
     used: ByteSize,
     capacity: Option<ByteSize>,
     /// Behaviour.
+    away: bool,
     failing: HashMap<&'static str, OrderError>,
     stalled: HashSet<&'static str>,
     loses_every_first_report: bool,
@@ -137,6 +138,17 @@ impl FakeNode {
     }
     pub(crate) fn release(&self, order: &'static str) {
         self.lock().stalled.remove(order);
+    }
+    /// Nothing reaches it any more; it goes on with its last orders.
+    pub(crate) fn go_away(&self) {
+        self.lock().away = true;
+    }
+    pub(crate) fn come_back(&self) {
+        self.lock().away = false;
+    }
+    pub(crate) fn reached(&self) -> Result<(), OrderError> {
+        let away = || OrderError::Unreachable { why: "nobody listens there".to_owned() };
+        if self.lock().away { Err(away()) } else { Ok(()) }
     }
     /// Carry out every order, but say so only the second time that it comes.
     pub(crate) fn lose_first_reports(&self) {
@@ -428,6 +440,7 @@ impl State {
 impl NodeLink for FakeNode {
     async fn order(&self, order: Order) -> Result<Report, OrderError> {
         let kind = name(&order);
+        self.reached()?;
         self.lock().sent.push(kind);
         while self.lock().stalled.contains(kind) {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -451,6 +464,7 @@ impl NodeLink for FakeNode {
     }
 
     async fn node(&self) -> Result<NodeReport, OrderError> {
+        self.reached()?;
         let state = self.lock();
         if state.stalled.contains("node") {
             return Err(OrderError::Unreachable { why: "it is away".to_owned() });
@@ -493,6 +507,7 @@ impl NodeLink for FakeNode {
     }
 
     async fn client_counts(&self) -> Result<HashMap<VolumeId, u64>, OrderError> {
+        self.reached()?;
         let state = self.lock();
         Ok(state.connected.iter().map(|(volume, all)| (*volume, all.len() as u64)).collect())
     }
@@ -538,6 +553,7 @@ impl NodeLink for FakeNode {
     }
 
     async fn pool_usage(&self) -> Result<Vec<PoolUsage>, OrderError> {
+        self.reached()?;
         while self.lock().stalled.contains("usage") {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }

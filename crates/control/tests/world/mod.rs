@@ -4,6 +4,7 @@
 pub(crate) mod cluster;
 pub(crate) mod fake_doors;
 pub(crate) mod fake_node;
+pub(crate) mod second;
 
 use std::future::Future;
 use std::path::Path;
@@ -163,7 +164,7 @@ pub(crate) fn volume(name: &str, gib: u64, kind: &str) -> VolumeCreate {
     }
 }
 
-pub(crate) const CASCADE: VolumeDelete = VolumeDelete { cascade: true, force: false };
+pub(crate) const CASCADE: VolumeDelete = VolumeDelete { cascade: true, force: false, lost: false };
 
 pub(crate) fn revert(snapshot: &str) -> VolumeRevert {
     VolumeRevert { snapshot: snapshot.to_owned(), force: false }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use control::{NodeDoors, NodeLink, Pieces, Way};
+use control::{NodeDoors, NodeLink, NotAdopted, Pieces, Way};
 use futures::stream::poll_fn;
 use model::export::{ConnectedClient, FileUsage};
 use model::file::Acls;
@@ -23,7 +23,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::wire::{self, Adopted, Ask, BackupOf, RestoreWith, Turned};
+use super::first;
+use super::wire::{self, Ask, BackupOf, RestoreWith, Turned};
 
 /// Longest wait for a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -41,7 +42,7 @@ fn unreachable(why: impl std::fmt::Display) -> OrderError {
 }
 
 /// The innermost sentence: the outer ones repeat the address.
-fn root_cause(error: &reqwest::Error) -> String {
+pub(super) fn root_cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "it does not answer in time".to_owned();
     }
@@ -92,17 +93,12 @@ impl HttpDoors {
 
 #[async_trait]
 impl NodeDoors for HttpDoors {
-    async fn adopt(&self, address: &str, secret: &str, control: Uuid) -> Result<Uuid, OrderError> {
+    async fn adopt(&self, address: &str, secret: &str, control: Uuid) -> Result<Uuid, NotAdopted> {
         let request = self.http.post(format!("{address}{}", wire::ADOPT));
         let request = request.bearer_auth(secret).header(wire::CONTROL, control.to_string());
-        let response = request.send().await.map_err(|error| broken(&error))?;
-        let refused = |why: String| OrderError::Refused { why };
-        match response.status() {
-            StatusCode::UNAUTHORIZED => {
-                Err(refused("the secret is not that of the node there".to_owned()))
-            }
-            StatusCode::CONFLICT => Err(refused(turned(response).await.to_string())),
-            _ => Ok(read::<Adopted>(response).await?.identity),
+        match request.send().await {
+            Ok(response) => first::heard(response).await,
+            Err(error) => Err(first::unheard(&error)),
         }
     }
 
@@ -144,7 +140,12 @@ async fn read<T: DeserializeOwned>(mut response: Response) -> Result<T, OrderErr
             return Err(unreachable("it answers without end"));
         }
     }
-    let other = |error| unreachable(format!("it answers something else than expected: {error}"));
+    let other = |error| {
+        unreachable(format!(
+            "it answers in another form than this release reads, so run the same release on both \
+             ({error})"
+        ))
+    };
     serde_json::from_slice(&body).map_err(other)
 }
 

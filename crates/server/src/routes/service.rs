@@ -3,7 +3,7 @@
 use api::node::Health;
 use api::user::WhoAmI;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use control::{Caller, Paging, ProjectFilter};
 use utoipa_axum::router::OpenApiRouter;
@@ -12,9 +12,8 @@ use utoipa_axum::routes;
 use super::{Answer, Refusals, found};
 use crate::Shared;
 use crate::auth::Signed;
+use crate::metrics::content_type;
 use crate::refusal::Refusal;
-
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(health)).routes(routes!(metrics)).routes(routes!(whoami))
@@ -41,15 +40,21 @@ async fn health(State(app): State<Shared>) -> Answer<Health> {
     found(Health { status: "ok".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
-/// The metrics in the OpenMetrics text format. Needs no token: names and secrets are not in it.
+/// The metrics in the OpenMetrics text format. Needs no token: no secret is in it, but ids of
+/// volumes and names of hosts and nodes.
 #[utoipa::path(
     get, path = "/metrics", tag = "service",
     responses((status = 200, description = "OpenMetrics text", body = String,
                content_type = "application/openmetrics-text"))
 )]
 async fn metrics(State(app): State<Shared>) -> Result<Response, Refusal> {
-    let text = app.metrics.text().map_err(|_| Refusal::internal())?;
-    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
+    // A catalog that does not answer is no reason to say nothing at all.
+    let nodes = app.control.nodes_heard().await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "which nodes there are could not be read");
+        Vec::new()
+    });
+    let text = app.metrics.text(&nodes).map_err(|_| Refusal::internal())?;
+    Ok((content_type(), text).into_response())
 }
 
 /// Who the token stands for.

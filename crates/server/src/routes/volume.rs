@@ -114,6 +114,9 @@ async fn volume_update(
 
 /// Delete a volume. Refused while a host is attached, a client has it mounted, or something
 /// depends on it or refers to it.
+///
+/// With `lost`, an admin forgets one whose node is gone for good: nothing is erased, and a node
+/// that comes back serves it to nobody. Refused while the node answers.
 #[utoipa::path(
     delete, path = "/v1/volumes/{volume}", tag = "volume", params(DeleteVolume),
     responses((status = 202, description = "Deleting", body = Volume), Refusals)
@@ -124,7 +127,7 @@ async fn volume_delete(
     Path(volume): Path<String>,
     Query(how): Query<DeleteVolume>,
 ) -> Answer<Volume> {
-    let how = VolumeDelete { cascade: how.cascade, force: how.force };
+    let how = VolumeDelete { cascade: how.cascade, force: how.force, lost: how.lost };
     accepted(view(app.control.volume_delete(&signed.caller, &volume, how).await?))
 }
 

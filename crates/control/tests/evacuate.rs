@@ -555,3 +555,26 @@ fn crashes_anywhere_end_in_one_whole_copy_that_is_served() {
     assert!(crashed > 6, "the crashes come too late: {runs:?}");
     assert!(runs.iter().any(|(starts, moved)| *starts > 1 && *moved), "none moved: {runs:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_client_that_came_to_the_new_node_before_its_volume_was_told_that_all_is_stale() {
+    let (w, node) = two().await;
+    let id = tree(&w, &node, "aa", 7).await;
+    // A move that is given up leaves nobody waiting where it would have gone.
+    node.fail("Receive", OrderError::Refused { why: "not now".to_owned() });
+    assert_eq!(evacuate(&w, false).await.state.word(), "failed");
+    assert_eq!(node.sent("Hold"), 1);
+    eventually("served where it was", async || w.node.terms(id)).await;
+    eventually("nobody waits there", async || (!node.holds(id)).then_some(())).await;
+    node.heal("Receive");
+    node.stall("Receive");
+    let begun = w.control.node_evacuate(&w.admin, "n1", false).await.unwrap();
+    eventually("it is on its way", async || (node.sent("Receive") > 1).then_some(())).await;
+    assert!(w.node.holds(id) && node.holds(id), "both nodes keep its clients waiting");
+    node.release("Receive");
+    let done = ended(&w.control, &w.admin, &begun.operation.id.to_string()).await;
+    assert_eq!(done.state.word(), "succeeded");
+    eventually("served there", async || node.terms(id)).await;
+    assert!(!node.holds(id));
+    eventually("forgotten here", async || (!w.node.holds(id)).then_some(())).await;
+}

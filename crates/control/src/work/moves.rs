@@ -1,7 +1,7 @@
 //! Moving a file volume to a pool of another node.
 //!
 //! ```text
-//!  moving, in pool A:   clear B -> hold at A -> carry A to B, whole or not at all
+//!  moving, in pool A:   clear B -> hold at A, and at B -> carry A to B, whole or not at all
 //!         |                                          |
 //!         | given up: B is left over                 | one transaction: the volume lies in B,
 //!         v                                          v and A is left over
@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Invariant: a node may serve the volume only in the pool that the catalog names. Clients are held
-//! where it was before the first byte is read, and nothing that is left over is deleted before the
-//! volume is served. After a crash anywhere the same steps begin again, from clearing B.
+//! where it was before the first byte is read, and where it will be for those that come before it;
+//! nothing that is left over is deleted before the volume is served. After a crash anywhere the same steps begin again, from clearing B.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,12 +77,15 @@ impl Inner {
         delete(&*target, volume.id, to).await?;
         *there = There::Nothing;
         let terms = self.terms_of(volume).await?;
+        let terms_there = self.terms_of(&Volume { pool: to, ..volume.clone() }).await?;
         self.nobody_came(volume, operation).await?;
         self.board.forget(volume.id.0);
         source.order(Order::Hold { terms }).await?;
+        *there = There::Perhaps;
+        // An address of the service may be there before the volume: its handles are good then.
+        target.order(Order::Hold { terms: terms_there }).await?;
         let pieces = source.carry(volume.id, volume.pool).await?;
         let (pieces, why) = counted(pieces, self.moved_bytes.of(operation));
-        *there = There::Perhaps;
         let carried = target.receive(volume.id, to, pieces).await;
         // What broke off at the source says more than that nothing came any more.
         match (carried, why.lock().ok().and_then(|mut why| why.take())) {
@@ -281,7 +284,7 @@ async fn delete(
 enum There {
     /// This try has seen that nothing is there, and has sent nothing yet.
     Nothing,
-    /// This try has sent something, or an earlier one may have.
+    /// This try has had clients held or sent something there, or an earlier one may have.
     Perhaps,
 }
 

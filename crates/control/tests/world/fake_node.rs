@@ -118,6 +118,10 @@ impl FakeNode {
     pub(crate) fn tree(&self, volume: VolumeId) -> Option<u64> {
         self.lock().trees.get(&volume).copied()
     }
+    /// Are clients of the volume told to try again?
+    pub(crate) fn holds(&self, volume: VolumeId) -> bool {
+        self.lock().waiting.contains(&volume)
+    }
     pub(crate) fn see(&self, notice: Notice) {
         self.lock().notices.push(notice);
     }
@@ -341,11 +345,7 @@ impl State {
             Order::ClearReservations { .. } => Ok(Report::Done),
             Order::Export { terms } => self.export(terms),
             Order::Unexport { volume, evict } => self.unexport(*volume, *evict),
-            // Nobody is served by it, who waits and who does not.
-            Order::Hold { terms } => {
-                self.waiting.insert(terms.volume);
-                self.unexport(terms.volume, true)
-            }
+            Order::Hold { terms } => self.hold(terms.volume),
         }
     }
 
@@ -384,12 +384,20 @@ impl State {
         Ok(Report::Sized { size: known.1 })
     }
 
+    /// Nobody is served by it, who waits and who does not.
+    fn hold(&mut self, volume: VolumeId) -> Result<Report, OrderError> {
+        let ended = self.unexport(volume, true);
+        self.waiting.insert(volume);
+        ended
+    }
+
     fn unexport(&mut self, volume: VolumeId, evict: bool) -> Result<Report, OrderError> {
         let clients = self.connected.get(&volume).map_or(0, Vec::len);
         if clients > 0 && !evict {
             return Err(OrderError::Refused { why: format!("{clients} clients") });
         }
         self.connected.remove(&volume);
+        self.waiting.remove(&volume);
         if self.exports.remove(&volume).is_some() {
             let name = self.name.clone().unwrap_or_default();
             let mut served = self.served.lock().expect("no panic");

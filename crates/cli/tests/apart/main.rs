@@ -1,7 +1,9 @@
 //! Two daemons on loopback, a control plane with a node and a node of its own: a file volume is
-//! written on one, evacuated to the other, and read there by the handles that clients had.
+//! written on one, evacuated to the other, and read there by the handles that clients had. And a
+//! control plane by itself, with two nodes that a large tree moves between: [`many`].
 #![allow(clippy::unwrap_used, reason = "a test that meets one has failed")]
 
+mod many;
 #[path = "../nfs_client/mod.rs"]
 mod nfs_client;
 #[path = "../service/mod.rs"]
@@ -9,6 +11,7 @@ mod service;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -75,7 +78,13 @@ impl Far {
 
     /// kill -9, and start again where it was.
     fn crash(self, number: u8) -> Self {
+        self.crash_after(number, |_| {})
+    }
+
+    /// kill -9, and start again where it was once this is done in its home.
+    fn crash_after(self, number: u8, meanwhile: impl FnOnce(&Path)) -> Self {
         let (home, listen) = self.kill();
+        meanwhile(home.path());
         Self::start(home, &listen, number)
     }
 }

@@ -1,12 +1,12 @@
 //! What is mounted on this machine, and unmounting that waits for nothing.
 //!
-//! Entry points: [`at`], [`of_kind`], [`detach`], [`is_in_use`], [`real_path`].
+//! Entry points: [`at`], [`has_given_up`], [`of_kind`], [`detach`], [`is_in_use`], [`real_path`].
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, removexattr, statx};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
@@ -17,6 +17,27 @@ pub struct Mounted {
     pub source: String,
     /// The file system as a whole takes no writes, as it may come to be after an error.
     pub read_only: bool,
+}
+
+/// Options of a file system that takes no writes. Newer kernels tell one that gave up after an error
+/// from one that was to be read-only (ext4 of Linux 6.18 has `emergency_ro`).
+const READ_ONLY: [&str; 3] = ["ro", "emergency_ro", "shutdown"];
+
+/// Whether an ext4 that is mounted here from this device has given up, though it may not be said in
+/// the list of mounts: there it may stand as writable (seen with `errors=continue` on the 6.1 of
+/// Debian 12).
+///
+/// Only one that has counted an error is asked, by the removal of an attribute that its root does
+/// not have: one that has given up refuses that at once. So nothing changes, and nobody waits here
+/// for a device that hangs, unless the file system goes on after errors. (A change of a time would
+/// not tell: its error is lost on the way.)
+#[must_use]
+pub fn has_given_up(path: &Path, source: &Path) -> bool {
+    let device = real_path(source).unwrap_or_else(|| source.to_path_buf());
+    let name = device.file_name().unwrap_or_default();
+    let count = Path::new("/sys/fs/ext4").join(name).join("errors_count");
+    let has_erred = fs::read_to_string(count).is_ok_and(|count| count.trim() != "0");
+    has_erred && matches!(removexattr(path, "trusted.commonhold"), Err(Errno::ROFS | Errno::IO))
 }
 
 /// What is mounted at this path, the topmost if several are; `None` when nothing is. Links on the
@@ -64,7 +85,8 @@ fn mounted_at(line: &str, wanted: &str) -> Option<Mounted> {
     let point = unescaped(left.split(' ').nth(4)?);
     let mut fields = right.split(' ').skip(1);
     let source = unescaped(fields.next().unwrap_or_default());
-    let read_only = fields.next().unwrap_or_default().split(',').any(|option| option == "ro");
+    let read_only =
+        fields.next().unwrap_or_default().split(',').any(|option| READ_ONLY.contains(&option));
     (point == wanted).then_some(Mounted { source, read_only })
 }
 
@@ -133,6 +155,12 @@ mod tests {
         let mounted = Mounted { source: "/dev/sdc".to_owned(), read_only: false };
         assert_eq!(mounted_at(line, "/mnt/a b"), Some(mounted));
         assert_eq!(mounted_at(line, "/mnt/a"), None);
+        for (options, read_only) in
+            [("rw,errors=ro", false), ("ro", true), ("rw,emergency_ro", true)]
+        {
+            let line = format!("36 35 98:0 / /mnt rw - ext4 /dev/sdc {options}");
+            assert_eq!(mounted_at(&line, "/mnt").map(|one| one.read_only), Some(read_only));
+        }
         assert_eq!(mounted_at("nonsense", "/"), None);
         let place = Some((36, "/m".into(), "/mnt/a b".into()));
         assert_eq!((place_of_kind(line, "ext4"), place_of_kind(line, "ext3")), (place, None));

@@ -92,7 +92,10 @@ impl Mount<'_> {
             return Err(format!("{} is mounted at {path}, which is another", mounted.source));
         }
         let wants_to_read = self.options.iter().any(|option| option == "ro");
-        if mounted.read_only && !wants_to_read {
+        let (at, source) = (self.path.to_path_buf(), PathBuf::from(mounted.source));
+        let is_shut =
+            mounted.read_only || aside(move || mounts::has_given_up(&at, &source)).await?;
+        if is_shut && !wants_to_read {
             return Err(format!("the kernel lets nobody write at {path} any more"));
         }
         Ok(())
@@ -250,5 +253,32 @@ mod tests {
         ]);
         let broken = mount.perform(&place, Step::Start).await.unwrap_err();
         assert!(broken.contains("fsck") || broken.contains("mount"), "{broken}");
+    }
+
+    #[tokio::test]
+    async fn a_file_system_that_gave_up_was_taken_for_writable() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("not root: nothing can be mounted");
+            return;
+        }
+        for errors in ["errors=continue", "errors=remount-ro"] {
+            let disk = Loop::new();
+            let path = disk.home.path().join("mnt");
+            let (options, fsck) = ([errors.to_owned()], Fsck::Preen);
+            let mount = Mount { path: &path, file_system: "ext4", options: &options, fsck };
+            let place = disk.place();
+            mount.perform(&place, Step::Start).await.unwrap();
+            mount.perform(&place, Step::Check).await.unwrap();
+            assert!(!mounts::has_given_up(&path, &disk.device));
+            // As after a write of its journal that failed.
+            run(&["mount", "-o", "remount,abort", &path.display().to_string()]);
+            assert!(mounts::has_given_up(&path, &disk.device));
+            assert!(mount.perform(&place, Step::Check).await.unwrap_err().contains("nobody write"));
+            // A restart of the resource mends it.
+            mount.perform(&place, Step::Stop).await.unwrap();
+            mount.perform(&place, Step::Start).await.unwrap();
+            mount.perform(&place, Step::Check).await.unwrap();
+            mount.perform(&place, Step::Stop).await.unwrap();
+        }
     }
 }

@@ -34,13 +34,15 @@ pub(crate) enum Lab {
     Failover,
     /// A group that agents run by the kernel's initiator: `tests/lab/groups`
     Groups,
+    /// A group with a unit of systemd, on machines that boot with it: `tests/lab/units`
+    Units,
     /// A guard on a multipath device: `tests/lab/multipath`
     Multipath,
 }
 
 impl Lab {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Initiator, Self::Nfs, Self::Failover, Self::Groups, Self::Multipath];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Initiator, Self::Nfs, Self::Failover, Self::Groups, Self::Units, Self::Multipath];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -48,6 +50,7 @@ impl Lab {
             Self::Nfs => "lab nfs",
             Self::Failover => "lab failover",
             Self::Groups => "lab groups",
+            Self::Units => "lab units",
             Self::Multipath => "lab multipath",
         }
     }
@@ -57,6 +60,7 @@ impl Lab {
             Self::Nfs => "kernel-nfs",
             Self::Failover => "failover",
             Self::Groups => "groups",
+            Self::Units => "units",
             Self::Multipath => "multipath",
         }
     }

@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 pub use self::command::Command;
 pub use self::record::{Heirs, Record, RecordError};
 use self::under_way::UnderWay;
+pub(crate) use self::volume::gate_path_of;
 pub use self::volume::{PathState, Picture, Portal, Volume};
 
 /// What runs while the volume is held.

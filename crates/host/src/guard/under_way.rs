@@ -13,6 +13,8 @@ use super::{GuardError, Record, Volume, Work};
 
 /// Between two looks at what is below a multipath device.
 const REFRESH_MS: u64 = 100;
+/// Before a gate that did not grow is made to grow again: what is written waits for each try.
+const GROW_MS: u64 = 10_000;
 
 /// Something has come to its end.
 pub(super) enum Done {
@@ -37,6 +39,8 @@ pub(super) struct UnderWay {
     refresh_ms: u64,
     /// What the paths were told of devices that do not open.
     unopened: Option<bool>,
+    /// The gate is smaller than the map; when to make it grow.
+    grow_ms: Option<u64>,
     told: Vec<(PathId, Place, bool)>,
     doubted: bool,
 }
@@ -74,6 +78,8 @@ impl UnderWay {
             frozen: false,
             refresh_ms: 0,
             unopened: None,
+            // One that is adopted may have missed it.
+            grow_ms: machine.adopts().then_some(0),
             told: Vec::new(),
             doubted: false,
         };
@@ -121,6 +127,10 @@ impl UnderWay {
                 }
                 // What this host writes fails at the target.
                 Turn::Shut => tracing::error!(%error, "the gate could not be shut"),
+                Turn::Grow => {
+                    tracing::warn!(%error, "the gate has not grown with the map; tried again");
+                    self.grow_ms = Some(self.refresh_ms + GROW_MS);
+                }
                 _ => {
                     work.kill();
                     return Err(GuardError::Gate(error));
@@ -184,6 +194,7 @@ impl UnderWay {
         if self.unopened.replace(unopened) != Some(unopened) {
             self.soon.push_back(Event::News(News::Unopened(unopened)));
         }
+        self.grow(now_ms);
         let found = self.volume.gone().and_then(|gone| Ok((gone, self.volume.appeared()?)));
         match found {
             // The map is gone, and with it its paths: nothing answers any more.
@@ -196,6 +207,19 @@ impl UnderWay {
                     self.tasks.spawn(async move { Done::Opened(opening.await) });
                 }
             }
+        }
+    }
+
+    /// The volume has grown, and the map with it.
+    fn grow(&mut self, now_ms: u64) {
+        let Some(Ok(now)) = self.volume.gate() else { return };
+        if self.gate.as_ref().is_some_and(|gate| now.is_larger(gate)) {
+            self.gate = Some(now);
+            self.grow_ms = Some(now_ms);
+        }
+        if self.grow_ms.is_some_and(|at_ms| now_ms >= at_ms) {
+            self.grow_ms = None;
+            self.turn(Turn::Grow);
         }
     }
 

@@ -8,6 +8,8 @@
 //!             shut  v  | open               | shut
 //!                   Shut <------------------'      (and gone, unless somebody has it open)
 //! ```
+//!
+//! A gate that is open or closed grows with the map, and stays what it is.
 
 use std::io;
 use std::path::Path;
@@ -30,6 +32,8 @@ pub(in crate::guard) enum Turn {
     Open,
     Close,
     Shut,
+    /// As large as the map.
+    Grow,
 }
 
 /// How it stands.
@@ -57,6 +61,7 @@ impl GateState {
 #[derive(Clone, Debug)]
 pub(in crate::guard) struct Gate {
     name: String,
+    sectors: u64,
     open: String,
     shut: String,
 }
@@ -66,8 +71,13 @@ fn name_of(map: &Map) -> String {
 }
 
 /// Where the command finds it.
-pub(super) fn path_of(map: &Map) -> String {
+pub(crate) fn path_of(map: &Map) -> String {
     format!("/dev/mapper/{}", name_of(map))
+}
+
+/// Of a table with one line: start, length, kind.
+fn sectors_of(table: &str) -> Option<u64> {
+    table.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// What /sys and `dmsetup table` say. Without a table whatever is written fails.
@@ -84,7 +94,12 @@ impl Gate {
     pub(super) fn new(map: &Map) -> io::Result<Self> {
         let sectors = map.sectors()?;
         let open = format!("0 {sectors} linear {} 0", map.number);
-        Ok(Self { name: name_of(map), open, shut: format!("0 {sectors} error") })
+        Ok(Self { name: name_of(map), sectors, open, shut: format!("0 {sectors} error") })
+    }
+
+    /// Whether this one, of the map as it is now, is larger than that one.
+    pub(in crate::guard) fn is_larger(&self, than: &Self) -> bool {
+        self.sectors > than.sectors
     }
 
     /// # Errors
@@ -106,6 +121,16 @@ impl Gate {
                 self.suspend().await
             }
             (Turn::Close, _) => self.suspend().await,
+            (Turn::Grow, GateState::None | GateState::Shut) => Ok(()),
+            (Turn::Grow, GateState::Closed) => self.load_grown().await.map(drop),
+            (Turn::Grow, GateState::Open) => {
+                if self.load_grown().await? {
+                    // Waits for what is under way, as closing does, and must not do so for long.
+                    let swap = ["resume", "--noflush", "--nolockfs", &self.name];
+                    self.run(&swap, CLOSING).await?;
+                }
+                Ok(())
+            }
             (Turn::Shut, GateState::None) => Ok(()),
             (Turn::Shut, _) => {
                 self.run(&["load", &self.name, "--table", &self.shut], PATIENCE).await?;
@@ -127,6 +152,16 @@ impl Gate {
             self.run(&["resume", &self.name], PATIENCE).await?;
         }
         closed
+    }
+
+    /// The table that the next resumption brings; whether it is larger than the one before.
+    async fn load_grown(&self) -> io::Result<bool> {
+        let table = self.run(&["table", &self.name], PATIENCE).await?;
+        let grows = sectors_of(&table).is_some_and(|sectors| sectors < self.sectors);
+        if grows {
+            self.run(&["load", &self.name, "--table", &self.open], PATIENCE).await?;
+        }
+        Ok(grows)
     }
 
     /// What was read of it when another host was the owner.
@@ -172,5 +207,19 @@ mod tests {
         assert_eq!(state(false, ""), Some(GateState::Shut));
         assert_eq!(state(true, "0 2048 linear 253:0 0\n"), Some(GateState::Closed));
         assert_eq!(state(false, "0 2048 crypt x\n"), None);
+    }
+
+    #[test]
+    fn the_size_of_a_gate_is_that_of_its_table() {
+        assert_eq!(sectors_of("0 2048 linear 253:0 0\n"), Some(2048));
+        assert_eq!(sectors_of(""), None);
+        let gate = |sectors| Gate {
+            name: "commonhold-mpatha".to_owned(),
+            sectors,
+            open: String::new(),
+            shut: String::new(),
+        };
+        assert!(gate(4096).is_larger(&gate(2048)));
+        assert!(!gate(2048).is_larger(&gate(2048)) && !gate(1024).is_larger(&gate(2048)));
     }
 }

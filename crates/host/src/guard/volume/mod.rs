@@ -19,6 +19,7 @@ use scsi::reservations::ReservationType;
 use self::path::Path;
 use crate::HostError;
 
+pub(crate) use self::gate::path_of as gate_path_of;
 pub(super) use self::gate::{Gate, GateState, Turn};
 pub use self::path::Portal;
 

@@ -38,11 +38,20 @@ pub(crate) enum Lab {
     Units,
     /// A guard on a multipath device: `tests/lab/multipath`
     Multipath,
+    /// A group that agents run by several paths: `tests/lab/groups-multipath`
+    GroupsMultipath,
 }
 
 impl Lab {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Initiator, Self::Nfs, Self::Failover, Self::Groups, Self::Units, Self::Multipath];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Initiator,
+        Self::Nfs,
+        Self::Failover,
+        Self::Groups,
+        Self::Units,
+        Self::Multipath,
+        Self::GroupsMultipath,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -52,6 +61,7 @@ impl Lab {
             Self::Groups => "lab groups",
             Self::Units => "lab units",
             Self::Multipath => "lab multipath",
+            Self::GroupsMultipath => "lab groups-multipath",
         }
     }
     fn script(self) -> &'static str {
@@ -62,6 +72,7 @@ impl Lab {
             Self::Groups => "groups",
             Self::Units => "units",
             Self::Multipath => "multipath",
+            Self::GroupsMultipath => "groups-multipath",
         }
     }
 }

@@ -206,6 +206,9 @@ pub struct GroupReport {
     pub error: Option<String>,
     #[serde(default)]
     pub peers: Vec<PeerReport>,
+    /// Absent where the kernel does not log in to the volume.
+    #[serde(default)]
+    pub paths: Option<crate::group::PathsReport>,
 }
 
 /// How long ago another host of the group was heard.
@@ -245,6 +248,12 @@ mod tests {
             }],
             error: Some("none".to_owned()),
             peers: vec![peer],
+            paths: Some(model::group::PathsReport {
+                portals: 2,
+                sessions: 1,
+                answering: 1,
+                why: Some("a portal does not answer".to_owned()),
+            }),
         };
         let keys = |value: &serde_json::Value| -> BTreeSet<String> {
             value.as_object().unwrap().keys().cloned().collect()
@@ -254,6 +263,8 @@ mod tests {
         assert_eq!(keys(&schema["properties"]), keys(&value));
         let schema = serde_json::to_value(PeerReport::schema()).unwrap();
         assert_eq!(keys(&schema["properties"]), keys(&value["peers"][0]));
+        let schema = serde_json::to_value(crate::group::PathsReport::schema()).unwrap();
+        assert_eq!(keys(&schema["properties"]), keys(&value["paths"]));
         let _all_words: GroupReport = serde_json::from_value(value).unwrap();
     }
 }

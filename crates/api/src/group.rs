@@ -179,6 +179,10 @@ pub struct HostReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     pub peers: Vec<PeerAge>,
+    /// Absent where the host's kernel does not log in to the volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<PathsReport>)]
+    pub paths: Option<model::group::PathsReport>,
     /// How old these words are.
     pub age_ms: u64,
 }
@@ -279,6 +283,20 @@ pub struct ResourceReport {
     #[serde(default)]
     #[schema(value_type = Option<FoundByWord>)]
     pub found_by: Option<String>,
+}
+
+/// By how many paths a host's kernel reaches the volume.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct PathsReport {
+    /// How many portals the service names: as many paths could be had.
+    pub portals: u32,
+    /// How many of them the host has a session with.
+    pub sessions: u32,
+    /// How many of those carry commands now.
+    pub answering: u32,
+    /// Why there are fewer sessions than portals, as a sentence.
+    #[serde(default)]
+    pub why: Option<String>,
 }
 
 /// What is done to a file system before it is mounted.

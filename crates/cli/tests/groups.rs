@@ -146,6 +146,7 @@ async fn play(url: String, token: String, name: &'static str) {
                     resources: Vec::new(),
                     error: None,
                     peers: Vec::new(),
+                    paths: None,
                 }
             })
             .collect();

@@ -111,6 +111,7 @@ async fn what_a_dismissed_agent_had_said_stayed_in_memory() {
     let c = cluster().await;
     let hears = |age_ms| Report {
         peers: vec![PeerReport { host: c.ids[0], heartbeat_age_ms: Some(age_ms) }],
+        paths: None,
         ..c.report(Standing::Standby, 0)
     };
     let shown = async || {

@@ -19,6 +19,7 @@ pub mod engine;
 pub mod files;
 mod gate;
 pub mod handover;
+pub mod iscsi_session;
 pub mod link;
 pub mod mounts;
 pub mod multipath;

@@ -1,6 +1,6 @@
 //! Maps of dm-multipath, as the kernel shows them under /sys.
 //!
-//! Entry point: [`Map::of`].
+//! Entry points: [`Map::of`], [`Map::above`].
 //!
 //! A disk becomes a path in three steps: the kernel finds it, multipathd puts it below the map, and
 //! the kernel writes down it. [`Map::disks`] has it from the first step on.
@@ -43,6 +43,35 @@ impl Map {
         let number = fs::metadata(device)?.rdev();
         let number = format!("{}:{}", libc::major(number), libc::minor(number));
         Ok(Self::at(Path::new("/sys"), number))
+    }
+
+    /// The map above the first of these disks that has one.
+    #[must_use]
+    pub fn above<'a>(disks: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        Self::above_at(Path::new("/sys"), disks)
+    }
+
+    fn above_at<'a>(root: &Path, disks: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        let blocks = root.join("block");
+        disks.into_iter().find_map(|disk| {
+            // What is above a disk besides is a partition's or LVM's, and no map.
+            names(&blocks.join(disk).join("holders")).ok()?.into_iter().find_map(|holder| {
+                let number = fs::read_to_string(blocks.join(holder).join("dev")).ok()?;
+                Self::at(root, number.trim().to_owned())
+            })
+        })
+    }
+
+    /// Its device.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        Path::new("/dev/mapper").join(&self.name)
+    }
+
+    /// Whether multipathd has put the disk of this name below it.
+    #[must_use]
+    pub fn has(&self, disk: &str) -> bool {
+        self.directory.join("slaves").join(disk).exists()
     }
 
     fn at(root: &Path, number: String) -> Option<Self> {
@@ -178,6 +207,21 @@ mod tests {
         assert_eq!(at("253:1", "LVM-abc\n"), None);
         assert_eq!(at("253:2", "CRYPT-LUKS2-mpath-\n"), None);
         assert_eq!(Map::at(root.path(), "8:16".to_owned()), None);
+        // By what the kernel says is above a disk.
+        let holds = |disk: &str, holder: &str, number: &str| {
+            let holders = root.path().join("block").join(disk).join("holders").join(holder);
+            fs::create_dir_all(holders).unwrap();
+            let holder = root.path().join("block").join(holder);
+            fs::create_dir_all(&holder).unwrap();
+            fs::write(holder.join("dev"), format!("{number}\n")).unwrap();
+        };
+        holds("sda", "dm-1", "253:1");
+        holds("sdb", "dm-0", "253:0");
+        let above = |disks: &[&str]| Map::above_at(root.path(), disks.iter().copied());
+        assert_eq!(above(&["sdc", "sdb"]), Some(map.clone()));
+        assert_eq!(above(&["sda", "sdc", "sdz"]), None, "LVM is above sda");
+        assert!(map.has("sdb") && !map.has("sdc"));
+        assert_eq!(map.path(), Path::new("/dev/mapper/shared"));
         assert_eq!(Map::of(Path::new("/dev/null")).unwrap(), None);
     }
 }

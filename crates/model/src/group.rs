@@ -318,6 +318,20 @@ pub struct PeerReport {
     pub heartbeat_age_ms: Option<u64>,
 }
 
+/// By how many ways the kernel of a host reaches a volume.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PathsReport {
+    /// How many portals the service names: as many could be had.
+    pub portals: u32,
+    /// How many of them the host has a session with.
+    pub sessions: u32,
+    /// How many of those carry commands now.
+    pub answering: u32,
+    /// Why there are fewer sessions than portals, as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
 /// What an agent says of one group. Times are ages, because clocks of hosts differ. What a newer
 /// agent says beyond this is passed over, here and in what is inside.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -343,6 +357,9 @@ pub struct Report {
     pub error: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<PeerReport>,
+    /// Absent where the kernel does not log in to the volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paths: Option<PathsReport>,
 }
 
 /// Where a group is as a whole, by what its hosts have reported lately.
@@ -523,6 +540,7 @@ mod tests {
             resources: Vec::new(),
             error: None,
             peers: Vec::new(),
+            paths: None,
         };
         let of = |wanted, fresh: &[Standing]| {
             let fresh: Vec<Report> = fresh.iter().map(|standing| said(*standing)).collect();

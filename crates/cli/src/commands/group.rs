@@ -356,10 +356,18 @@ impl Listed for GroupHost {
         ("epoch", |host| or_dash(said(host, |said| said.epoch))),
         ("since", |host| or_dash(said(host, |said| moment(&said.since)))),
         ("said", |host| or_dash(said(host, |said| age(said.age_ms)))),
+        ("paths", |host| or_dash(said(host, paths).flatten())),
         ("hears", |host| or_dash(said(host, hears))),
         ("why", |host| or_dash(said(host, |said| said.why.clone()))),
         ("error", |host| or_dash(said(host, |said| or_dash(said.error.as_ref())))),
     ];
+}
+
+/// How many paths answer, of how many there could be.
+fn paths(said: &api::group::HostReport) -> Option<String> {
+    let paths = said.paths.as_ref()?;
+    let why = paths.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    Some(format!("{} of {}{why}", paths.answering, paths.portals))
 }
 
 /// The age of the heartbeats of the others.

@@ -236,7 +236,7 @@ impl Ward {
     }
 
     /// The whole host: its warden, and what that has started.
-    fn signal(&self, host: usize, signal: Signal) {
+    pub(crate) fn signal(&self, host: usize, signal: Signal) {
         kill_process(self.warden(host), signal).unwrap();
         processes::signal(&self.mark(host), signal).unwrap();
     }

@@ -14,6 +14,7 @@ mod machine;
 mod network;
 mod observer;
 mod partition;
+mod rewired;
 #[path = "../service/mod.rs"]
 mod service;
 mod stage;

@@ -94,6 +94,7 @@ fn cut(mut report: Report) -> Report {
     cut(&mut report.why);
     report.error.iter_mut().for_each(cut);
     report.resources.iter_mut().filter_map(|one| one.error.as_mut()).for_each(cut);
+    report.paths.iter_mut().filter_map(|paths| paths.why.as_mut()).for_each(cut);
     report
 }
 
@@ -250,6 +251,7 @@ mod tests {
             resources: Vec::new(),
             error: None,
             peers: Vec::new(),
+            paths: None,
         };
         let said = Some(Said { report, at_ms: NOW_MS - age_ms });
         let id = HostId(Uuid::from_u128(number));

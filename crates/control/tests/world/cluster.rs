@@ -71,6 +71,7 @@ impl Cluster {
             resources: vec![running; 2],
             error: None,
             peers: vec![PeerReport { host: self.ids[1], heartbeat_age_ms: Some(40) }],
+            paths: None,
         }
     }
     pub(crate) async fn beat(&self, agent: usize, reports: Vec<Report>) -> Assignments {

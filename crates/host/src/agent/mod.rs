@@ -6,7 +6,11 @@
 //! Invariant: the agent decides nothing about a group. When it ends, or the service is away, the
 //! wardens go on by their last orders.
 
+mod attach;
 mod kernel;
+mod maps;
+mod plan;
+mod programs;
 mod wardens;
 mod ways;
 
@@ -18,11 +22,12 @@ use std::time::Duration;
 use api::agent::{Assignments, Beat, CreateAgent};
 use api::{ApiError, Client};
 use env::whole;
+use model::group::Report;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UdpSocket, UnixDatagram};
 use tokio::sync::mpsc;
 
-use crate::group::{GroupOf, Order, Way, hand_on};
+use crate::group::{GroupOf, Order, hand_on};
 
 use self::wardens::Wardens;
 pub use self::ways::Initiators;
@@ -224,13 +229,24 @@ impl Agent {
         Ok(Client::new(&settings.url, Some(made.secret))?)
     }
 
+    /// What the wardens say, and by how many paths the kernel reaches each volume.
+    fn reports(&self) -> Vec<Report> {
+        let mut reports = self.wardens.reports();
+        for report in &mut reports {
+            let mut groups = self.assignments.iter().flat_map(|all| &all.groups);
+            let group = groups.find(|group| group.id == report.group);
+            report.paths = group.and_then(|group| self.ways.paths(group.volume_id));
+        }
+        reports
+    }
+
     async fn tell(&self, client: &Client) -> Result<Assignments, AgentError> {
         let port = self.socket.local_addr().map_or(0, |address| address.port());
         let beat = Beat {
             version: self.settings.version.clone(),
             addresses: self.settings.addresses.iter().map(ToString::to_string).collect(),
             port,
-            reports: self.wardens.reports(),
+            reports: self.reports(),
         };
         match tokio::time::timeout(PATIENCE, client.beat(&beat)).await {
             Ok(answer) => Ok(answer?),
@@ -254,21 +270,20 @@ impl Agent {
     /// Volumes, orders and wardens as they are to be.
     fn serve(&mut self) {
         let Some(assignments) = self.assignments.clone() else { return };
-        self.ways.follow(&assignments);
+        let wardens = &self.wardens;
+        self.ways.follow(&assignments, |volume| wardens.hold(volume));
         for group in &assignments.groups {
-            let known = self.ways.to(group.volume_id);
-            let attaching = || Way::Nowhere { why: "the volume is being attached".to_owned() };
-            let before = || self.wardens.way(group.id).unwrap_or_else(attaching);
             let order = Order {
                 host: assignments.host_id,
                 host_name: assignments.host_name.clone(),
-                way: known.unwrap_or_else(before),
+                way: self.ways.to(group.volume_id),
                 group: group.clone(),
             };
             if let Err(error) = self.wardens.order(&order) {
                 tracing::error!(%error, group = group.name, "the warden cannot be told");
             }
         }
+        self.ways.release();
         self.wardens.tend(|id| assignments.groups.iter().any(|group| group.id == id));
     }
 }

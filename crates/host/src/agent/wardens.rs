@@ -14,7 +14,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
-use crate::group::{Home, Order, Way};
+use super::ways::{Hold, Locks};
+use crate::group::{Home, Order};
 use crate::guard::{Heirs, Record};
 
 /// One directory and one process for each group.
@@ -98,9 +99,31 @@ impl Wardens {
         home.give_order(order)
     }
 
-    /// The way by which the group's volume was reached last.
-    pub(super) fn way(&self, group: GroupId) -> Option<Way> {
-        self.home(group).order().ok().flatten().map(|order| order.way)
+    /// What the groups of this volume do here.
+    pub(super) fn hold(&self, volume: VolumeId) -> Hold {
+        let boot = processes::boot_id().ok();
+        let mut locks = Locks::new();
+        for group in self.all() {
+            let home = self.home(group);
+            if home.order().ok().flatten().is_none_or(|order| order.group.volume_id != volume) {
+                continue;
+            }
+            // One that is of the old program says nothing of its runs; it is replaced soon.
+            if !home.has_runs() && RealFiles.lock_dir(home.path()).is_err() {
+                return Hold::Owns;
+            }
+            let lock = home.found_runs().and_then(|()| home.hold());
+            // A warden that was killed leaves what runs, and no lock.
+            let owned = home.past().map(|past| past.owned);
+            let owns =
+                owned.map_or(true, |owned| owned.is_some_and(|(_, then)| Some(then) == boot));
+            match lock {
+                _ if owns => return Hold::Owns,
+                Ok(lock) => locks.push(lock),
+                Err(_) => return Hold::By,
+            }
+        }
+        Hold::Aside(locks)
     }
 
     /// The directory of a new group. A host that lost the volume under a group that is deleted
@@ -329,6 +352,42 @@ mod tests {
         whole::remove_tree(wardens.home(order(11, 7).group.id).path()).unwrap();
         wardens.order(&order(12, 7)).unwrap();
         assert_eq!(of(12), None);
+    }
+
+    /// A session that came meanwhile would carry writes that nobody has let in.
+    #[test]
+    fn a_volume_is_let_go_of_by_a_host_that_stands_by_and_not_by_an_owner_or_an_older_warden() {
+        let state = tempfile::tempdir().unwrap();
+        let groups = state.path().join("groups");
+        std::fs::create_dir(&groups).unwrap();
+        let wardens = Wardens::new(groups, Vec::new());
+        let order = order(10, 7);
+        let volume = order.group.volume_id;
+        wardens.order(&order).unwrap();
+        let home = wardens.home(order.group.id);
+        let older = RealFiles.lock_dir(home.path()).unwrap();
+        for _ in 0..2 {
+            assert!(matches!(wardens.hold(volume), Hold::Owns), "it knows of no lock");
+        }
+        drop(older);
+        assert!(matches!(wardens.hold(VolumeId(uuid::Uuid::from_u128(8))), Hold::Aside(_)));
+        let Hold::Aside(locks) = wardens.hold(volume) else { panic!("nothing runs") };
+        assert_eq!(home.hold().err().map(|why| why.kind()), Some(io::ErrorKind::WouldBlock));
+        drop(locks);
+        let run = home.hold().unwrap();
+        assert!(matches!(wardens.hold(volume), Hold::By));
+        // What a warden that was killed has left runs without its lock, and not after a restart of
+        // the machine.
+        let owned = |boot: &str| crate::group::Past {
+            owned: Some((1, boot.to_owned())),
+            ..Default::default()
+        };
+        home.remember(&owned(&processes::boot_id().unwrap())).unwrap();
+        assert!(matches!(wardens.hold(volume), Hold::Owns));
+        drop(run);
+        assert!(matches!(wardens.hold(volume), Hold::Owns));
+        home.remember(&owned("an earlier one")).unwrap();
+        assert!(matches!(wardens.hold(volume), Hold::Aside(_)));
     }
 
     #[test]

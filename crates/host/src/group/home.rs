@@ -8,6 +8,7 @@
 //! | `standing`, `lock` | warden | the guard's record |
 //! | `beats` | agent, to warden | a socket for the beats of other hosts |
 //! | `process` | warden | its process |
+//! | `run/lock` | warden | held during a run of the guard; the agent holds it to make sessions |
 //! | `log` | warden | what it did |
 //! | `step-N.log`, `.check.log`, `.stop.log` | programs | what those of resource N said last |
 
@@ -15,9 +16,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ::guard::group::Step;
+use ::guard::{Key, Standing};
 use api::agent::AgentGroup;
 use env::processes::cgroup::Cgroup;
-use env::whole;
+use env::{Files, RealFiles, whole};
 use model::group::Report;
 use model::id::HostId;
 use serde::de::DeserializeOwned;
@@ -41,6 +43,9 @@ pub(super) const EARLIER: u64 = 0;
 pub enum Way {
     /// The kernel has a device.
     Device { path: PathBuf },
+    /// The kernel has several, and a multipath device above them; what is written goes through the
+    /// guard's gate.
+    Map { map: PathBuf, gate: PathBuf },
     /// Through the initiator of this program, and those of the group's programs.
     Portal {
         /// `address:port`.
@@ -66,11 +71,20 @@ impl Way {
     #[must_use]
     pub fn device(&self) -> String {
         match self {
-            Self::Device { path } => path.display().to_string(),
+            Self::Device { path } | Self::Map { gate: path, .. } => path.display().to_string(),
             Self::Portal { address, target, lun, .. } => {
                 format!("iscsi://{address}/{target}/{lun}")
             }
             Self::Nowhere { .. } => String::new(),
+        }
+    }
+
+    /// A new run of the guard. Of a multipath device every path's last command is this host's sign
+    /// of life: the one that holds the reservation may be dead.
+    pub(super) fn begin(&self, standing: &Standing, host: u32, nonce: u16) -> (Standing, Key) {
+        match self {
+            Self::Map { .. } => standing.begin_by_paths(host, nonce),
+            _ => standing.begin(host, nonce),
         }
     }
 
@@ -169,7 +183,28 @@ impl Home {
     /// # Errors
     /// It cannot be written.
     pub(super) fn settle_in(&self) -> io::Result<()> {
+        self.found_runs()?;
         whole::show(&self.0.join("process"), &std::process::id().to_string())
+    }
+    fn run(&self) -> PathBuf {
+        self.0.join("run")
+    }
+    /// For a run of the guard, or to change what the volume is reached by: not both at a time.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] while the other one holds it.
+    pub fn hold(&self) -> io::Result<Box<dyn Send + Sync>> {
+        RealFiles.lock_dir(&self.run())
+    }
+    /// # Errors
+    /// There is no place for the lock.
+    pub fn found_runs(&self) -> io::Result<()> {
+        RealFiles.create_dir(&self.run())
+    }
+    /// Whether a warden was here that holds the lock while it has a run.
+    #[must_use]
+    pub fn has_runs(&self) -> bool {
+        RealFiles.exists(&self.run())
     }
     /// The process that last was the group's warden. Whether it still is, the lock tells.
     ///
@@ -233,6 +268,15 @@ fn text_of(value: &impl Serialize) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An owner whose reservation was held by the path that died was taken for silent, by itself
+    /// too, although another path carried its commands.
+    #[test]
+    fn the_key_of_a_run_on_a_map_says_that_each_path_is_its_life() {
+        let begun = |way: Way| way.begin(&Standing::default(), 7, 1).1.is_by_paths();
+        assert!(begun(Way::Map { map: "/dev/mapper/a".into(), gate: "/dev/mapper/b".into() }));
+        assert!(!begun(Way::Device { path: "/dev/sda".into() }));
+    }
 
     #[test]
     fn a_past_that_a_newer_warden_has_written_is_read_after_a_rollback() {

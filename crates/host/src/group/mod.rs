@@ -18,6 +18,7 @@ mod home;
 mod mount;
 mod neighbours;
 mod program;
+mod reach;
 mod steps;
 mod story;
 #[cfg(test)]

@@ -137,7 +137,7 @@ async fn let_go(place: &Place, device: PathBuf) -> Result<(), String> {
 
 fn device(way: &Way) -> Result<&Path, String> {
     match way {
-        Way::Device { path } => Ok(path),
+        Way::Device { path } | Way::Map { gate: path, .. } => Ok(path),
         Way::Portal { .. } => Err("this host has no device of the volume".to_owned()),
         Way::Nowhere { why } => Err(why.clone()),
     }

@@ -83,6 +83,8 @@ impl Story {
             resources: self.errors.iter().enumerate().map(of).collect(),
             error: self.error.clone(),
             peers,
+            // The agent knows of them.
+            paths: None,
         }
     }
 }

@@ -12,20 +12,16 @@ use ::guard::{
     host_number,
 };
 use env::processes;
-use env::scsi_device::ScsiDevice;
 use env::{OsRandom, Random, RealClock};
-use model::group::{self, BEAT_MS, Reservation, Wanted};
-use scsi::nexus::InitiatorPort;
-use scsi::reservations::ReservationType;
+use model::group::{self, BEAT_MS, Wanted};
 use tokio::sync::{Notify, mpsc};
 
-use super::aside::{self, aside};
+use super::aside;
 use super::hands::Hands;
-use super::home::{EARLIER, Home, Order, Past, WRITER_ISID, Way};
+use super::home::{EARLIER, Home, Order, Past, Way};
 use super::neighbours::Neighbours;
-use super::steps;
 use super::story::{Story, standing_of};
-use crate::guard::{Guard, GuardError, Heirs, Record, RecordError, Volume, Work, millis};
+use crate::guard::{Guard, GuardError, Heirs, Record, RecordError, Work, millis};
 
 const TICK_MS: u64 = 50;
 const ORDER_MS: u64 = 200;
@@ -70,10 +66,12 @@ pub struct Warden {
     /// Why nowhere, as was said last.
     pub(super) no_room: String,
     clock: Arc<RealClock>,
-    conduct: Conduct,
+    pub(super) conduct: Conduct,
     neighbours: Neighbours,
     asks: mpsc::Receiver<Ends>,
     stops: mpsc::Sender<()>,
+    /// The next run is to have another way to the volume than this one.
+    pub(super) rewires: bool,
     /// The run, or the idle host, is to begin one.
     begins: bool,
     permits: bool,
@@ -83,7 +81,7 @@ pub struct Warden {
     handing: bool,
     handed: Arc<Notify>,
     key: Option<Key>,
-    liveness: Option<Liveness>,
+    pub(super) liveness: Option<Liveness>,
     tick_ms: u64,
     order_ms: u64,
     still_ms: u64,
@@ -116,6 +114,7 @@ impl Warden {
             neighbours,
             asks,
             stops,
+            rewires: false,
             begins: false,
             permits: false,
             outcome: None,
@@ -186,7 +185,8 @@ impl Warden {
             }
             return Ok(false);
         };
-        if let (Way::Nowhere { .. }, Some(way)) = (&self.order.way, &self.past.way) {
+        // What runs goes on by the way that it was started by, whatever the agent has for the next.
+        if let Some(way) = &self.past.way {
             self.order.way = way.clone();
         }
         let key = standing.keys.last().filter(|_| standing.state == State::Running);
@@ -224,6 +224,9 @@ impl Warden {
         // The keys stay: the volume may still show one of them as the holder.
         let clean = Standing { state: State::Clean, ..standing };
         record.save(&clean)?;
+        // Nothing of the old life is left: what could not be ended keeps no session from being made.
+        (self.past.owned, self.past.way) = (None, None);
+        self.home.remember(&self.past)?;
         self.story.because("a person permitted this host to try again");
         Ok(())
     }
@@ -247,34 +250,30 @@ impl Warden {
         let (stops, mut asked) = mpsc::channel(4);
         self.stops = stops;
         self.outcome = None;
-        if let Some(why) = self.unfit().filter(|_| !adopts) {
-            self.story.error = Some(why);
-            self.hands.failed = true;
-            return Ok(End::Done { code: 1 });
+        // One that is adopted writes already, which the agent knows by its past.
+        let hold = self.home.hold();
+        if !adopts {
+            if let Err(why) = &hold {
+                return Ok(self.unreachable(format!("its sessions are being made: {why}")));
+            }
+            self.rewire();
+            if let Some(why) = self.unfit() {
+                self.story.error = Some(why);
+                self.hands.failed = true;
+                return Ok(End::Done { code: 1 });
+            }
         }
-        let mut volume = match self.volume().await {
-            Ok(volume) => volume,
+        let (volume, liveness) = match self.reach(adopts).await {
+            Ok(reached) => reached,
             Err(why) => return Ok(self.unreachable(why)),
-        };
-        // An owner that is adopted must not wait for a volume that does not answer: it has to
-        // freeze, and what is known about the target has not changed.
-        let tells_ages = self.past.tells_ages.unwrap_or(true);
-        let told = if tells_ages { Liveness::Ages } else { Liveness::Generation };
-        let known = self.liveness.or(adopts.then_some(told));
-        let liveness = match known {
-            Some(liveness) => liveness,
-            None => match tokio::time::timeout(PROBE, volume.probe()).await {
-                Ok(Ok(liveness)) => self.learn(liveness),
-                Ok(Err(error)) => return Ok(self.unreachable(error.to_string())),
-                Err(_) => return Ok(self.unreachable("it does not answer".to_owned())),
-            },
         };
         let standing = record.load()?;
         let (standing, key) = match self.key.filter(|_| adopts) {
             Some(key) => (standing, key),
             None => {
                 self.liveness = Some(liveness);
-                let begun = standing.begin(host_number(&self.order.host.to_string()), nonce());
+                let host = host_number(&self.order.host.to_string());
+                let begun = self.order.way.begin(&standing, host, nonce());
                 record.save(&begun.0)?;
                 begun
             }
@@ -301,16 +300,6 @@ impl Warden {
         }
     }
 
-    /// Kept for the next warden: one that adopts cannot ask.
-    fn learn(&mut self, liveness: Liveness) -> Liveness {
-        let tells_ages = Some(liveness == Liveness::Ages);
-        if self.past.tells_ages != tells_ages {
-            self.past.tells_ages = tells_ages;
-            self.remember();
-        }
-        liveness
-    }
-
     /// What a later life should know; this one does without.
     pub(super) fn remember(&self) {
         if let Err(error) = self.home.remember(&self.past) {
@@ -323,33 +312,6 @@ impl Warden {
         self.story.because("the volume cannot be reached from here");
         self.story.error = Some(format!("the volume cannot be reached: {why}"));
         End::Unreachable
-    }
-
-    fn unfit(&self) -> Option<String> {
-        self.hands.spec().iter().find_map(|one| steps::unfit(&self.order.way, one))
-    }
-
-    async fn volume(&self) -> Result<Volume, String> {
-        let kind = match self.order.group.policy.reservation {
-            Reservation::WriteExclusive => ReservationType::WriteExclusiveRegistrantsOnly,
-            Reservation::ExclusiveAccess => ReservationType::ExclusiveAccessRegistrantsOnly,
-        };
-        match &self.order.way {
-            Way::Device { path } => {
-                let (name, device) = (path.display(), path.clone());
-                let opened = tokio::time::timeout(PROBE, aside(move || ScsiDevice::open(&device)));
-                let opened = opened.await.map_err(|_| format!("{name} does not answer"))??;
-                opened
-                    .map(|device| Volume::device(device, kind))
-                    .map_err(|why| format!("{name}: {why}"))
-            }
-            Way::Nowhere { why } => Err(why.clone()),
-            Way::Portal { initiator, .. } => {
-                let portal = self.order.way.portal().ok_or("there is no portal")?;
-                let port = InitiatorPort::iscsi(initiator, WRITER_ISID);
-                Ok(Volume::iscsi(portal, kind, vec![port]))
-            }
-        }
     }
 
     fn settings(&self, liveness: Liveness, adopts: bool) -> Settings {
@@ -401,11 +363,13 @@ impl Warden {
     fn wish(&self) -> Wish {
         let group = &self.order.group;
         let other = group.owner_id.is_some_and(|owner| owner != self.order.host);
+        // An owner keeps the way that it has; a host that stands by begins anew by the other.
+        let rewires = self.rewires && !matches!(self.conduct.course(), Course::Owning { .. });
         Wish {
             generation: group.generation,
             forgiven: group.forgiven,
             started: group.wanted == Wanted::Started && !self.closing,
-            frozen: group.frozen && !self.closing,
+            frozen: (group.frozen || rewires) && !self.closing,
             moved_away: other.then_some(group.moved),
             permitted: Some(group.permitted),
             failback: group.policy.failback,
@@ -438,6 +402,7 @@ impl Warden {
         match (wish.started, wish.frozen, wish.moved_away) {
             (false, _, _) if self.closing => "the agent of this host is ending",
             (false, _, _) => "the group was stopped",
+            (true, true, _) if self.rewires => "this host is to reach the volume by another way",
             (true, true, _) => "the group was frozen",
             (true, false, Some(_)) => "the group was moved to another host",
             (true, false, None) => "a preferred host is back",
@@ -530,7 +495,7 @@ impl Warden {
             Ok(None) => return,
             Err(error) => return tracing::warn!(%error, "the order cannot be read"),
         };
-        let order = self.with_a_way(order);
+        let order = self.with_its_way(order);
         if order == self.order {
             return;
         }
@@ -555,16 +520,6 @@ impl Warden {
             self.remember();
             self.outcome = Some(Input::Ended { code: 1 });
         }
-    }
-
-    /// What runs keeps its way when the agent has none for a moment, as in its first seconds: the
-    /// resources must be stopped by the device that they were started by.
-    fn with_a_way(&self, order: Order) -> Order {
-        let lost = matches!(order.way, Way::Nowhere { .. });
-        if lost && (self.hands.stage() != Stage::Down || self.hands.kept.is_some()) {
-            return Order { way: self.order.way.clone(), ..order };
-        }
-        order
     }
 
     /// Write the report, if it says something new or `always`.

@@ -248,6 +248,7 @@ fn report(seen: &GroupView, said: &Said) -> HostReport {
         resources: said.report.resources.clone(),
         error: said.report.error.clone(),
         peers: peers.collect(),
+        paths: said.report.paths.clone(),
         age_ms: said.age_ms(seen.now_ms),
     }
 }

@@ -4,7 +4,7 @@ use api::agent::{Beat, CreateAgent};
 use api::group::{CreateGroup, DeleteGroup, GroupQuery, MoveGroup, PermitHost, UpdateGroup};
 use api::volume_type::CreateGrant;
 use api::{ApiError, Client};
-use model::group::{GroupState, Report, Standing, Wanted};
+use model::group::{GroupState, PathsReport, Report, Standing, Wanted};
 use model::id::GroupId;
 
 use crate::world::{World, eventually, refused, volume};
@@ -21,6 +21,7 @@ fn report(group: GroupId, standing: Standing, generation: u64) -> Report {
         resources: Vec::new(),
         error: None,
         peers: Vec::new(),
+        paths: Some(PathsReport { portals: 2, sessions: 2, answering: 1, why: None }),
     }
 }
 
@@ -74,6 +75,8 @@ async fn groups_are_made_ordered_about_and_reported_on() {
     );
     assert!(owner.age_ms < 5_000 && owner.since < jiff::Timestamp::now());
     assert_eq!(seen.hosts[1].report.as_ref().unwrap().standing, Standing::Standby);
+    let paths = seen.hosts[1].report.as_ref().unwrap().paths.as_ref().unwrap();
+    assert_eq!((paths.portals, paths.sessions, paths.answering), (2, 2, 1));
     let host = admin.host_show("alpha").await.unwrap().agent.unwrap();
     assert!(host.up && host.port == 7801 && host.version == "1.0");
     let text = world.raw("GET", "/v1/groups/db", None).await.body.to_string();

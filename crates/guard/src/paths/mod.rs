@@ -367,7 +367,7 @@ impl Paths {
             self.seen_holder = seen.holder;
             self.owned = seen.holder == Some(self.key.number());
             if !seen.holder.and_then(Key::of).is_some_and(|key| key.is_of(self.key)) {
-                self.holder = None;
+                self.lost();
             }
             self.looked(sent.serial, out);
         }
@@ -422,6 +422,16 @@ impl Paths {
     fn moved_to(&mut self, id: PathId) {
         for path in self.paths.iter_mut().filter(|path| path.id != id) {
             path.place = Place::Unsure;
+        }
+    }
+
+    /// Another run is shown as the holder. It may have preempted what a claim of this one had
+    /// registered, and the next claim registers it again.
+    fn lost(&mut self) {
+        self.holder = None;
+        let inside = |path: &&mut Path| path.place == Place::Inside;
+        if !self.started {
+            self.paths.iter_mut().filter(inside).for_each(|path| path.place = Place::Unsure);
         }
     }
 

@@ -179,7 +179,7 @@ fn nothing_starts_while_a_registration_may_be_late() {
     let again = paths.on(1_001, News::Ask(Request::Admit(key)));
     assert_eq!(again, [Step::Answer(Answer::Failed)]);
     assert_eq!(paths.on(1_500, News::Tick), [Step::Send(B, Command::Look)]);
-    paths.on(1_501, News::Answer(B, seen(Key::new(8, 1, 1))));
+    paths.on(1_501, News::Answer(B, seen(key)));
     let hears = paths.on(1_502, News::Ask(Request::Admit(key)));
     assert_eq!(hears, [Step::Send(B, Command::Look)]);
     let again = paths.on(1_502, News::Answer(B, seen(key)));
@@ -332,4 +332,21 @@ fn a_host_whose_paths_are_all_outside_looks_who_has_the_volume() {
     assert_eq!(paths.on(2, News::Answer(A, Answer::Conflict)), []);
     let conflict = paths.on(2, News::Answer(B, Answer::Conflict));
     assert_eq!(conflict, [Step::Answer(Answer::Conflict)]);
+}
+
+/// The simulation found it: a claim had registered a path and lost the volume before it started.
+/// The next claim took the path for registered, and the host wrote down it in vain.
+#[test]
+fn what_a_claim_that_was_lost_had_registered_is_registered_again_by_the_next() {
+    let (mut paths, key) = (Paths::several(key(), TERMS, &[A]), key());
+    paths.path_mut(A).unwrap().probe_ms = 1_000_000;
+    let register = [Step::Send(A, out(Out::RegisterAndIgnore, 0, key.number()))];
+    for at_ms in [0, 1_000] {
+        assert_eq!(paths.on(at_ms, News::Ask(Request::Admit(key))), [Step::Send(A, Command::Look)]);
+        assert_eq!(paths.on(at_ms, News::Answer(A, seen(key))), register);
+        assert_eq!(paths.on(at_ms, News::Answer(A, Answer::Good)), [Step::Answer(Answer::Good)]);
+        // Another host preempts the key, and this one is to take the volume again.
+        paths.on(at_ms + 10, News::Ask(Request::Look));
+        paths.on(at_ms + 11, News::Answer(A, seen(Key::new(8, 1, 1))));
+    }
 }

@@ -333,7 +333,9 @@ impl World {
         let mut well = self.hosts.iter().filter(is_well);
         let key = self.target.holder().map(|key| key.number());
         let Some(owner) = well.find(|host| Some(host.run_key()) == key) else { return };
-        if self.ages && !self.target_paused && self.scheme.is_safe() {
+        // Who is about to preempt a challenger waits for the answer longer than for any other.
+        let alone = self.target.is_unchallenged();
+        if alone && self.ages && !self.target_paused && self.scheme.is_safe() {
             let (host, starts, faults) = (owner.number, owner.starts, self.disturbances());
             self.at(at_us, Event::HeardAgain(Expected { host, starts, faults }));
         }

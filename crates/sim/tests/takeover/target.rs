@@ -313,6 +313,12 @@ impl Target {
         landed
     }
 
+    /// Whether nobody but the holder is registered, as an observer sees it.
+    pub(crate) fn is_unchallenged(&self) -> bool {
+        let keys = self.reservations.registrations().iter().map(|one| one.key);
+        self.holder().is_some_and(|holder| keys.clone().all(|key| key == holder.number()))
+    }
+
     /// Who holds the volume, as an observer sees it.
     pub(crate) fn holder(&self) -> Option<Key> {
         let registrations = self.reservations.registrations().iter();

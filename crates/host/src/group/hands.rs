@@ -1,9 +1,11 @@
 //! What a warden does to the group's resources.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use ::guard::Input;
 use ::guard::group::{Deed, Event, Limit, Outcome, Resources, Stage, Step, Terms};
+use env::mounts;
 use env::processes::Family;
 use env::processes::cgroup::{self, Cgroup};
 use model::group::{FoundBy, OnFailure, Report, Resource};
@@ -227,6 +229,18 @@ impl Warden {
             Ok(()) => self.past.room = None,
             Err(error) => tracing::warn!(%error, "the group's cgroup stays"),
         }
+    }
+
+    /// Whether something of an earlier run is there still, which could not be ended then; also where
+    /// that cannot be told.
+    pub(super) async fn is_left(&self) -> bool {
+        let (family, spec) = (self.family(), self.hands.spec().to_vec());
+        let is_mounted = |one: &Resource| match one {
+            Resource::Mount { path, .. } => !matches!(mounts::at(Path::new(path)), Ok(None)),
+            _ => false,
+        };
+        let looks = move || !family.is_gone().unwrap_or(false) || spec.iter().any(is_mounted);
+        !matches!(tokio::time::timeout(PROBE, aside(looks)).await, Ok(Ok(false)))
     }
 
     /// How what the group's programs start is found.

@@ -89,13 +89,88 @@ impl Warden {
 
     /// A run begins, by the way that the agent has said last: it may have made sessions since the
     /// order was read.
-    pub(super) fn rewire(&mut self) {
-        if let Ok(Some(order)) = self.home.order()
-            && order.way != self.order.way
-        {
+    ///
+    /// # Errors
+    /// There is no order that can be read: the old way may be one that must not be used any more.
+    pub(super) fn rewire(&mut self) -> Result<(), String> {
+        let order = self.home.order().map_err(|why| format!("the order cannot be read: {why}"))?;
+        let order = order.ok_or("the order is gone")?;
+        if order.way != self.order.way {
             self.order.way = order.way;
             self.liveness = None;
         }
         self.rewires = false;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use ::guard::Standing;
+    use env::processes;
+    use tokio::sync::mpsc;
+
+    use super::super::home::{Home, Past};
+    use super::*;
+
+    fn order(way: &Way) -> Order {
+        let text = serde_json::json!({
+            "host": uuid::Uuid::from_u128(1), "host_name": "h", "way": way,
+            "group": {
+                "id": uuid::Uuid::new_v4(), "name": "g", "volume_id": uuid::Uuid::from_u128(7),
+                "hosts": [], "resources": [], "policy": model::group::Policy::default(),
+                "wanted": "started", "frozen": false, "generation": 1, "moved": 0,
+                "permitted": 0, "heartbeat_key": "00"
+            }
+        });
+        serde_json::from_value(text).unwrap()
+    }
+
+    /// The agent had made other sessions, and the warden contended for the volume by the old one.
+    #[tokio::test]
+    async fn a_run_does_not_begin_by_the_old_way_when_the_order_cannot_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::new(directory.path().to_owned());
+        let path = |path: &str| Way::Device { path: path.into() };
+        let first = order(&path("/dev/sda"));
+        home.give_order(&first).unwrap();
+        let (_asks, asks) = mpsc::channel(1);
+        let (mut warden, _record) = Warden::open(home.clone(), asks).unwrap();
+        home.give_order(&Order { way: path("/dev/sdb"), ..first }).unwrap();
+        assert_eq!(warden.rewire(), Ok(()));
+        assert_eq!(warden.order.way, path("/dev/sdb"));
+        let file = directory.path().join("order.json");
+        std::fs::write(&file, "of another version").unwrap();
+        let why = warden.rewire().unwrap_err();
+        assert!(why.contains("cannot be read"), "{why}");
+        std::fs::remove_file(&file).unwrap();
+        assert!(warden.rewire().is_err());
+    }
+
+    /// What could not be ended writes by the sessions that are there.
+    #[tokio::test]
+    async fn a_permission_does_not_forget_what_still_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::new(directory.path().to_owned());
+        let order = order(&Way::Device { path: "/dev/sda".into() });
+        home.give_order(&order).unwrap();
+        let owned = Some((1, processes::boot_id().unwrap()));
+        home.remember(&Past { owned: owned.clone(), ..Past::default() }).unwrap();
+        let (_asks, asks) = mpsc::channel(1);
+        let (mut warden, mut record) = Warden::open(home.clone(), asks).unwrap();
+        record.save(&Standing::default()).unwrap();
+        let mut sleep = Command::new("sleep");
+        sleep.arg("600").env("COMMONHOLD_GROUP_RUN", order.run_of_host()).stdin(Stdio::null());
+        let mut left = sleep.spawn().unwrap();
+        warden.permits = true;
+        warden.permit(&mut record).await.unwrap();
+        assert_eq!(home.past().unwrap().owned, owned);
+        left.kill().unwrap();
+        left.wait().unwrap();
+        warden.permits = true;
+        warden.permit(&mut record).await.unwrap();
+        assert_eq!(home.past().unwrap().owned, None);
     }
 }

@@ -74,7 +74,7 @@ pub struct Warden {
     pub(super) rewires: bool,
     /// The run, or the idle host, is to begin one.
     begins: bool,
-    permits: bool,
+    pub(super) permits: bool,
     /// What the run is told next.
     outcome: Option<Input>,
     closing: bool,
@@ -145,7 +145,7 @@ impl Warden {
                 self.find_room().await;
             }
             while !adopts && !self.begins {
-                self.permit(&mut record)?;
+                self.permit(&mut record).await?;
                 let hands_over = self.handing && self.may_hand_over(self.now_ms());
                 if hands_over || self.closing && self.hands.stage() == Stage::Down {
                     return Ok(self.close());
@@ -153,7 +153,7 @@ impl Warden {
                 self.live().await;
             }
             self.begins = false;
-            self.permit(&mut record)?;
+            self.permit(&mut record).await?;
             let handed = Arc::clone(&self.handed);
             let end = tokio::select! {
                 end = self.contend(&mut record, adopts) => end,
@@ -216,7 +216,7 @@ impl Warden {
     }
 
     /// What a person has permitted.
-    fn permit(&mut self, record: &mut Record) -> Result<(), WardenError> {
+    pub(super) async fn permit(&mut self, record: &mut Record) -> Result<(), WardenError> {
         if !std::mem::take(&mut self.permits) {
             return Ok(());
         }
@@ -224,9 +224,11 @@ impl Warden {
         // The keys stay: the volume may still show one of them as the holder.
         let clean = Standing { state: State::Clean, ..standing };
         record.save(&clean)?;
-        // Nothing of the old life is left: what could not be ended keeps no session from being made.
-        (self.past.owned, self.past.way) = (None, None);
-        self.home.remember(&self.past)?;
+        // What a person has ended keeps no session from being made; what is still there does.
+        if !self.is_left().await {
+            (self.past.owned, self.past.way) = (None, None);
+            self.home.remember(&self.past)?;
+        }
         self.story.because("a person permitted this host to try again");
         Ok(())
     }
@@ -256,7 +258,9 @@ impl Warden {
             if let Err(why) = &hold {
                 return Ok(self.unreachable(format!("its sessions are being made: {why}")));
             }
-            self.rewire();
+            if let Err(why) = self.rewire() {
+                return Ok(self.unreachable(why));
+            }
             if let Some(why) = self.unfit() {
                 self.story.error = Some(why);
                 self.hands.failed = true;

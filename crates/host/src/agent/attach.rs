@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use api::attachment::ChapCredentials;
+use env::mounts;
 use env::multipath::Map;
 use tokio::task::JoinSet;
 
@@ -15,18 +16,30 @@ use super::plan::{Login, Sight};
 /// too, or not, as it is told to.
 const MAPPED: Duration = Duration::from_secs(15);
 const MAPPED_ALONE: Duration = Duration::from_secs(3);
+/// How long iscsid may go on with a login that nobody waits for: two tries of ten seconds, with
+/// some room.
+const FINISHED: Duration = Duration::from_secs(25);
+const LOOK: Duration = Duration::from_millis(250);
+/// A device that does not open for so long is taken for one that is in use.
+const OPENS: Duration = Duration::from_secs(3);
 const SECTOR_BYTES: u64 = 512;
 
+const USED: &str = "something that is no group of this host has the volume's device in use";
 const UNMAPPED: &str = "multipathd has made no map of several sessions; see find_multipaths in \
     multipath.conf, and restart the agent then";
 
 /// What is to be made of a volume's sessions.
 #[derive(Clone, Debug)]
 pub(super) struct Job {
-    /// By the portals that the service names.
+    /// By the portals that the service names, of the size that the disks have that are there.
     pub(super) want: Login,
+    /// Several sessions are of use, if something makes one device of them.
+    pub(super) several: bool,
     /// Sessions that may be there already.
     pub(super) before: Login,
+    /// Devices without a map above them that something may have in use: a session that comes now
+    /// must not change what is below it.
+    pub(super) devices: Vec<PathBuf>,
     /// Those without a session that are to get one.
     pub(super) make: Vec<String>,
     /// Those with a session that the service does not name any more.
@@ -47,8 +60,10 @@ pub(super) struct Made {
     /// Several are no use here: what makes one device of them does not run, or made none.
     pub(super) alone: bool,
     pub(super) unmapped: bool,
-    /// A portal that answers has let nobody in.
+    /// A portal that answers has let nobody in, or nothing could be changed.
     pub(super) refused: bool,
+    /// Something has the device in use, and it is left alone.
+    pub(super) used: bool,
 }
 
 /// The portals that take a connection.
@@ -80,29 +95,34 @@ impl Job {
 
     /// Make what can be made, and one device of it where that is possible.
     pub(super) async fn run(self) -> Made {
+        if is_any_used(self.devices.clone()).await {
+            return Made { used: true, ..self.nothing(USED.to_owned()) };
+        }
         // A mount that was left behind may hold it, and writes that nobody has let in.
         if let Some(gate) = &self.gate
             && let Err(why) = maps::remove_gate(gate).await
         {
-            let (login, why) = (Some(self.before), Some(why));
-            return Made { login, why, alone: false, unmapped: false, refused: true };
+            return self.nothing(why);
         }
+        let begun = self.before.making.clone();
+        let unmade = finished(&self.want.target, &begun, self.lun).await;
+        let mut left = self.log_out_of(&unmade).await;
         let answering = answering(&self.make).await;
-        let mut why = silent(&self.make, &answering);
+        let (mut why, mut refused) = (silent(&self.make, &answering), false);
         let trouble = maps::trouble().await;
-        let several = trouble.is_none() && self.want.portals().len() > 1;
-        let mut left = self.log_out_of(&self.drop).await;
+        let several = self.several && trouble.is_none() && self.want.portals().len() > 1;
+        left.extend(self.log_out_of(&self.drop).await);
         let failed = match several {
             true => self.log_in_by_all(&answering).await,
             false if self.look().sessions.is_empty() => self.log_in_by_one(&answering).await,
             false => Vec::new(),
         };
-        let refused = !failed.is_empty();
         for (portal, error) in failed {
             tracing::warn!(error, portal, target = self.want.target, "no session by this portal");
             // iscsid must not go on with it, nor leave a record of it.
             left.extend(self.log_out_of(&[portal]).await);
             why = Some(error);
+            refused = true;
         }
         let sessions = self.look().sessions;
         let disks: Vec<String> = sessions.iter().map(|session| session.disk.clone()).collect();
@@ -113,20 +133,34 @@ impl Job {
             (None, _) => maps::appears(&disks, MAPPED).await,
         };
         let mut there: Vec<String> = sessions.into_iter().map(|session| session.portal).collect();
-        let unmapped = map.is_none() && there.len() > 1;
-        if unmapped {
+        let too_many = map.is_none() && there.len() > 1;
+        if too_many {
             left.extend(self.log_out_of(&there.split_off(1)).await);
         }
+        let unmapped = too_many && self.several && trouble.is_none();
         let alone = trouble.filter(|_| map.is_none());
+        left.sort();
+        left.dedup();
+        left.retain(|portal| !there.contains(portal));
+        let is_begun = |portal: &&String| begun.contains(portal) || self.make.contains(portal);
+        let making: Vec<String> = left.iter().filter(is_begun).cloned().collect();
+        let refused = refused || !left.is_empty();
         let login = Login::new(self.want.target, &[there, left].concat(), self.want.size_bytes);
         let map = map.map(|map| map.name);
         Made {
-            login: login.map(|login| Login { map, ..login }),
+            login: login.map(|login| Login { map, ..login }.by(&making)),
             alone: alone.is_some(),
             why: alone.or(unmapped.then(|| UNMAPPED.to_owned())).or(why),
             unmapped,
             refused,
+            used: false,
         }
+    }
+
+    /// All is as it was.
+    fn nothing(self, why: String) -> Made {
+        let (login, why) = (Some(self.before), Some(why));
+        Made { login, why, alone: false, unmapped: false, refused: true, used: false }
     }
 
     async fn log_in_by_all(&self, portals: &[String]) -> Vec<(String, String)> {
@@ -166,6 +200,28 @@ impl Job {
     }
 }
 
+/// When every login by these portals that somebody has asked for has come to its end; those that
+/// have made no session. Such a one may be in the kernel still, and may have left a record.
+async fn finished(target: &str, portals: &[String], lun: u16) -> Vec<String> {
+    let missing = || kernel::look(target, portals, lun).missing(portals);
+    let all = async {
+        while !missing().is_empty() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    match tokio::time::timeout(FINISHED, all).await {
+        Ok(()) => Vec::new(),
+        Err(_) => missing(),
+    }
+}
+
+/// An open of a path that is dead may take as long as its transport does.
+async fn is_any_used(devices: Vec<PathBuf>) -> bool {
+    let opens = move || devices.iter().any(|device| mounts::is_in_use(device).unwrap_or(true));
+    let opened = tokio::time::timeout(OPENS, tokio::task::spawn_blocking(opens)).await;
+    !matches!(opened, Ok(Ok(false)))
+}
+
 fn node(login: &Login, portal: &str, lun: u16) -> Node {
     Node { target: login.target.clone(), portal: portal.to_owned(), lun }
 }
@@ -200,15 +256,20 @@ pub(super) async fn grow(login: &Login, lun: u16) -> Result<(), String> {
 /// # Errors
 /// Some of it is left.
 pub(super) async fn detach(login: &Login, lun: u16) -> Result<(), String> {
+    // What iscsid has not ended yet would be there when nobody knows of it any more.
+    finished(&login.target, &login.making, lun).await;
     let sight = kernel::look(&login.target, &login.portals(), lun);
     let map = Map::above(sight.sessions.iter().map(|session| session.disk.as_str()));
     let name = map.as_ref().map(|map| map.name.clone()).or_else(|| login.map.clone());
     if let Some(map) = map {
         maps::flush(&map.name).await?;
     }
+    // One that does not let go keeps none of the others.
+    let mut out = Ok(());
     for portal in login.portals() {
-        kernel::log_out(&node(login, &portal, lun)).await?;
+        out = out.and(kernel::log_out(&node(login, &portal, lun)).await);
     }
+    out?;
     // A name may be another volume's by now; what has no disks is nobody's.
     match name.filter(|name| maps::is_orphan(name)) {
         Some(name) => maps::flush(&name).await,

@@ -14,6 +14,7 @@ mod programs;
 mod wardens;
 mod ways;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -272,6 +273,9 @@ impl Agent {
         let Some(assignments) = self.assignments.clone() else { return };
         let wardens = &self.wardens;
         self.ways.follow(&assignments, |volume| wardens.hold(volume));
+        let is_wanted = |id| assignments.groups.iter().any(|group| group.id == id);
+        // Whoever still goes by an older way must not see sessions come and go.
+        let mut untold: BTreeSet<_> = wardens.redirect(is_wanted, |volume| self.ways.to(volume));
         for group in &assignments.groups {
             let order = Order {
                 host: assignments.host_id,
@@ -281,9 +285,10 @@ impl Agent {
             };
             if let Err(error) = self.wardens.order(&order) {
                 tracing::error!(%error, group = group.name, "the warden cannot be told");
+                untold.insert(group.volume_id);
             }
         }
-        self.ways.release();
-        self.wardens.tend(|id| assignments.groups.iter().any(|group| group.id == id));
+        self.ways.release(&untold);
+        self.wardens.tend(is_wanted);
     }
 }

@@ -1,6 +1,6 @@
 //! The wardens of this host's groups: started, and left alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
 use super::ways::{Hold, Locks};
-use crate::group::{Home, Order};
+use crate::group::{Home, Order, Way};
 use crate::guard::{Heirs, Record};
 
 /// One directory and one process for each group.
@@ -99,9 +99,34 @@ impl Wardens {
         home.give_order(order)
     }
 
+    /// Groups that the service does not know any more, and of which a warden is left, go by the
+    /// ways that there are: of what is detached there is none. What they own goes on. The volumes
+    /// whose wardens could not be told.
+    pub(super) fn redirect(
+        &self,
+        is_wanted: impl Fn(GroupId) -> bool,
+        way_to: impl Fn(VolumeId) -> Way,
+    ) -> BTreeSet<VolumeId> {
+        let mut untold = BTreeSet::new();
+        for group in self.all().into_iter().filter(|group| !is_wanted(*group)) {
+            let home = self.home(group);
+            let Ok(Some(order)) = home.order() else { continue };
+            let volume = order.group.volume_id;
+            let way = way_to(volume);
+            if owns(&home) || way == order.way {
+                continue;
+            }
+            if let Err(error) = home.give_order(&Order { way, ..order }) {
+                tracing::error!(%error, %group, "the warden of a deleted group cannot be told");
+                untold.insert(volume);
+            }
+        }
+        untold
+    }
+
     /// What the groups of this volume do here.
     pub(super) fn hold(&self, volume: VolumeId) -> Hold {
-        let boot = processes::boot_id().ok();
+        let mut stands_by = false;
         let mut locks = Locks::new();
         for group in self.all() {
             let home = self.home(group);
@@ -113,17 +138,14 @@ impl Wardens {
                 return Hold::Owns;
             }
             let lock = home.found_runs().and_then(|()| home.hold());
-            // A warden that was killed leaves what runs, and no lock.
-            let owned = home.past().map(|past| past.owned);
-            let owns =
-                owned.map_or(true, |owned| owned.is_some_and(|(_, then)| Some(then) == boot));
             match lock {
-                _ if owns => return Hold::Owns,
+                _ if owns(&home) => return Hold::Owns,
                 Ok(lock) => locks.push(lock),
-                Err(_) => return Hold::By,
+                // Another group of the volume may own it.
+                Err(_) => stands_by = true,
             }
         }
-        Hold::Aside(locks)
+        if stands_by { Hold::By } else { Hold::Aside(locks) }
     }
 
     /// The directory of a new group. A host that lost the volume under a group that is deleted
@@ -276,6 +298,13 @@ impl Wardens {
     }
 }
 
+/// Whether what the group has started may run: a warden that was killed leaves it, and no lock.
+fn owns(home: &Home) -> bool {
+    let boot = processes::boot_id().ok();
+    let owned = home.past().map(|past| past.owned);
+    owned.map_or(true, |owned| owned.is_some_and(|(_, then)| Some(then) == boot))
+}
+
 /// What could not be ended is in the group's cgroup still, and would be forgotten with the
 /// directory; the cgroup goes with the last of it.
 fn nothing_is_left(home: &Home) -> io::Result<()> {
@@ -388,6 +417,55 @@ mod tests {
         assert!(matches!(wardens.hold(volume), Hold::Owns));
         home.remember(&owned("an earlier one")).unwrap();
         assert!(matches!(wardens.hold(volume), Hold::Aside(_)));
+    }
+
+    fn owned_now() -> crate::group::Past {
+        let owned = Some((1, processes::boot_id().unwrap()));
+        crate::group::Past { owned, ..Default::default() }
+    }
+
+    /// The first directory alone was asked, and a session was made below the other one's writes.
+    #[test]
+    fn of_two_groups_of_a_volume_the_one_that_owns_it_counts() {
+        for (by, owner) in [(10, 11), (11, 10)] {
+            let state = tempfile::tempdir().unwrap();
+            let groups = state.path().join("groups");
+            std::fs::create_dir(&groups).unwrap();
+            let wardens = Wardens::new(groups, Vec::new());
+            for group in [by, owner] {
+                wardens.order(&order(group, 7)).unwrap();
+                wardens.home(order(group, 7).group.id).found_runs().unwrap();
+            }
+            let _run = wardens.home(order(by, 7).group.id).hold().unwrap();
+            let volume = order(by, 7).group.volume_id;
+            assert!(matches!(wardens.hold(volume), Hold::By));
+            wardens.home(order(owner, 7).group.id).remember(&owned_now()).unwrap();
+            assert!(matches!(wardens.hold(volume), Hold::Owns));
+        }
+    }
+
+    /// It went on by its last order, and the sessions of what was detached stayed for ever.
+    #[test]
+    fn a_warden_of_a_deleted_group_lets_go_of_what_is_detached_unless_it_owns_it() {
+        let state = tempfile::tempdir().unwrap();
+        let groups = state.path().join("groups");
+        std::fs::create_dir(&groups).unwrap();
+        let wardens = Wardens::new(groups, Vec::new());
+        let path = std::path::PathBuf::from("/dev/sda");
+        let by_device =
+            |group| Order { way: Way::Device { path: path.clone() }, ..order(group, 7) };
+        for group in [10, 11, 12] {
+            wardens.order(&by_device(group)).unwrap();
+        }
+        let home = |group| wardens.home(order(group, 7).group.id);
+        home(11).remember(&owned_now()).unwrap();
+        let is_wanted = |group| group == order(12, 7).group.id;
+        let nowhere = || Way::Nowhere { why: "it is detached".to_owned() };
+        assert!(wardens.redirect(is_wanted, |_| nowhere()).is_empty());
+        assert_eq!(home(10).order().unwrap().unwrap().way, nowhere());
+        for group in [11, 12] {
+            assert_eq!(home(group).order().unwrap(), Some(by_device(group)));
+        }
     }
 
     #[test]

@@ -12,7 +12,9 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use env::{OsRandom, Random, RealClock};
 use guard::{End, Key, Machine, Settings, Standing, State, Task};
-use host::guard::{Command, Guard, GuardError, Heirs, Record, RecordError};
+use host::guard::{
+    ClaimError, Command, GateError, Guard, GuardError, Heirs, Record, RecordError, Volume,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -32,7 +34,8 @@ Exit codes of hold, attack and defend:
   122  the volume could not be reached for too long; the command was stopped
   123  the owner is alive, and was for as long as was to be waited
   124  the volume is held by something that is no guard
-  125  the guard itself failed";
+  125  the guard itself failed, or may not begin: another one runs here, or something of an
+       earlier one is left";
 
 const LOG: &str = "COMMONHOLD_LOG";
 /// Each change of the command's standing; what is asked of the volume is `host=debug`.
@@ -182,7 +185,10 @@ async fn take(
     log::start(&levels, LogFormat::Text)?;
     let mut record = open(place)?;
     let standing = record.load().map_err(unusable)?;
-    let mut volume = place.volume().await?;
+    let mut volume = claimed(place).await?;
+    // Who is refused has not become the last who took the volume.
+    volume.make_way(task).await.map_err(|error| failed(&GuardError::Gate(error)))?;
+    let liveness = volume.probe().await.map_err(|error| unreachable(place, &error.to_string()))?;
     let (standing, key) = match task {
         Task::Defend | Task::Adopt => (standing.clone(), attacked(&standing)?),
         Task::Hold | Task::Attack => {
@@ -195,7 +201,6 @@ async fn take(
             begun
         }
     };
-    let liveness = volume.probe().await.map_err(|error| unreachable(place, &error.to_string()))?;
     let settings = Settings {
         task,
         liveness,
@@ -229,15 +234,29 @@ fn open(place: &PlaceArguments) -> Result<Record, Failure> {
     Record::open(&place.state_directory()?, Heirs::Children).map_err(unusable)
 }
 
+/// The volume, whose gate, where it has one, no other guard of this host touches.
+async fn claimed(place: &PlaceArguments) -> Result<Volume, Failure> {
+    let mut volume = place.volume().await?;
+    let refused = |error| failed(&GuardError::Gate(error));
+    volume.claim(&place.state_directory()?).await.map_err(refused)?;
+    Ok(volume)
+}
+
 fn unkept(why: std::io::Error) -> Failure {
     Failure::Io { what: "the guard's record".to_owned(), why }
 }
 
 fn unusable(error: RecordError) -> Failure {
     let (hint, code) = match &error {
-        RecordError::Busy(path) => {
-            (format!("`fuser {}` names it; stop it first.", path.display()), FAILED)
-        }
+        RecordError::Busy(_) => ("End it first, by SIGTERM.".to_owned(), FAILED),
+        RecordError::Left { lock, .. } => (
+            format!(
+                "End them, or restart the host: what they write would land beside the next \
+                 command. `fuser {}` names them, too.",
+                lock.display()
+            ),
+            FAILED,
+        ),
         RecordError::Malformed { .. } => (
             "It may have said that this host is fenced. See that nothing of it runs, then \
              `commonhold guard permit` begins a new record."
@@ -344,14 +363,23 @@ fn fenced() -> Failure {
 
 fn failed(error: &GuardError) -> Failure {
     let hint = match error {
-        GuardError::Start(_) => "Check the command after `--`.",
-        GuardError::Record(_) => "Give --state a directory that can be written durably.",
-        GuardError::Gate(_) => {
-            "A multipath device needs dmsetup and root, and must not be in use by itself: the \
-             command is to use COMMONHOLD_GUARD_DEVICE."
+        GuardError::Start(_) => "Check the command after `--`.".to_owned(),
+        GuardError::Record(_) => "Give --state a directory that can be written durably.".to_owned(),
+        GuardError::Gate(GateError::InUse { device, .. }) => format!(
+            "Unmount it first, or end what has it open (`fuser -vm {device}` names it): what that \
+             believes of the volume is not true any more."
+        ),
+        GuardError::Gate(GateError::Claim(ClaimError::Busy(_))) => {
+            "One guard watches over a device, whatever it is called; end that one first.".to_owned()
         }
+        GuardError::Gate(GateError::Claim(ClaimError::Other(state))) => {
+            format!("Use that one, or end it with `commonhold guard release --state {state}`.")
+        }
+        GuardError::Gate(_) => "A multipath device needs dmsetup and root, and must not be in use \
+                                by itself: the command is to use COMMONHOLD_GUARD_DEVICE."
+            .to_owned(),
     };
-    Failure::Guard { message: error.to_string(), hint: hint.to_owned(), code: FAILED }
+    Failure::Guard { message: error.to_string(), hint, code: FAILED }
 }
 
 fn unreachable(place: &PlaceArguments, why: &str) -> Failure {
@@ -368,7 +396,7 @@ fn unreachable(place: &PlaceArguments, why: &str) -> Failure {
 async fn release(place: &PlaceArguments, unreserve: bool) -> Result<ExitCode, Failure> {
     let mut record = open(place)?;
     let mut standing = record.load().map_err(unusable)?;
-    let mut volume = place.volume().await?;
+    let mut volume = claimed(place).await?;
     let lost = |error: host::HostError| unreachable(place, &error.to_string());
     let picture = volume.look().await.map_err(lost)?;
     let holder = picture.status.registrations.iter().find(|one| one.holder);
@@ -387,8 +415,7 @@ async fn release(place: &PlaceArguments, unreserve: bool) -> Result<ExitCode, Fa
         record.save(&standing).map_err(unkept)?;
     }
     let to = if unreserve { 0 } else { key.vacated().number() };
-    let unshut = |why| Failure::Io { what: "the gate above the device".to_owned(), why };
-    volume.shut_gate().await.map_err(unshut)?;
+    volume.shut_gate().await.map_err(|error| failed(&GuardError::Gate(error)))?;
     match volume.change_key(key.number(), to).await {
         Err(host::HostError::Status { status: CONFLICT, .. }) => return Err(others()),
         other => other.map_err(lost)?,

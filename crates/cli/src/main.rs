@@ -55,7 +55,11 @@ fn main() -> ExitCode {
 fn run(line: CommandLine) -> Result<ExitCode, Failure> {
     let CommandLine { global, command } = line;
     if let Command::Guard(verb) = command {
-        return runtime()?.block_on(verb.run(global.output));
+        let runtime = runtime()?;
+        let end = runtime.block_on(verb.run(global.output));
+        // A device that hangs as it opens, or in a command, is left behind.
+        runtime.shutdown_background();
+        return end;
     }
     done(&global, command).map(|()| ExitCode::SUCCESS)
 }

@@ -5,14 +5,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom, Statx, StatxFlags, fstat, ftruncate,
-    seek,
+    AtFlags, FileType, Mode, OFlags, SeekFrom, Statx, StatxFlags, fstat, ftruncate, seek,
 };
 use rustix::io::Errno;
 
 use crate::block_io::IoFile;
 use crate::buffer::ALIGN;
 use crate::descriptor::{Alignment, Descriptor};
+use crate::locks::{self, Heirs};
 
 /// How to open a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -134,30 +134,7 @@ impl Files for RealFiles {
         ))
     }
     fn lock_dir(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
-        lock_dir(path, OFlags::CLOEXEC)
-    }
-}
-
-impl RealFiles {
-    /// Like [`Files::lock_dir`], and whatever this process starts holds the lock, too.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] while somebody holds it.
-    pub fn lock_dir_with_heirs(self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
-        lock_dir(path, OFlags::empty())
-    }
-}
-
-fn lock_dir(path: &Path, inheritance: OFlags) -> io::Result<Box<dyn Send + Sync>> {
-    let flags = OFlags::RDWR | OFlags::CREATE | inheritance;
-    let lock = rustix::fs::open(path.join(LOCK_FILE), flags, FILE_MODE)?;
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Box::new(lock)),
-        Err(Errno::WOULDBLOCK) => Err(io::Error::new(
-            io::ErrorKind::WouldBlock,
-            format!("another process uses the directory {}", path.display()),
-        )),
-        Err(why) => Err(why.into()),
+        Ok(Box::new(locks::take(&path.join(LOCK_FILE), Heirs::Nobody)?))
     }
 }
 

@@ -1,9 +1,9 @@
 //! All that is not deterministic: clock, random, block I/O, files. Traits, and the real ones.
 //!
 //! Entry points: [`BlockIo`] (data, asynchronous, one per worker thread, made by [`block_io`]),
-//! [`Files`] (names, synchronous; the real one is [`RealFiles`]), [`Clock`], [`Random`]; [`posix`], what
-//! only the kernel can do for a file server; [`handover`], sockets that outlive a program; [`processes`], [`mounts`] and [`whole`] files, for the
-//! agent of a host.
+//! [`Files`] (names, synchronous; the real one is [`RealFiles`]), [`Clock`], [`Random`]; [`posix`],
+//! what only the kernel can do for a file server; [`handover`], sockets that outlive a program;
+//! [`processes`], [`mounts`], [`locks`] and [`whole`] files, for the agent of a host.
 //!
 //! Invariant: nothing above this crate opens a file, asks the time or draws a random number by
 //! itself; so the simulator can stand in for the world.
@@ -21,6 +21,7 @@ mod gate;
 pub mod handover;
 pub mod iscsi_session;
 pub mod link;
+pub mod locks;
 pub mod mounts;
 pub mod multipath;
 pub mod pool;

@@ -1,6 +1,7 @@
 //! Maps of dm-multipath, as the kernel shows them under /sys.
 //!
-//! Entry points: [`Map::of`], [`Map::above`].
+//! Entry points: [`Map::of`], [`Map::above`], and [`Mapped::named`] for any other device of the
+//! device mapper.
 //!
 //! A disk becomes a path in three steps: the kernel finds it, multipathd puts it below the map, and
 //! the kernel writes down it. [`Map::disks`] has it from the first step on.
@@ -30,6 +31,8 @@ pub struct Map {
     disks: PathBuf,
     /// Under /dev/mapper.
     pub name: String,
+    /// Of the volume, whatever the map is called.
+    pub uuid: String,
     /// `MAJOR:MINOR`.
     pub number: String,
 }
@@ -40,9 +43,7 @@ impl Map {
     /// # Errors
     /// The device is not there.
     pub fn of(device: &Path) -> io::Result<Option<Self>> {
-        let number = fs::metadata(device)?.rdev();
-        let number = format!("{}:{}", libc::major(number), libc::minor(number));
-        Ok(Self::at(Path::new("/sys"), number))
+        Ok(Self::at(Path::new("/sys"), number_of(&fs::metadata(device)?)))
     }
 
     /// The map above the first of these disks that has one.
@@ -77,11 +78,12 @@ impl Map {
     fn at(root: &Path, number: String) -> Option<Self> {
         let directory = root.join("dev/block").join(&number);
         let read = |name: &str| fs::read_to_string(directory.join("dm").join(name)).ok();
-        if !read("uuid")?.starts_with(MARK) {
+        let uuid = read("uuid")?.trim().to_owned();
+        if !uuid.starts_with(MARK) {
             return None;
         }
         let name = read("name")?.trim().to_owned();
-        Some(Self { disks: root.join("block"), directory, name, number })
+        Some(Self { disks: root.join("block"), directory, name, uuid, number })
     }
 
     /// Its size in blocks of 512 bytes.
@@ -117,30 +119,50 @@ impl Map {
     }
 }
 
-/// Whether the kernel's device mapper has suspended the device of this name; `None` where there is
-/// no such device.
-///
-/// # Errors
-/// It is not known.
-pub fn is_suspended(name: &str) -> io::Result<Option<bool>> {
-    suspended_at(Path::new("/sys/block"), name)
+/// Where the kernel shows its block devices.
+pub const BLOCKS: &str = "/sys/block";
+
+/// A device of the device mapper.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mapped {
+    /// `MAJOR:MINOR`.
+    pub number: String,
+    pub is_suspended: bool,
 }
 
-fn suspended_at(blocks: &Path, name: &str) -> io::Result<Option<bool>> {
-    let read = |path: PathBuf| match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        // It went while it was read.
-        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
-        Err(error) => Err(error),
-    };
-    for block in names(blocks)?.into_iter().filter(|block| block.starts_with("dm-")) {
-        let mapper = blocks.join(block).join("dm");
-        if read(mapper.join("name"))?.is_some_and(|one| one.trim() == name) {
-            return Ok(read(mapper.join("suspended"))?.map(|text| text.trim() == "1"));
+impl Mapped {
+    /// The one of this name, as `blocks` ([`BLOCKS`]) shows it; `None` where there is none.
+    ///
+    /// # Errors
+    /// It is not known.
+    pub fn named(blocks: &Path, name: &str) -> io::Result<Option<Self>> {
+        let read = |path: PathBuf| match fs::read_to_string(path) {
+            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // It went while it was read.
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        };
+        for block in names(blocks)?.into_iter().filter(|block| block.starts_with("dm-")) {
+            let block = blocks.join(block);
+            if read(block.join("dm/name"))?.is_some_and(|one| one == name) {
+                let number = read(block.join("dev"))?;
+                let both = number.zip(read(block.join("dm/suspended"))?);
+                return Ok(both.map(|(number, text)| Self { number, is_suspended: text == "1" }));
+            }
         }
+        Ok(None)
     }
-    Ok(None)
+
+    /// Whether this file is the device.
+    #[must_use]
+    pub fn is_at(&self, file: &Path) -> bool {
+        fs::metadata(file).is_ok_and(|about| number_of(&about) == self.number)
+    }
+}
+
+fn number_of(about: &fs::Metadata) -> String {
+    format!("{}:{}", libc::major(about.rdev()), libc::minor(about.rdev()))
 }
 
 fn names(directory: &Path) -> io::Result<Vec<String>> {
@@ -156,22 +178,26 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_not_taken_for_a_device_that_is_not_there() {
         let root = tempfile::tempdir().unwrap();
-        let device = |number: &str, name: &str, suspended: &str| {
-            let mapper = root.path().join(number).join("dm");
+        let device = |block: &str, name: &str, suspended: &str| {
+            let mapper = root.path().join(block).join("dm");
             fs::create_dir_all(&mapper).unwrap();
             fs::write(mapper.join("name"), format!("{name}\n")).unwrap();
             fs::write(mapper.join("suspended"), suspended).unwrap();
+            fs::write(root.path().join(block).join("dev"), "1:3\n").unwrap();
         };
         device("dm-0", "root", "0\n");
         device("dm-1", "gate", "1\n");
         fs::create_dir(root.path().join("sda")).unwrap();
-        let is = |name| suspended_at(root.path(), name);
+        let is = |name| Mapped::named(root.path(), name).map(|one| one.map(|one| one.is_suspended));
         assert_eq!(is("root").unwrap(), Some(false));
         assert_eq!(is("gate").unwrap(), Some(true));
         assert_eq!(is("none").unwrap(), None);
+        let gate = Mapped::named(root.path(), "gate").unwrap().unwrap();
+        assert!(gate.is_at(Path::new("/dev/null")) && !gate.is_at(Path::new("/dev/zero")));
+        assert!(!gate.is_at(&root.path().join("nowhere")));
         fs::create_dir_all(root.path().join("dm-2/dm/name")).unwrap();
         assert!(is("none").is_err());
-        assert!(suspended_at(&root.path().join("nowhere"), "root").is_err());
+        assert!(Mapped::named(&root.path().join("nowhere"), "root").is_err());
     }
 
     #[test]
@@ -199,7 +225,8 @@ mod tests {
             Map::at(root.path(), number.to_owned())
         };
         let map = at("253:0", "mpath-3600a\n").unwrap();
-        assert_eq!((&*map.name, map.sectors().unwrap()), ("shared", 2048));
+        assert_eq!((&*map.name, &*map.uuid), ("shared", "mpath-3600a"));
+        assert_eq!(map.sectors().unwrap(), 2048);
         let disks = map.disks().unwrap();
         let names: Vec<&str> = disks.iter().map(|disk| &*disk.name).collect();
         assert_eq!(names, ["sdb", "sdc", "sdd"], "sdc is not below the map yet");

@@ -30,9 +30,18 @@ struct Status {
     this_host_owns: bool,
     /// `clean`, `running` or `fenced`, from this host's record.
     this_host_standing: &'static str,
+    /// `running`; `left`, when it is gone and something that its command has started is not; `none`.
+    this_host_guard: &'static str,
+    /// What is left of the command, as far as this user may see.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_processes: Vec<String>,
     /// Of a multipath device: `open`, `closed` (what is written waits), `shut` (it fails), `none`.
     #[serde(skip_serializing_if = "Option::is_none")]
     gate: Option<&'static str>,
+    /// How often the gate is open: each mount, and each process that has it open. A shut one that
+    /// is in use keeps the next guard of this host out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gate_users: Option<u32>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     paths: Vec<ShownPath>,
 }
@@ -48,7 +57,9 @@ struct ShownPath {
 
 pub(super) async fn show(place: &PlaceArguments, format: Format) -> Result<ExitCode, Failure> {
     // Without the lock: it is asked for while a guard runs.
-    let standing = Record::read(&place.state_directory()?).map_err(unusable)?;
+    let directory = place.state_directory()?;
+    let standing = Record::read(&directory).map_err(unusable)?;
+    let presence = Record::presence(&directory).map_err(unusable)?;
     let mut volume = place.volume().await?;
     let lost = |error: host::HostError| unreachable(place, &error.to_string());
     volume.probe().await.map_err(lost)?;
@@ -56,6 +67,7 @@ pub(super) async fn show(place: &PlaceArguments, format: Format) -> Result<ExitC
     let holder = picture.status.registrations.iter().find(|one| one.holder);
     let key = holder.and_then(|one| Key::of(one.key));
     let owns = key.is_some_and(|key| standing.keys.iter().any(|known| known.is_of(key)));
+    let (gate, gate_users) = volume.gate_state().await.unzip();
     let status = Status {
         device: place.device().to_owned(),
         state: state_of(holder, key),
@@ -69,7 +81,10 @@ pub(super) async fn show(place: &PlaceArguments, format: Format) -> Result<ExitC
         this_host_id: place.host_id()?,
         this_host_owns: owns && key.is_some_and(|key| !key.is_vacant()),
         this_host_standing: standing.state.word(),
-        gate: volume.gate_state().await,
+        this_host_guard: presence.word(),
+        left_processes: presence.left().iter().map(ToString::to_string).collect(),
+        gate,
+        gate_users: gate_users.flatten(),
         paths: volume.path_states().await.into_iter().map(shown).collect(),
     };
     output::show(format, &status)?;

@@ -209,6 +209,8 @@ fn attack_defend_and_release_say_how_it_ended_by_their_codes() {
     let busy = stage.ends(0, "release", &[]);
     assert_eq!(busy.0, 125, "the defender still runs: {}", busy.1);
     let id = defender.id().to_string();
+    assert!(busy.1.contains(&format!("runs here already: {id} (")), "{}", busy.1);
+    assert_eq!(stage.status(0)["this_host_guard"], "running");
     Command::new("kill").args(["-STOP", &id]).status().unwrap();
     assert_eq!(stage.ends(1, "attack", &[]).0, 0);
     Command::new("kill").args(["-CONT", &id]).status().unwrap();
@@ -236,6 +238,13 @@ fn a_command_that_ends_by_itself_ends_the_guard_with_its_code() {
     let (code, said) = stage.ends(0, "hold", &["--", "true"]);
     assert_eq!(code, 125, "something of the command still runs: {said}");
     assert!(said.contains("fuser"), "{said}");
+    assert!(said.contains("no guard") && said.contains(" (sleep)"), "{said}");
+    let status = stage.status(0);
+    assert_eq!(status["this_host_guard"], "left", "{status}");
+    assert!(status["left_processes"][0].as_str().unwrap().ends_with(" (sleep)"), "{status}");
+    wait_for("the end of what was left", || {
+        (stage.status(0)["this_host_guard"] == "none").then_some(())
+    });
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use env::multipath::{Map, is_suspended};
+use env::multipath::{BLOCKS, Map, Mapped};
 use env::whole;
 
 use super::programs::call;
@@ -107,5 +107,5 @@ pub(super) fn is_device(path: &Path) -> bool {
 }
 
 fn is_there(name: &str) -> bool {
-    !matches!(is_suspended(name), Ok(None))
+    !matches!(Mapped::named(Path::new(BLOCKS), name), Ok(None))
 }

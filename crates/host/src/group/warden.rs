@@ -43,6 +43,8 @@ pub enum WardenError {
     Record(#[from] RecordError),
     #[error("the group's files cannot be kept: {0}")]
     Files(#[from] io::Error),
+    #[error("{0}")]
+    Guard(#[from] GuardError),
 }
 
 /// How somebody asks a warden to end.
@@ -294,12 +296,12 @@ impl Warden {
         };
         match guard.run().await {
             Ok(end) => Ok(end),
-            Err(GuardError::Start(why) | GuardError::Record(why) | GuardError::Gate(why)) => {
+            Err(error) => {
                 self.resources(Event::Lost);
                 while self.hands.stage() != Stage::Down {
                     self.live().await;
                 }
-                Err(why.into())
+                Err(error.into())
             }
         }
     }

@@ -22,10 +22,10 @@ use env::Clock;
 use tokio::sync::mpsc;
 
 pub use self::command::Command;
-pub use self::record::{Heirs, Record, RecordError};
+pub use self::record::{Heirs, Presence, Record, RecordError};
 use self::under_way::UnderWay;
 pub(crate) use self::volume::gate_path_of;
-pub use self::volume::{PathState, Picture, Portal, Volume};
+pub use self::volume::{ClaimError, GateError, PathState, Picture, Portal, Volume};
 
 /// What runs while the volume is held.
 pub trait Work {
@@ -59,7 +59,7 @@ pub enum GuardError {
     #[error("the guard's record cannot be kept: {0}")]
     Record(io::Error),
     #[error("the gate above the multipath device cannot be had: {0}")]
-    Gate(io::Error),
+    Gate(#[from] GateError),
 }
 
 /// What a guard works with.

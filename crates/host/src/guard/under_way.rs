@@ -1,14 +1,13 @@
 //! What a guard has under way: commands on paths, devices being opened, the gate being turned.
 
 use std::collections::VecDeque;
-use std::io;
 
 use ::guard::pair::{Effect, Event};
 use ::guard::paths::{News, PathId, Paths, Place};
 use ::guard::{Action, Answer, End, Input, Machine};
 use tokio::task::JoinSet;
 
-use super::volume::{Answered, Gate, GateState, Opened, Turn};
+use super::volume::{Answered, Gate, GateError, GateState, Turn};
 use super::{GuardError, Record, Volume, Work};
 
 /// Between two looks at what is below a multipath device.
@@ -18,9 +17,8 @@ const GROW_MS: u64 = 10_000;
 
 /// Something has come to its end.
 pub(super) enum Done {
-    Answered(Answered),
-    Opened(Opened),
-    Turned(Turn, io::Result<()>),
+    Answered(Box<Answered>),
+    Turned(Turn, Result<(), GateError>),
     /// Nothing had to be waited for.
     Event(Event),
 }
@@ -51,16 +49,17 @@ impl UnderWay {
         volume: Volume,
         machine: &Machine,
     ) -> Result<(Self, Paths), GuardError> {
-        let gate = volume.gate().transpose().map_err(GuardError::Gate)?;
-        let mut adopts = machine.adopts().then_some(true);
-        if let Some(gate) = &gate {
-            if machine.adopts() {
-                let state = gate.state().await.map_err(GuardError::Gate)?;
-                adopts = Some(state == GateState::Open);
-            } else {
-                gate.turn(Turn::Shut).await.map_err(GuardError::Gate)?;
+        let gate = volume.gate().transpose().map_err(GateError::from)?;
+        let adopts = match &gate {
+            Some(gate) if machine.adopts() => {
+                Some(gate.state().await.map_err(GateError::from)? == GateState::Open)
             }
-        }
+            Some(gate) => {
+                gate.turn(Turn::Shut).await?;
+                None
+            }
+            None => machine.adopts().then_some(true),
+        };
         if gate.is_some() && machine.standing().unanswered {
             tracing::warn!(
                 "an earlier guard was about to register a path: every path is to answer first, or \
@@ -90,11 +89,13 @@ impl UnderWay {
         if let Some(event) = self.soon.pop_front() {
             return Done::Event(event);
         }
-        match self.tasks.join_next().await {
-            Some(Ok(done)) => done,
-            // None of them panics or is cancelled.
-            Some(Err(_)) => Done::Event(Event::News(News::Tick)),
-            None => std::future::pending().await,
+        tokio::select! {
+            biased;
+            Some(done) = self.tasks.join_next() => {
+                // None of them panics or is cancelled.
+                done.unwrap_or(Done::Event(Event::News(News::Tick)))
+            }
+            id = self.volume.appeared() => Done::Event(Event::News(News::Appeared(id))),
         }
     }
 
@@ -102,11 +103,10 @@ impl UnderWay {
     pub(super) fn done(&mut self, done: Done, work: &mut impl Work) -> Result<Event, GuardError> {
         Ok(Event::News(match done {
             Done::Event(event) => return Ok(event),
-            Done::Answered((path, answer)) => News::Answer(self.volume.back(path), answer),
-            Done::Opened((disk, opened)) => match self.volume.opened(disk, opened) {
-                Some(id) => News::Appeared(id),
-                None => News::Tick,
-            },
+            Done::Answered(answered) => {
+                let (path, answer) = *answered;
+                News::Answer(self.volume.back(path), answer)
+            }
             Done::Turned(turn, turned) => self.turned(turn, turned, work)?,
         }))
     }
@@ -114,7 +114,7 @@ impl UnderWay {
     fn turned(
         &mut self,
         turn: Turn,
-        turned: io::Result<()>,
+        turned: Result<(), GateError>,
         work: &mut impl Work,
     ) -> Result<News, GuardError> {
         self.turns.pop_front();
@@ -190,24 +190,20 @@ impl UnderWay {
             return;
         }
         self.refresh_ms = now_ms + REFRESH_MS;
-        let unopened = self.volume.unopened();
+        let (unopened, gone) = match self.volume.look_below() {
+            // The map is gone, and with it its paths: nothing answers any more.
+            Err(error) => {
+                tracing::debug!(%error, "the multipath device cannot be looked at");
+                (true, Vec::new())
+            }
+            Ok((gone, unopened)) => (unopened, gone),
+        };
+        // First: a device that is new may be the one that is gone.
         if self.unopened.replace(unopened) != Some(unopened) {
             self.soon.push_back(Event::News(News::Unopened(unopened)));
         }
         self.grow(now_ms);
-        let found = self.volume.gone().and_then(|gone| Ok((gone, self.volume.appeared()?)));
-        match found {
-            // The map is gone, and with it its paths: nothing answers any more.
-            Err(error) => tracing::debug!(%error, "the multipath device cannot be looked at"),
-            Ok((gone, appeared)) => {
-                let gone = gone.into_iter().map(|id| Event::News(News::Gone(id)));
-                self.soon.extend(gone);
-                for disk in appeared {
-                    let opening = self.volume.open(disk);
-                    self.tasks.spawn(async move { Done::Opened(opening.await) });
-                }
-            }
-        }
+        self.soon.extend(gone.into_iter().map(|id| Event::News(News::Gone(id))));
     }
 
     /// The volume has grown, and the map with it.
@@ -270,7 +266,7 @@ impl UnderWay {
         match effect {
             Effect::Send(id, command) => match self.volume.send(id, command) {
                 Some(sent) => {
-                    self.tasks.spawn(async move { Done::Answered(sent.await) });
+                    self.tasks.spawn(async move { Done::Answered(Box::new(sent.await)) });
                 }
                 None => {
                     self.soon.push_back(Event::News(News::Answer(id, Answer::Failed)));

@@ -1,30 +1,38 @@
 //! A guard's way to its volume: one path, or those of a multipath device and the gate above it.
 
+mod claim;
 mod gate;
+mod openings;
 mod path;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ::guard::paths::{Command, PathId, Paths, Terms};
 use ::guard::wire::{Ages, FullStatus, Out};
-use ::guard::{Answer, Key, Liveness};
+use ::guard::{Answer, Key, Liveness, Task};
 use env::multipath::{Disk, Map};
 use env::scsi_device::ScsiDevice;
+use futures::stream::{FuturesUnordered, StreamExt};
 use scsi::nexus::InitiatorPort;
 use scsi::reservations::ReservationType;
 
+use self::claim::{CLAIMS, Claim};
+use self::openings::Openings;
 use self::path::Path;
 use crate::HostError;
 
+pub use self::claim::ClaimError;
+pub use self::gate::GateError;
 pub(crate) use self::gate::path_of as gate_path_of;
 pub(super) use self::gate::{Gate, GateState, Turn};
 pub use self::path::Portal;
 
-/// How long a device may take to open: one whose session is gone takes as long as the kernel tries.
+/// How long the first look at a map waits for devices that do not open.
 const OPENING: Duration = Duration::from_secs(1);
+/// How long paths that have not answered yet are waited for when one has.
+const HEARING: Duration = Duration::from_millis(100);
 /// Between two looks at a path that is not in use, and before another path is asked, too.
 const TERMS: Terms = Terms { hedge_ms: 100, probe_ms: 500 };
 
@@ -61,15 +69,14 @@ struct Below {
     map: Map,
     /// Of the logical unit, by the first path that answered.
     designators: Option<Vec<u8>>,
-    /// Devices that are being opened.
-    opening: BTreeSet<Disk>,
+    openings: Openings<(ScsiDevice, Vec<u8>)>,
+    /// How many paths there were.
     named: u32,
+    claim: Option<Claim>,
 }
 
 /// A path that was asked, and what it says.
 pub(super) type Answered = (Path, Answer);
-/// A device below the map has been opened, or not.
-pub(super) type Opened = (Disk, Result<Path, String>);
 
 impl Volume {
     /// A volume behind a portal; `ports` are registered with the guard's key before the command
@@ -91,22 +98,38 @@ impl Volume {
         Self { kind, ages: true, paths: vec![path], known, map: None }
     }
 
-    /// The paths of a multipath device; those that do not open in time are tried again.
+    /// The paths of a multipath device; those that do not open in time come later.
     ///
     /// # Errors
     /// The map is gone.
     pub async fn multipath(map: Map, kind: ReservationType) -> io::Result<Self> {
-        let below = Below { map, designators: None, opening: BTreeSet::new(), named: 0 };
+        let (designators, openings, named, claim) = (None, Openings::new(), 0, None);
+        let below = Below { map, designators, openings, named, claim };
         let (paths, known) = (Vec::new(), Vec::new());
         let mut volume = Self { kind, ages: true, paths, known, map: Some(below) };
-        let mut opening = tokio::task::JoinSet::new();
-        for disk in volume.appeared()? {
-            opening.spawn(volume.open(disk));
-        }
-        while let Some(Ok((disk, opened))) = opening.join_next().await {
-            volume.opened(disk, opened);
-        }
+        volume.look_below()?;
+        let all = async {
+            while volume.map.as_ref().is_some_and(|below| !below.openings.is_idle()) {
+                volume.appeared().await;
+            }
+        };
+        let _ = tokio::time::timeout(OPENING, all).await;
         Ok(volume)
+    }
+
+    /// Of a multipath device: this host's other guards are kept away from the gate, for as long as
+    /// the volume is there or something that was started meanwhile lives. `state` is the directory
+    /// of the guard's record.
+    ///
+    /// # Errors
+    /// [`GateError::Claim`] where another guard has it.
+    pub async fn claim(&mut self, state: &std::path::Path) -> Result<(), GateError> {
+        let Some(below) = &mut self.map else { return Ok(()) };
+        let claim = Claim::take(std::path::Path::new(CLAIMS), &below.map.uuid)?;
+        let is = Gate::new(&below.map)?.state().await?;
+        claim.assign(state, matches!(is, GateState::Open | GateState::Closed))?;
+        below.claim = Some(claim);
+        Ok(())
     }
 
     /// The gate of a multipath device.
@@ -131,88 +154,63 @@ impl Volume {
         }
     }
 
-    /// The disks of the map that are new, each to be opened.
+    /// Before anything is remembered of a run that begins: what an earlier one has left of the gate
+    /// is shut and goes, unless this one goes on with it.
     ///
     /// # Errors
-    /// The map is gone.
-    pub(super) fn appeared(&mut self) -> io::Result<Vec<Disk>> {
-        let Some(below) = &mut self.map else { return Ok(Vec::new()) };
-        let disks = below.map.disks()?;
-        below.opening.retain(|disk| disks.contains(disk));
-        let is_new = |disk: &Disk| {
-            !self.known.iter().any(|(_, known)| known == disk) && !below.opening.contains(disk)
-        };
-        let new: Vec<Disk> = disks.into_iter().filter(is_new).collect();
-        below.opening.extend(new.iter().cloned());
-        Ok(new)
+    /// [`GateError::InUse`] where somebody still has it open.
+    pub async fn make_way(&self, task: Task) -> Result<(), GateError> {
+        match self.gate() {
+            Some(gate) => gate?.make_way(task).await,
+            None => Ok(()),
+        }
     }
 
-    /// The paths whose disks are not there any more.
+    /// See which disks the map has: those that are new are opened. The paths whose disks are not
+    /// there any more, and whether there are disks that are no paths yet.
     ///
     /// # Errors
     /// The map is gone.
-    pub(super) fn gone(&mut self) -> io::Result<Vec<PathId>> {
-        let Some(below) = &self.map else { return Ok(Vec::new()) };
+    pub(super) fn look_below(&mut self) -> io::Result<(Vec<PathId>, bool)> {
+        let Some(below) = &mut self.map else { return Ok((Vec::new(), false)) };
         let disks = below.map.disks()?;
         let gone = self.known.iter().filter(|(_, disk)| !disks.contains(disk));
         let gone: Vec<PathId> = gone.map(|(id, _)| *id).collect();
         self.known.retain(|(id, _)| !gone.contains(id));
         self.paths.retain(|path| !gone.contains(&path.id));
-        Ok(gone)
-    }
-
-    /// Open a device below the map.
-    pub(super) fn open(
-        &mut self,
-        disk: Disk,
-    ) -> impl Future<Output = Opened> + Send + 'static + use<> {
-        let kind = self.kind;
-        let named = self.map.as_mut().map_or(0, |below| {
-            below.named += 1;
-            below.named
+        let is_known = |disk: &Disk| self.known.iter().any(|(_, known)| known == disk);
+        let new: Vec<&Disk> = disks.iter().filter(|disk| !is_known(disk)).collect();
+        below.openings.see(&new, |disk| {
+            let file = format!("/dev/{}", disk.name);
+            move || {
+                let device = ScsiDevice::open(std::path::Path::new(&file));
+                let device = device.map_err(|error| error.to_string())?;
+                let unit = path::unit_of(&device)?;
+                Ok((device, unit))
+            }
         });
-        async move {
-            let name = disk.name.clone();
-            let file = format!("/dev/{name}");
-            let opening =
-                tokio::task::spawn_blocking(move || ScsiDevice::open(std::path::Path::new(&file)));
-            let opened = match tokio::time::timeout(OPENING, opening).await {
-                Err(_) => Err("it does not open".to_owned()),
-                Ok(Err(error)) => Err(error.to_string()),
-                Ok(Ok(Err(error))) => Err(error.to_string()),
-                Ok(Ok(Ok(device))) => Ok(Path::device(PathId(named), name, device, kind)),
-            };
-            let opened = match opened {
-                Err(why) => Err(why),
-                Ok(mut path) => path.identify().await.map(|()| path),
-            };
-            (disk, opened)
-        }
+        Ok((gone, !new.is_empty()))
     }
 
-    /// Takes a path in, unless it leads to another volume. One that did not open is tried again.
-    pub(super) fn opened(&mut self, disk: Disk, opened: Result<Path, String>) -> Option<PathId> {
-        let below = self.map.as_mut()?;
-        match opened {
-            Err(why) => {
-                tracing::debug!(path = disk.name, why, "the path cannot be used");
-                below.opening.remove(&disk);
-                None
+    /// The next path that has been opened. Dropping the future loses nothing.
+    pub(super) async fn appeared(&mut self) -> PathId {
+        loop {
+            let Some(below) = &mut self.map else { return std::future::pending().await };
+            let (disk, (device, unit)) = below.openings.next().await;
+            if below.designators.get_or_insert(unit.clone()) != &unit {
+                let why = "it leads to another logical unit; not used";
+                tracing::error!(path = disk.name, why);
+                below.openings.refuse(disk, why.to_owned());
+                continue;
             }
-            Ok(path) if below.designators.get_or_insert(path.unit.clone()) != &path.unit => {
-                // It stays among those that are being opened: nothing is sent down to it.
-                tracing::error!(path = disk.name, "it leads to another logical unit; not used");
-                None
-            }
-            Ok(mut path) => {
-                below.opening.remove(&disk);
-                path.ages = self.ages;
-                let id = path.id;
-                tracing::info!(path = disk.name, "a path to the volume");
-                self.known.push((id, disk));
-                self.paths.push(path);
-                Some(id)
-            }
+            below.named += 1;
+            let id = PathId(below.named);
+            let mut path = Path::device(id, disk.name.clone(), device, self.kind);
+            path.ages = self.ages;
+            tracing::info!(path = disk.name, "a path to the volume");
+            self.known.push((id, disk));
+            self.paths.push(path);
+            return id;
         }
     }
 
@@ -256,24 +254,21 @@ impl Volume {
         }
     }
 
-    /// Find out how this target shows that an owner lives.
+    /// Find out how this target shows that an owner lives, by the first path that answers.
     ///
     /// # Errors
     /// When it cannot be reached, or does not know PERSISTENT RESERVE IN.
     pub async fn probe(&mut self) -> Result<Liveness, HostError> {
-        let mut last = no_path();
-        for path in &mut self.paths {
-            match path.probe().await {
-                Err(error) => last = error,
-                Ok(liveness) => {
-                    self.ages = liveness == Liveness::Ages;
-                    let ages = self.ages;
-                    self.paths.iter_mut().for_each(|path| path.ages = ages);
-                    return Ok(liveness);
-                }
-            }
-        }
-        Err(last)
+        let several = self.map.is_some();
+        let probes = self.paths.iter_mut().map(|path| async move {
+            let answer = if several { path.patient_probe().await } else { path.probe().await };
+            path.noted(answer)
+        });
+        let liveness = first_good(probes.collect()).await?;
+        self.ages = liveness == Liveness::Ages;
+        let ages = self.ages;
+        self.paths.iter_mut().for_each(|path| path.ages = ages);
+        Ok(liveness)
     }
 
     /// Who is registered and who holds, by the first path that answers.
@@ -281,24 +276,23 @@ impl Volume {
     /// # Errors
     /// [`HostError`] of the commands; [`HostError::Short`] for an answer that cannot be read.
     pub async fn look(&mut self) -> Result<Picture, HostError> {
-        let mut last = no_path();
-        for path in &mut self.paths {
-            match path.patient_look().await {
-                Err(error) => last = error,
-                picture => return picture,
-            }
-        }
-        Err(last)
+        let looks = self.paths.iter_mut().map(|path| async move {
+            let answer = path.patient_look().await;
+            path.noted(answer)
+        });
+        first_good(looks.collect()).await
     }
 
     /// Change the own key, or give it up (zero), while nothing of this host runs. Of several paths
-    /// that have it one alone is left registered.
+    /// that have it one alone is left registered. One path at a time is asked, and those that did
+    /// not answer the last look come last.
     ///
     /// # Errors
     /// [`HostError::Status`] for any status but GOOD.
     pub async fn change_key(&mut self, from: u64, to: u64) -> Result<(), HostError> {
         let several = self.map.is_some();
         let mut last = no_path();
+        self.paths.sort_by_key(|path| !path.answers);
         for path in &mut self.paths {
             let moved = match several {
                 true => path.patient_out(Out::PreemptAndAbort, (from, from)).await,
@@ -318,13 +312,14 @@ impl Volume {
         let opened = |disk: &Disk| self.known.iter().any(|(_, known)| known == disk);
         let closed = below.map.disks().unwrap_or_default().into_iter();
         let closed = closed.filter(|disk| !opened(disk));
-        let silent = Some("it cannot be opened".to_owned());
-        let state = |disk: Disk| PathState { device: disk.name, silent: silent.clone() };
+        let state =
+            |disk: Disk| PathState { silent: Some(below.openings.why(&disk)), device: disk.name };
         let mut states: Vec<_> = closed.map(state).collect();
-        for path in &mut self.paths {
+        let looks = self.paths.iter_mut().map(|path| async move {
             let silent = path.patient_look().await.err().map(|error| error.to_string());
-            states.push(PathState { device: path.name.clone(), silent });
-        }
+            PathState { device: path.name.clone(), silent }
+        });
+        states.extend(futures::future::join_all(looks).await);
         states.sort_by(|one, other| one.device.cmp(&other.device));
         states
     }
@@ -333,30 +328,95 @@ impl Volume {
     ///
     /// # Errors
     /// It may be as it was.
-    pub async fn shut_gate(&self) -> io::Result<()> {
+    pub async fn shut_gate(&self) -> Result<(), GateError> {
         match self.gate() {
             Some(gate) => gate?.turn(Turn::Shut).await,
             None => Ok(()),
         }
     }
 
-    /// Whether the map has disks that are no paths yet, as one that does not open; also where that
-    /// is not known.
-    pub(super) fn unopened(&self) -> bool {
-        let is_path = |disk: &Disk| self.known.iter().any(|(_, known)| known == disk);
-        let has =
-            |below: &Below| below.map.disks().map(|disks| disks.iter().any(|one| !is_path(one)));
-        self.map.as_ref().is_some_and(|below| has(below).unwrap_or(true))
-    }
-
-    /// `open`, `closed` (what this host writes is held back), `shut` (it fails) or `none`; `None`
-    /// where there is no multipath device.
-    pub async fn gate_state(&self) -> Option<&'static str> {
+    /// `open`, `closed` (what this host writes is held back), `shut` (it fails), `none` or
+    /// `unknown`, and how often it is open, where that is known; `None` where there is no
+    /// multipath device.
+    pub async fn gate_state(&self) -> Option<(&'static str, Option<u32>)> {
         let gate = self.gate()?.ok()?;
-        Some(gate.state().await.map_or("unknown", GateState::word))
+        let users = gate.users().await.ok();
+        Some((gate.state().await.map_or("unknown", GateState::word), users))
     }
+}
+
+/// The first good answer. The others are given a moment: what is not heard to its end keeps its
+/// path busy.
+async fn first_good<T>(
+    mut asked: FuturesUnordered<impl Future<Output = Result<T, HostError>>>,
+) -> Result<T, HostError> {
+    let mut last = no_path();
+    while let Some(answer) = asked.next().await {
+        match answer {
+            Err(error) => last = error,
+            Ok(good) => {
+                let rest = async { while asked.next().await.is_some() {} };
+                let _ = tokio::time::timeout(HEARING, rest).await;
+                return Ok(good);
+            }
+        }
+    }
+    Err(last)
 }
 
 fn no_path() -> HostError {
     HostError::Device("none of its paths can be opened".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::time::Instant;
+
+    use super::*;
+
+    type Asked = std::pin::Pin<Box<dyn Future<Output = Result<u32, HostError>>>>;
+
+    fn dead() -> Asked {
+        Box::pin(pending())
+    }
+    fn after(millis: u64, answer: Result<u32, HostError>) -> Asked {
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            answer
+        })
+    }
+
+    /// Each dead path was waited for before the next one was asked.
+    #[tokio::test]
+    async fn the_first_good_answer_of_several_paths_counts_and_dead_ones_are_not_waited_for() {
+        let begun = Instant::now();
+        let wrong = || Err(HostError::Short);
+        let asked = [dead(), after(1, wrong()), after(20, Ok(3)), after(40, Ok(4)), dead()];
+        assert_eq!(first_good(asked.into_iter().collect()).await.unwrap(), 3);
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        let asked = [after(20, wrong()), after(1, Err(no_path()))];
+        let last = first_good(asked.into_iter().collect()).await.unwrap_err();
+        assert!(matches!(last, HostError::Short), "{last}");
+        let none = first_good(FuturesUnordered::<Asked>::new()).await.unwrap_err();
+        assert!(none.to_string().contains("none of its paths"), "{none}");
+    }
+
+    /// Patience with a dead path comes after the paths that have just answered.
+    #[test]
+    fn a_path_that_was_not_heard_to_its_end_is_noted_as_silent() {
+        let portal = Portal {
+            address: String::new(),
+            target: String::new(),
+            lun: 0,
+            initiator: String::new(),
+            isid: [0; 6],
+            chap: None,
+        };
+        let mut path = Path::iscsi(portal, ReservationType::WriteExclusiveRegistrantsOnly, vec![]);
+        drop(path.patient_probe());
+        assert!(path.answers, "it was not even asked");
+        assert!(path.noted::<u32>(Err(HostError::Short)).is_err() && !path.answers);
+        assert!(path.noted(Ok(1)).is_ok() && path.answers);
+    }
 }

@@ -52,8 +52,8 @@ pub(in crate::guard) struct Path {
     pub(super) id: PathId,
     /// What the kernel calls its device; empty for a session of our own.
     pub(super) name: String,
-    /// The designators of the logical unit; see [`Path::identify`].
-    pub(super) unit: Vec<u8>,
+    /// It did, the last time that all were asked.
+    pub(super) answers: bool,
     way: Way,
     kind: ReservationType,
     pub(super) ages: bool,
@@ -71,8 +71,8 @@ impl Path {
     /// `ports` are registered with the guard's key before the command starts.
     pub(super) fn iscsi(portal: Portal, kind: ReservationType, ports: Vec<InitiatorPort>) -> Self {
         let way = Way::Iscsi { portal, session: None };
-        let (name, unit) = (String::new(), Vec::new());
-        Self { id: PathId(0), name, unit, way, kind, ages: true, ports }
+        let (name, answers) = (String::new(), true);
+        Self { id: PathId(0), name, answers, way, kind, ages: true, ports }
     }
 
     /// A device of this machine, whose initiator port is the command's too.
@@ -83,8 +83,7 @@ impl Path {
         kind: ReservationType,
     ) -> Self {
         let way = Way::Device { device: Arc::new(device), busy: Arc::default() };
-        let (unit, ports) = (Vec::new(), Vec::new());
-        Self { id, name, unit, way, kind, ages: true, ports }
+        Self { id, name, answers: true, way, kind, ages: true, ports: Vec::new() }
     }
 
     /// What this machine has read of it before it was held is not to be believed any more.
@@ -171,20 +170,20 @@ impl Path {
         }
     }
 
-    /// Learn which logical unit it leads to (SPC-5 7.7.6).
-    ///
-    /// # Errors
-    /// Why it does not tell.
-    pub(super) async fn identify(&mut self) -> Result<(), String> {
-        let [high, low] = INQUIRY_BYTES.to_be_bytes();
-        let cdb = [0x12, 0x01, 0x83, high, low, 0];
-        let data = tokio::time::timeout(PATIENCE, self.run(&cdb, Moves::In(INQUIRY_BYTES))).await;
-        let data = data.map_err(|_| "no answer in time")?.map_err(|error| error.to_string())?;
-        self.unit = designators_of_unit(&data);
-        Ok(())
+    /// What one of several paths that are asked says is noted; one that is not waited for was
+    /// noted as silent.
+    pub(super) fn noted<T>(&mut self, answer: Result<T, HostError>) -> Result<T, HostError> {
+        self.answers = answer.is_ok();
+        answer
+    }
+
+    pub(super) async fn patient_probe(&mut self) -> Result<Liveness, HostError> {
+        self.answers = false;
+        patient(self.probe()).await
     }
 
     pub(super) async fn patient_look(&mut self) -> Result<Picture, HostError> {
+        self.answers = false;
         patient(self.look()).await
     }
 
@@ -357,6 +356,22 @@ fn told(error: &std::io::Error) -> String {
 async fn patient<T>(work: impl Future<Output = Result<T, HostError>>) -> Result<T, HostError> {
     let late = |_| HostError::Device("no answer in time".to_owned());
     tokio::time::timeout(DRAIN_PATIENCE, work).await.map_err(late)?
+}
+
+/// Which logical unit a device leads to, by its designators (SPC-5 7.7.6). Blocks until it has
+/// answered.
+///
+/// # Errors
+/// Why it does not tell.
+pub(super) fn unit_of(device: &ScsiDevice) -> Result<Vec<u8>, String> {
+    let [high, low] = INQUIRY_BYTES.to_be_bytes();
+    let cdb = [0x12, 0x01, 0x83, high, low, 0];
+    let timeout_ms = u32::try_from(PATIENCE.as_millis()).unwrap_or(u32::MAX);
+    let answer = device.execute(&cdb, Transfer::In(usize::from(INQUIRY_BYTES)), timeout_ms);
+    match answer.map_err(|error| told(&error))? {
+        ScsiAnswer { status: 0, data, .. } => Ok(designators_of_unit(&data)),
+        ScsiAnswer { status, .. } => Err(format!("INQUIRY ended with status {status:02x}h")),
+    }
 }
 
 /// Out of the device identification page, those that are the logical unit's own.

@@ -437,7 +437,9 @@ fn permit(place: &PlaceArguments) -> Result<ExitCode, Failure> {
     // An operator has looked: an unreadable record is begun anew.
     let standing = match record.load() {
         // It may have said that registrations are without an answer, which nobody can see.
-        Err(RecordError::Malformed { .. }) => Standing { unanswered: true, ..Standing::default() },
+        Err(RecordError::Malformed { .. }) => {
+            Standing { unanswered: place.may_have_paths(), ..Standing::default() }
+        }
         other => other.map_err(unusable)?,
     };
     // The keys stay: the volume may still show one of them as the holder.

@@ -63,7 +63,8 @@ const VACATE_MS: u64 = 3_000;
 /// What an owner is given, besides `takeover_ms`, that the target has not heard since it began: its
 /// session comes back when it has noticed, and a restart of the target is to move nothing.
 const UNHEARD_MS: u64 = 2_000;
-/// How long a claim waits for a path that may yet be registered: nobody else can have the volume.
+/// How long a path that may yet be registered is waited for: by a claim, for nobody else can have the
+/// volume, and by a host that could claim and does not.
 const BARRED_MS: u64 = 3_000;
 
 /// One host's guard of one volume; see the module's picture.
@@ -85,12 +86,16 @@ pub struct Machine {
     /// A preempt was sent whose GOOD did not come: what it aborts may still land.
     undrained: bool,
     admitted: bool,
-    /// Since when a path keeps it from starting.
+    /// A path keeps it from starting.
+    barred: bool,
+    /// Since when that matters: it claims the volume, or could.
     barred_ms: Option<u64>,
     /// Its own registration has moved the generation since the last look.
     claimed: bool,
     /// Holder and generation as last seen, when they last moved, and when they were last seen.
     watched: (Option<u64>, u32),
+    /// The target had heard the owner.
+    heard: bool,
     moved_ms: u64,
     seen_ms: Option<u64>,
     /// When the last request was sent that others can see, where the target tells no ages.
@@ -124,9 +129,11 @@ impl Machine {
             proven: false,
             undrained: false,
             admitted: false,
+            barred: false,
             barred_ms: None,
             claimed: false,
             watched: (None, 0),
+            heard: false,
             moved_ms: now_ms,
             seen_ms: None,
             signed_ms: now_ms,
@@ -179,6 +186,12 @@ impl Machine {
     /// What is known besides the volume's own evidence. It can only hold a claim back.
     pub fn advise(&mut self, advice: Advice) {
         self.advice = advice;
+    }
+
+    /// Whether a path keeps it from starting. It claims nothing then but what an earlier run of this
+    /// host holds: an owner that is fenced for a host that cannot start is fenced for nothing.
+    pub fn bar(&mut self, barred: bool) {
+        self.barred = barred;
     }
 
     /// The key of this run.
@@ -408,7 +421,10 @@ impl Machine {
         let own = self.claimed && seen.generation == before.wrapping_add(1);
         self.claimed = false;
         let moved = holder != seen.holder || (seen.generation != before && !own);
-        if moved || gap_ms > self.settings.takeover_ms / 2 {
+        // The target has begun anew, whatever else it shows: the owner is given its time again.
+        let unheard = self.heard && seen.age_ms.is_none();
+        self.heard = seen.age_ms.is_some();
+        if moved || unheard || gap_ms > self.settings.takeover_ms / 2 {
             self.moved_ms = now_ms;
         }
         self.watched = (seen.holder, seen.generation);
@@ -426,6 +442,9 @@ impl Machine {
             return self.over(End::Foreign, out);
         }
         if !self.may_claim(now_ms, asked, seen) {
+            if self.has_waited_barred(now_ms) {
+                return self.over(End::Unreachable, out);
+            }
             self.look_ms = asked.at_ms + self.settings.beat_ms / 2;
             return;
         }
@@ -617,6 +636,7 @@ impl Machine {
     fn may_claim(&mut self, now_ms: u64, asked: Asked, seen: &Seen) -> bool {
         let takeover_ms = self.settings.takeover_ms;
         if now_ms.saturating_sub(asked.at_ms) > takeover_ms / 2 {
+            self.barred_ms = None;
             return false;
         }
         let watched_ms = now_ms.saturating_sub(self.moved_ms);
@@ -633,10 +653,25 @@ impl Machine {
             },
         };
         if !free || self.advice.waits {
-            self.claimable_ms = None;
+            (self.claimable_ms, self.barred_ms) = (None, None);
             return false;
         }
         let since_ms = *self.claimable_ms.get_or_insert(now_ms);
-        now_ms.saturating_sub(since_ms) >= self.settings.delay_ms + self.advice.delay_ms
+        let waited =
+            now_ms.saturating_sub(since_ms) >= self.settings.delay_ms + self.advice.delay_ms;
+        // What an earlier run holds nobody else would take from a host that speaks.
+        let mine = seen.holder.filter(|number| self.is_mine(*number)).and_then(Key::of);
+        let bars = waited && self.barred && mine.is_none_or(Key::is_vacant);
+        if bars {
+            self.barred_ms.get_or_insert(now_ms);
+        } else if self.phase == Phase::Waiting {
+            self.barred_ms = None;
+        }
+        waited && !bars
+    }
+
+    /// It could have had the volume for long, but for a path: somebody has to hear of that.
+    fn has_waited_barred(&self, now_ms: u64) -> bool {
+        self.barred_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= BARRED_MS)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Between them it keeps the note of registrations that may be without an answer: in the record
 //! before the first of them is sent, and out of it when a claim is through, or its end or that of a
-//! path that was let in is known. A run that is killed meanwhile leaves it to the next one.
+//! path that was let in is known. A run that is killed meanwhile leaves it to the next one. Where the
+//! record cannot be written no path is let in, and a note that cannot be taken out stays.
 
 #[cfg(test)]
 mod tests;
@@ -10,7 +11,7 @@ mod tests;
 use std::collections::VecDeque;
 
 use crate::paths::{Command, News, PathId, Paths, Step};
-use crate::{Action, Advice, Answer, End, Input, Machine, Seen, Task, Why};
+use crate::{Action, Advice, Answer, End, Input, Machine, Seen, Standing, Task, Why};
 
 /// What happens to the pair.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,6 +20,10 @@ pub enum Event {
     Input(Input),
     /// To the paths; never a request.
     News(News),
+    /// [`Effect::SendNoted`] was not done: the record could not be written.
+    Unsent(PathId),
+    /// [`Effect::Unnote`] was not done: the record may say what it said before.
+    Unkept,
 }
 
 /// What to do, in this order.
@@ -27,10 +32,18 @@ pub enum Effect {
     /// A request is there to be told of: the paths do it.
     Do(Action),
     Send(PathId, Command),
+    /// Make the record durable, and send only then; [`Event::Unsent`] where it cannot be kept.
+    SendNoted(PathId, Command, Standing),
+    /// Make the record durable, by which no registration is without an answer any more. It may be
+    /// tried again later: [`Event::Unkept`].
+    Unnote(Standing),
     Close,
     Open,
     Shut,
 }
+
+/// Between two tries to take a note out of a record that cannot be written.
+const AGAIN_MS: u64 = 1_000;
 
 /// One host's guard of one volume, whatever the number of paths to it.
 #[derive(Clone, Debug)]
@@ -41,6 +54,10 @@ pub struct Pair {
     doubt_ms: Option<u64>,
     /// A wish to end that waits for the gate to open.
     stops: bool,
+    /// The record could not be written: it may have a note, or lack one, against what it is to say.
+    unsure: bool,
+    /// It is not to be written for the note alone before.
+    note_ms: u64,
 }
 
 impl Pair {
@@ -50,7 +67,7 @@ impl Pair {
         if machine.standing().unanswered {
             paths.inherit_doubt();
         }
-        Self { machine, paths, doubt_ms: None, stops: false }
+        Self { machine, paths, doubt_ms: None, stops: false, unsure: false, note_ms: 0 }
     }
     #[must_use]
     pub fn machine(&self) -> &Machine {
@@ -85,6 +102,12 @@ impl Pair {
                 inputs.push_back(Input::Tick);
             }
             Event::News(news) => self.news(now_ms, news, &mut out, &mut inputs),
+            Event::Unsent(path) => {
+                self.machine.note(false);
+                self.unkept(now_ms);
+                self.news(now_ms, News::Unsent(path), &mut out, &mut inputs);
+            }
+            Event::Unkept => self.unkept(now_ms),
             // The command that it watched over goes on, and what that writes is not to wait.
             Event::Input(Input::Stop) if self.defends() && !self.stops => {
                 self.stops = true;
@@ -100,14 +123,19 @@ impl Pair {
             {
                 self.machine.advise(advice);
             }
+            self.machine.bar(self.paths.is_barred());
             for action in self.machine.on(now_ms, input) {
                 self.act(now_ms, action, &mut out, &mut inputs);
             }
         }
         if !self.machine.claims() {
-            self.note(&mut out);
+            self.note(now_ms, &mut out);
         }
         out
+    }
+
+    fn unkept(&mut self, now_ms: u64) {
+        (self.unsure, self.note_ms) = (true, now_ms + AGAIN_MS);
     }
 
     fn defends(&self) -> bool {
@@ -132,10 +160,12 @@ impl Pair {
     }
 
     /// Take the note out of the record when there is nothing more to it.
-    fn note(&mut self, out: &mut Vec<Effect>) {
-        if self.machine.standing().unanswered && self.paths.is_answered() {
+    fn note(&mut self, now_ms: u64, out: &mut Vec<Effect>) {
+        let noted = self.machine.standing().unanswered || self.unsure;
+        if noted && now_ms >= self.note_ms && self.paths.is_answered() {
             self.machine.note(false);
-            out.push(Effect::Do(Action::Remember(self.machine.standing().clone())));
+            self.unsure = false;
+            out.push(Effect::Unnote(self.machine.standing().clone()));
         }
     }
 
@@ -161,6 +191,7 @@ impl Pair {
             Action::Remember(standing) => {
                 let noted = self.machine.standing().unanswered && !self.paths.is_answered();
                 self.machine.note(noted);
+                self.unsure = false;
                 standing.unanswered = noted;
             }
             Action::Over(End::Held) => self.news(now_ms, News::Start, out, inputs),
@@ -170,7 +201,7 @@ impl Pair {
                 if ends || self.paths.holds_back() {
                     self.news(now_ms, News::End, out, inputs);
                 }
-                self.note(out);
+                self.note(now_ms, out);
             }
             _ => {}
         }
@@ -187,12 +218,21 @@ impl Pair {
         for step in self.paths.on(now_ms, news) {
             match step {
                 Step::Send(path, command) => {
-                    if self.paths.is_to_be_noted(command) && !self.machine.standing().unanswered {
-                        self.machine.note(true);
-                        let standing = self.machine.standing().clone();
-                        out.push(Effect::Do(Action::Remember(standing)));
+                    let noted = self.machine.standing().unanswered && !self.unsure;
+                    if noted || !self.paths.is_to_be_noted(command) {
+                        out.push(Effect::Send(path, command));
+                        continue;
                     }
-                    out.push(Effect::Send(path, command));
+                    self.machine.note(true);
+                    self.unsure = false;
+                    let standing = self.machine.standing().clone();
+                    // Before anything runs a record that cannot be kept ends the guard.
+                    if self.paths.lets_in() {
+                        out.push(Effect::SendNoted(path, command, standing));
+                    } else {
+                        out.push(Effect::Do(Action::Remember(standing)));
+                        out.push(Effect::Send(path, command));
+                    }
                 }
                 Step::Answer(answer) => inputs.push_back(Input::Answer(answer)),
                 Step::Close => out.push(Effect::Close),

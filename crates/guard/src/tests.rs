@@ -332,6 +332,32 @@ fn an_owner_that_the_target_has_not_heard_since_it_began_has_two_seconds_more() 
     assert_eq!(paused.on(3_005, seen(other(1), 501)), [Action::Ask(Request::Claim(key))]);
 }
 
+/// The target was back before anybody had missed it, with the generation that it had before.
+#[test]
+fn each_restart_of_the_target_gives_the_owner_its_time_anew() {
+    let shown = |age_ms| {
+        let (holder, keys) = (Some(other(1)), vec![other(1)]);
+        Input::Answer(Answer::Seen(Seen { generation: 0, holder, keys, age_ms }))
+    };
+    let (mut machine, key) = begin(settings());
+    let mut look = |at: u64, age_ms| {
+        assert_eq!(machine.on(at, Input::Tick), [Action::Ask(Request::Look)]);
+        machine.on(at + 1, shown(age_ms))
+    };
+    let mut at = 0;
+    for _ in 0..2 {
+        for _ in 0..40 {
+            assert_eq!(look(at, Some(90)), []);
+            at += 100;
+        }
+        for _ in 0..25 {
+            assert_eq!(look(at, None), [], "{at}");
+            at += 100;
+        }
+    }
+    assert_eq!(look(at, None), [Action::Ask(Request::Claim(key))]);
+}
+
 #[test]
 fn something_that_is_no_guard_is_not_fought() {
     let (mut machine, _) = begin(settings());
@@ -559,6 +585,37 @@ fn a_claim_that_a_path_keeps_from_starting_is_given_up_for_others() {
     let gives_up = machine.on(3_200, failed());
     assert_eq!(gives_up.last(), Some(&Action::Ask(Request::Vacate(key))));
     assert_eq!(machine.on(3_201, GOOD).last(), Some(&Action::Over(End::Unreachable)));
+}
+
+#[test]
+fn a_host_that_a_path_keeps_from_starting_claims_what_an_earlier_run_holds_and_nothing_else() {
+    let vacant = Key::of(other(1)).unwrap().vacated().number();
+    let (mut barred, key) = begin(settings());
+    barred.bar(true);
+    let mut ends = barred.clone();
+    for at in (0..=3_000).step_by(50) {
+        ends.on(at, Input::Tick);
+        let end = [Action::Over(End::Unreachable)];
+        let (silent, expected) = if at < 3_000 { (600 + at, &[][..]) } else { (3_600, &end[..]) };
+        assert_eq!(ends.on(at, seen(if at < 500 { vacant } else { other(1) }, silent)), expected);
+    }
+    // An owner that comes back in between is not counted against it.
+    let mut waits = barred.clone();
+    for at in (0..=9_000).step_by(50) {
+        waits.on(at, Input::Tick);
+        assert_eq!(waits.on(at, seen(other(1), at % 2_500)), [], "{at}");
+    }
+    waits.bar(false);
+    waits.on(9_050, Input::Tick);
+    assert_eq!(waits.on(9_051, seen(vacant, 1)), [Action::Ask(Request::Claim(key))]);
+    // Nobody else takes a volume from a host that speaks.
+    let standing = Standing { keys: vec![Key::new(7, 3, 3)], ..Standing::default() };
+    let (standing, key) = standing.begin(7, 5);
+    let mut own = Machine::new(settings(), standing, key, 0);
+    own.bar(true);
+    own.on(0, Input::Tick);
+    let claim = own.on(5, seen(Key::new(7, 3, 3).number(), 1));
+    assert_eq!(claim, [Action::Ask(Request::Claim(key))]);
 }
 
 /// Each restart of a guard with one path reset the logical unit, and with it the commands of every

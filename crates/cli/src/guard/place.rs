@@ -121,6 +121,13 @@ impl PlaceArguments {
         Ok(Volume::device(device, kind))
     }
 
+    /// Whether the volume is reached by several paths, or may be: a device that is not there now may
+    /// be a multipath device.
+    pub(super) fn may_have_paths(&self) -> bool {
+        let map = || Map::of(Path::new(&self.device));
+        !self.device.starts_with(SCHEME) && !matches!(map(), Ok(None))
+    }
+
     fn portal(&self, rest: &str) -> Result<Portal, Failure> {
         let malformed = || {
             let message = format!("'{}' is no address of a volume", self.device);
@@ -207,6 +214,15 @@ mod tests {
         for wrong in ["iscsi://h", "iscsi:///iqn", "iscsi://u%s@h/iqn", "iscsi://h/iqn/x"] {
             assert!(matches!(portal(wrong), Err(Failure::Usage { .. })), "{wrong}");
         }
+    }
+
+    /// `permit` noted registrations without an answer for a volume with one path, and nothing ever took
+    /// the note out.
+    #[test]
+    fn a_volume_behind_a_portal_or_a_plain_file_has_one_path() {
+        assert!(!place("iscsi://h/iqn.2026:v").may_have_paths());
+        assert!(!place("/dev/null").may_have_paths());
+        assert!(place("/dev/mapper/is-not-there-now").may_have_paths());
     }
 
     #[test]

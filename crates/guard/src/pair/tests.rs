@@ -27,6 +27,8 @@ struct Stage {
     now_ms: u64,
     open: Option<bool>,
     record: Standing,
+    /// The record cannot be written.
+    full: bool,
     /// What was done, in order.
     effects: Vec<Effect>,
 }
@@ -73,6 +75,7 @@ impl Stage {
             now_ms: 0,
             open: None,
             record,
+            full: false,
             effects: Vec::new(),
         }
     }
@@ -106,14 +109,16 @@ impl Stage {
         let effects = self.pair.on(self.now_ms, event, |_| None);
         for effect in effects {
             match &effect {
-                Effect::Send(id, _) if self.dead.contains(id) => {
-                    let failed = News::Answer(*id, Answer::Failed);
-                    self.due.push((self.now_ms + 1_000, Event::News(failed)));
+                Effect::SendNoted(id, ..) if self.full => {
+                    self.due.push((self.now_ms, Event::Unsent(*id)));
                 }
-                Effect::Send(id, command) => {
-                    let answer = self.execute(*id, *command);
-                    self.due.push((self.now_ms + 1, Event::News(News::Answer(*id, answer))));
+                Effect::SendNoted(id, command, standing) => {
+                    self.record = standing.clone();
+                    self.send(*id, *command);
                 }
+                Effect::Unnote(_) if self.full => self.due.push((self.now_ms, Event::Unkept)),
+                Effect::Unnote(standing) => self.record = standing.clone(),
+                Effect::Send(id, command) => self.send(*id, *command),
                 Effect::Close => {
                     self.open = Some(false);
                     self.due.push((self.now_ms + 1, Event::News(News::Closed)));
@@ -125,6 +130,14 @@ impl Stage {
             }
             self.effects.push(effect);
         }
+    }
+
+    fn send(&mut self, id: PathId, command: Command) {
+        let (after_ms, answer) = match self.dead.contains(&id) {
+            true => (1_000, Answer::Failed),
+            false => (1, self.execute(id, command)),
+        };
+        self.due.push((self.now_ms + after_ms, Event::News(News::Answer(id, answer))));
     }
 
     fn pass(&mut self, millis: u64) {
@@ -192,7 +205,7 @@ impl Stage {
         assert_eq!(self.open, Some(false));
         self.dead.push(id);
         self.pass(10);
-        let sent = |effect: &Effect| matches!(effect, Effect::Send(by, command) if *by == id && command.grants());
+        let sent = |effect: &Effect| matches!(effect, Effect::SendNoted(by, command, _) if *by == id && command.grants());
         assert!(self.open == Some(false) && self.effects.iter().any(sent));
     }
 }
@@ -222,9 +235,14 @@ fn the_record_tells_of_a_registration_before_it_is_sent_and_is_not_written_often
     let (mut noted, mut writes) = (false, 0);
     for effect in &stage.effects {
         match effect {
-            Effect::Do(Action::Remember(standing)) => {
+            Effect::Do(Action::Remember(standing)) | Effect::Unnote(standing) => {
                 noted = standing.unanswered;
                 writes += 1;
+            }
+            Effect::SendNoted(_, _, standing) => {
+                noted = standing.unanswered;
+                writes += 1;
+                assert!(noted);
             }
             Effect::Send(_, command) => assert!(noted || !command.grants()),
             _ => {}
@@ -233,8 +251,11 @@ fn the_record_tells_of_a_registration_before_it_is_sent_and_is_not_written_often
     assert_eq!((noted, writes), (false, 2), "before the claim, and with `running`");
     let mut stage = stage;
     stage.pass(10_000);
-    let writes = stage.effects.iter().filter(|one| matches!(one, Effect::Do(Action::Remember(_))));
-    assert_eq!(writes.count(), 2, "at no beat");
+    let writes = |one: &&Effect| match one {
+        Effect::Do(action) => matches!(action, Action::Remember(_)),
+        other => matches!(other, Effect::SendNoted(..) | Effect::Unnote(_)),
+    };
+    assert_eq!(stage.effects.iter().filter(writes).count(), 2, "at no beat");
 }
 
 /// The next run knew nothing of the registration, and its host came back by it when it was fenced.
@@ -382,4 +403,140 @@ fn an_owner_with_six_paths_that_die_at_once_does_not_freeze() {
     }
     let looks = stage.effects.iter().filter(|one| **one == Effect::Do(Action::Ask(Request::Look)));
     assert!(looks.count() > 500 && !stage.did(&Action::Freeze) && stage.over().is_none());
+}
+
+/// The operator had opened the gate of a guard that was killed, by the manual. The next one took that
+/// for its word that all had been answered, wrote on, and forgot the registration.
+#[test]
+fn a_gate_that_was_opened_by_hand_ends_no_doubt() {
+    let mut killed = Stage::defends(&[A]);
+    killed.doubts(B);
+    let (record, volume) = (killed.record, killed.volume);
+    assert!(record.unanswered);
+    let key = *record.keys.last().unwrap();
+    for task in [Task::Defend, Task::Adopt] {
+        let machine = Machine::new(settings(task), record.clone(), key, 0);
+        let paths = Paths::adopted(key, TERMS, &[A, B], true);
+        let stage = Stage::on_stage(machine, paths, volume.clone());
+        let mut stage = Stage { open: Some(true), ..stage };
+        stage.dead.push(B);
+        stage.pass(5);
+        assert_eq!(stage.open, Some(false), "it is closed at once");
+        stage.pass(3_000);
+        assert!(stage.record.unanswered && stage.open == Some(false) && stage.over().is_none());
+        stage.dead.clear();
+        stage.pass(2_000);
+        assert!(!stage.record.unanswered && stage.open == Some(true) && stage.over().is_none());
+    }
+}
+
+#[test]
+fn a_gate_that_does_not_close_for_an_earlier_doubt_is_closed_again_later() {
+    let record = Standing { unanswered: true, ..Stage::defends(&[A]).record };
+    let key = *record.keys.last().unwrap();
+    let mut paths = Paths::adopted(key, TERMS, &[A, B], true);
+    paths.inherit_doubt();
+    let closes = |steps: Vec<Step>| steps.contains(&Step::Close);
+    assert!(closes(paths.on(0, News::Unopened(false))));
+    assert!(!closes(paths.on(10, News::NotClosed)) && !paths.is_answered());
+    assert!(!closes(paths.on(900, News::Tick)));
+    assert!(closes(paths.on(1_000, News::Tick)));
+    paths.on(1_001, News::Closed);
+    assert!(paths.is_in_doubt());
+}
+
+/// A full file system: the guard ended, its gate stayed closed, and the command kept the lock.
+#[test]
+fn a_record_that_cannot_be_written_keeps_a_path_out_and_not_the_gate_closed() {
+    let mut stage = Stage::holds(&[A]);
+    let written = stage.record.clone();
+    stage.full = true;
+    stage.happens(Event::News(News::Appeared(B)));
+    stage.pass(20);
+    let keys = stage.seen().keys;
+    assert_eq!((stage.open, keys.len(), stage.over()), (Some(true), 1, None));
+    assert!(stage.effects.contains(&Effect::Close) && stage.record == written);
+    let tried = stage.effects.iter().filter(|one| matches!(one, Effect::SendNoted(..))).count();
+    stage.pass(3_000);
+    let again = stage.effects.iter().filter(|one| matches!(one, Effect::SendNoted(..))).count();
+    assert!((2..=4).contains(&(again - tried)), "{tried} and {again}: once a second");
+    assert_eq!((stage.open, stage.seen().keys.len()), (Some(true), 1));
+    stage.full = false;
+    stage.pass(2_000);
+    assert_eq!((stage.open, stage.seen().keys.len()), (Some(true), 2));
+    assert!(!stage.record.unanswered && stage.over().is_none());
+}
+
+#[test]
+fn a_note_that_cannot_be_taken_out_stays_and_ends_nothing() {
+    let mut stage = Stage::holds(&[A]);
+    stage.doubts(B);
+    stage.full = true;
+    stage.dead.clear();
+    stage.pass(3_000);
+    assert!(stage.record.unanswered && stage.open == Some(true) && stage.over().is_none());
+    let tries = stage.effects.iter().filter(|one| matches!(one, Effect::Unnote(_))).count();
+    assert!((2..=4).contains(&tries), "{tries}: once a second");
+    // What the record says is not known: the next registration would have to be noted again.
+    assert_eq!(stage.seen().keys.len(), 1);
+    stage.full = false;
+    stage.pass(2_000);
+    assert_eq!((stage.seen().keys.len(), stage.record.unanswered), (2, false));
+}
+
+/// It took the volume, could not start for the path, gave the volume up after three seconds, and did
+/// so again with each start: nobody ran, and the owner, which had been paused, was fenced.
+#[test]
+fn a_host_that_cannot_start_takes_no_volume_from_another() {
+    let other = Stage::holds(&[PathId(9)]);
+    let owner = other.seen().holder;
+    let record = Standing { unanswered: true, epoch: 5, ..Standing::default() };
+    let mut stage = Stage::begin(Task::Hold, &record, other.volume, &[A, B]);
+    stage.dead.push(B);
+    let told = |stage: &Stage| stage.effects.contains(&Effect::Do(Action::Over(End::Unreachable)));
+    // The owner speaks, and is silent for two seconds now and then.
+    for _ in 0..5 {
+        stage.spoke_ms.insert(PathId(9), stage.now_ms);
+        stage.pass(400);
+        stage.spoke_ms.insert(PathId(9), stage.now_ms);
+        stage.pass(2_000);
+    }
+    assert!(!told(&stage) && stage.seen().holder == owner && stage.seen().keys.len() == 1);
+    // It is gone for good: whoever is alone hears of it.
+    let mut well = stage.clone();
+    stage.pass(3_600);
+    assert!(told(&stage) && stage.seen().holder == owner);
+    assert!(stage.record.unanswered);
+    well.dead.clear();
+    well.pass(2_500);
+    assert!(well.did(&Action::Start) && !well.record.unanswered);
+}
+
+/// The lead was dead, and the one path that answered was being probed at the moment when it should
+/// have been asked: nobody asked it again, and the owner froze.
+#[test]
+fn a_path_that_is_being_probed_is_asked_when_it_has_answered() {
+    let mut paths = Paths::several(Key::new(7, 1, 1), TERMS, &[A, B]);
+    paths.on(0, News::Tick);
+    let nobody = || Answer::Seen(Seen::default());
+    for id in [A, B] {
+        paths.on(1, News::Answer(id, nobody()));
+    }
+    assert_eq!(paths.on(450, News::Ask(Request::Look)), [Step::Send(A, Command::Look)]);
+    assert_eq!(paths.on(501, News::Tick), [Step::Send(B, Command::Look)], "the probe");
+    assert_eq!(paths.on(550, News::Tick), [], "it is busy");
+    assert!(paths.wake_ms() > 551, "nothing spins");
+    assert_eq!(paths.on(560, News::Answer(B, nobody())), [Step::Send(B, Command::Look)]);
+    assert_eq!(paths.on(561, News::Answer(B, nobody())), [Step::Answer(nobody())]);
+}
+
+#[test]
+fn a_defender_whose_gate_stays_in_doubt_gives_up_and_says_so() {
+    let mut stage = Stage::defends(&[A]);
+    stage.doubts(B);
+    stage.pass(29_000);
+    assert_eq!((stage.over(), stage.open), (None, Some(false)));
+    stage.pass(2_000);
+    assert_eq!((stage.over(), stage.open), (Some(End::Unreachable), None));
+    assert!(stage.record.unanswered && !stage.did(&Action::Freeze));
 }

@@ -22,6 +22,8 @@ pub(super) struct Ask {
     heard_ms: Option<u64>,
     /// When another path is asked, too.
     pub(super) hedge_ms: u64,
+    /// When another path was to be asked, one that fits was busy: it is asked when it is free.
+    wants: bool,
     /// One path at least said that it is not registered.
     conflict: bool,
     /// Something was unproven before the own key was preempted.
@@ -31,8 +33,8 @@ pub(super) struct Ask {
 impl Ask {
     pub(super) fn new(number: u64, request: Request) -> Self {
         let (by, tried, heard, hedge_ms) = (None, Vec::new(), Vec::new(), u64::MAX);
-        let (heard_ms, conflict, undrained) = (None, false, false);
-        Self { number, request, by, tried, heard, heard_ms, hedge_ms, conflict, undrained }
+        let (heard_ms, wants, conflict, undrained) = (None, false, false, false);
+        Self { number, request, by, tried, heard, heard_ms, hedge_ms, wants, conflict, undrained }
     }
 }
 
@@ -75,6 +77,15 @@ impl Paths {
         self.leaving = true;
         if self.ask.as_ref().is_some_and(|ask| ask.request != Request::Look) {
             self.finish(Answer::Failed, out);
+        }
+    }
+
+    /// A path can be asked again.
+    pub(super) fn freed(&mut self) {
+        if let Some(ask) = &mut self.ask
+            && std::mem::take(&mut ask.wants)
+        {
+            ask.hedge_ms = 0;
         }
     }
 
@@ -136,6 +147,8 @@ impl Paths {
         let hedge_ms = self.terms.map_or(u64::MAX, |terms| now_ms.saturating_add(terms.hedge_ms));
         if let Some(ask) = &mut self.ask {
             ask.hedge_ms = if wave.is_empty() { u64::MAX } else { hedge_ms };
+            // At first one is enough, and the others may be probed meanwhile.
+            ask.wants = busy && (waits || wave.is_empty());
         }
         for id in wave {
             self.tried(id);

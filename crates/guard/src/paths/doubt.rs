@@ -6,14 +6,18 @@
 //! after all that was sent before, because a session does its commands in order, and a session
 //! that is opened anew ends those of the one before (RFC 7143 6.3.5). Where there is one path the
 //! same is true without a note: nothing starts before that path has answered this run.
+//!
+//! A device that is gone, or that is not there when a run begins, is not waited for, and proves
+//! less: a registration is the initiator port's and not the session's, so that one that a portal
+//! does late is found again by a session under the same ISID. docs/failover.md has the limit.
 
 use super::{Command, Gate, Path, Paths};
 
 impl Paths {
-    /// A run before this one may have left registrations without an answer. Where the gate is open
-    /// it has left none: it opened it when all had been answered.
+    /// A run before this one may have left registrations without an answer. Also where the gate is
+    /// open: somebody may have opened it by hand. It is closed then.
     pub fn inherit_doubt(&mut self) {
-        if self.terms.is_some() && self.gate != Gate::Open {
+        if self.terms.is_some() {
             (self.inherits, self.unopened) = (true, true);
             self.paths.iter_mut().for_each(|path| path.late = true);
         }
@@ -23,6 +27,12 @@ impl Paths {
     #[must_use]
     pub fn is_to_be_noted(&self, command: Command) -> bool {
         self.terms.is_some() && command.grants()
+    }
+
+    /// Whether the registration that is under way is that of a path that is let in.
+    #[must_use]
+    pub fn lets_in(&self) -> bool {
+        matches!(self.gate, Gate::Registering(_))
     }
 
     /// Whether every path has answered that was sent such a command, by whichever run. Who has one
@@ -45,12 +55,18 @@ impl Paths {
         !matches!(self.gate, Gate::Open | Gate::Shut)
     }
 
+    /// Whether this run could not start if it had the volume.
+    #[must_use]
+    pub fn is_barred(&self) -> bool {
+        self.terms.is_some() && !self.started && self.is_late()
+    }
+
     /// Whether a registration that was sent may yet be done.
     pub(super) fn is_late(&self) -> bool {
         self.inherits && self.unopened || self.paths.iter().any(|path| path.late)
     }
 
-    /// Paths that come from here on have sessions that the earlier run did not have.
+    /// Paths that come from here on are not among those that this run has to hear.
     pub(super) fn end_of_doubt(&mut self) {
         self.inherits &= self.is_late();
     }

@@ -11,7 +11,8 @@ const AGAIN_MS: u64 = 1_000;
 pub(super) enum Gate {
     Shut,
     Open,
-    Closing(PathId),
+    /// For a path, or because of what a run before this one may have left.
+    Closing(Option<PathId>),
     /// Closed, for a path that is still busy with something else.
     Ready(PathId),
     Registering(PathId),
@@ -37,14 +38,19 @@ impl Paths {
     pub(super) fn turn_gate(&mut self, now_ms: u64, out: &mut Vec<Step>) {
         let doubt = self.is_late();
         match self.gate {
-            Gate::Open if self.owned && self.started && !self.leaving => {
+            Gate::Open if self.started && doubt && now_ms >= self.close_ms => {
+                self.close_ms = now_ms + AGAIN_MS;
+                self.gate = Gate::Closing(None);
+                out.push(Step::Close);
+            }
+            Gate::Open if !doubt && self.owned && self.started && !self.leaving => {
                 let waits = self.paths.iter_mut().find(|path| {
                     let fit = path.place == Place::Outside && path.is_free() && !path.silent;
                     fit && now_ms >= path.let_in_ms
                 });
                 if let Some(path) = waits {
                     path.let_in_ms = now_ms + AGAIN_MS;
-                    self.gate = Gate::Closing(path.id);
+                    self.gate = Gate::Closing(Some(path.id));
                     out.push(Step::Close);
                 }
             }
@@ -67,8 +73,8 @@ impl Paths {
     }
 
     pub(super) fn closed(&mut self) {
-        if let Gate::Closing(id) = self.gate {
-            self.gate = Gate::Ready(id);
+        if let Gate::Closing(path) = self.gate {
+            self.gate = path.map_or(Gate::Doubt, Gate::Ready);
         }
     }
 
@@ -89,7 +95,18 @@ impl Paths {
 
     /// Whether this path waits to be let in, and is left alone for that.
     pub(super) fn is_next(&self, id: PathId) -> bool {
-        self.gate == Gate::Closing(id) || self.gate == Gate::Ready(id)
+        self.gate == Gate::Closing(Some(id)) || self.gate == Gate::Ready(id)
+    }
+
+    /// What was to be sent down this path was not: nothing of it can be done. It is as it was.
+    pub(super) fn unsent(&mut self, now_ms: u64, id: PathId) {
+        let Some(path) = self.path_mut(id) else { return };
+        path.sent = None;
+        path.let_in_ms = now_ms + AGAIN_MS;
+        self.freed();
+        if self.gate == Gate::Registering(id) {
+            self.gate = Gate::Looking { since: self.serial };
+        }
     }
 
     /// The answer to a registration, or that there is none.

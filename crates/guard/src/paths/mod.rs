@@ -11,6 +11,9 @@
 //!              ^               ^ ^----------- not closed ----'                  |    | no answer
 //!              |               |                                        answered|    v
 //!              `--- end        `--- shown as the holder --- Looking <-----------'-- Doubt
+//!
+//!   Open --a run before this one left a doubt--> Closing --closed--> Doubt
+//!   Registering --it could not be noted, and was not sent--> Looking
 //! ```
 //!
 //! Under the types that a guard reserves with every registered path may write. So a registration is
@@ -21,8 +24,9 @@
 //! path's registration goes with the others when another host preempts the key.
 //!
 //! A registration that was sent and not answered may still be done. As long as that is so the gate
-//! is not opened: an answer to something sent later on the same path ends the doubt, or the end of
-//! its device. A run that is killed leaves the doubt to the next one, by a note in the record.
+//! is not opened: an answer to something sent later on the same path ends the doubt; and so does the
+//! end of its device, which proves less (see `doubt`). A run that is killed leaves the doubt to the
+//! next one, by a note in the record.
 //!
 //! The holder is one nexus, and stays it when its path dies: its registration outlives the session,
 //! and all that counts is the key. Only what changes the holder's key (to finish a claim, to leave)
@@ -69,6 +73,8 @@ pub enum News {
     Ask(Request),
     /// The end of what was sent down a path.
     Answer(PathId, Answer),
+    /// The registration that was to let this path in was not sent.
+    Unsent(PathId),
     Appeared(PathId),
     /// Its device is gone.
     Gone(PathId),
@@ -174,6 +180,8 @@ pub struct Paths {
     /// open yet.
     inherits: bool,
     unopened: bool,
+    /// Not to be closed for a doubt before.
+    close_ms: u64,
     lead: Option<PathId>,
     ask: Option<Ask>,
     asks: u64,
@@ -242,7 +250,9 @@ impl Paths {
         let gate = if is_open { Gate::Open } else { Gate::Doubt };
         let mut all = Self::with(key, Some(terms), paths, gate);
         all.started = true;
-        all.inherit_doubt();
+        if !is_open {
+            all.inherit_doubt();
+        }
         all
     }
 
@@ -260,6 +270,7 @@ impl Paths {
             undrained: false,
             inherits: false,
             unopened: false,
+            close_ms: 0,
             lead: paths.first().copied(),
             ask: None,
             asks: 0,
@@ -277,6 +288,7 @@ impl Paths {
                 self.ask = Some(Ask::new(self.asks, request));
             }
             News::Answer(id, answer) => self.answered(now_ms, id, answer, &mut out),
+            News::Unsent(id) => self.unsent(now_ms, id),
             News::Appeared(id) if self.path(id).is_none() => {
                 self.paths.push(Path::new(id, self.inherits));
             }
@@ -330,9 +342,11 @@ impl Paths {
         self.paths.iter_mut().find(|path| path.id == id)
     }
 
-    /// Nothing of this host goes down it any more. Should its initiator port come back, then by
-    /// another session, which ends what the one before had sent before it is answered (RFC 7143
-    /// 6.3.5), and as another path here, which is asked before it is believed.
+    /// Nothing of this host goes down it any more, and what was sent by it is not waited for. Should
+    /// its initiator port come back, then by another session, which ends what the one before had
+    /// still to do (RFC 7143 6.3.5), and as another path here, which is asked before it is believed.
+    /// A registration that was done by then is that port's still: see docs/failover.md for what
+    /// follows when this host was fenced before.
     fn gone(&mut self, id: PathId) {
         self.paths.retain(|path| path.id != id);
         if self.gate == Gate::Registering(id) {
@@ -352,8 +366,10 @@ impl Paths {
     /// What an answer says about the path, the reservation and the gate, whoever asked.
     fn answered(&mut self, now_ms: u64, id: PathId, answer: Answer, out: &mut Vec<Step>) {
         let probe_ms = self.terms.map_or(u64::MAX, |terms| terms.probe_ms);
+        let sent = self.path_mut(id).and_then(|path| path.sent.take());
+        let Some(sent) = sent else { return };
+        self.freed();
         let Some(path) = self.path_mut(id) else { return };
-        let Some(sent) = path.sent.take() else { return };
         path.silent = answer == Answer::Failed;
         path.probe_ms = now_ms.saturating_add(probe_ms);
         if answer == Answer::Failed {

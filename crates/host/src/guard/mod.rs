@@ -83,9 +83,10 @@ impl<W: Work> Guard<'_, W> {
         let (mut under, paths) = UnderWay::begin(volume, &machine).await?;
         let mut pair = Pair::new(machine, paths);
         let ended = follow(&mut under, &mut pair, work, record, clock, stops).await;
-        let leaves_open = pair.machine().leaves_running() && !pair.paths().holds_back();
-        if ended.is_err() && !leaves_open {
-            under.shut().await;
+        if let Err(error) = &ended {
+            // What the gate does when it has failed is not what the paths were told.
+            let as_told = !matches!(error, GuardError::Gate(_)) && !pair.paths().holds_back();
+            under.fail(pair.machine().leaves_running() && as_told).await;
         }
         ended
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use ::guard::pair::{Effect, Event};
-use ::guard::paths::{News, PathId, Paths, Place};
+use ::guard::paths::{Command, News, PathId, Paths, Place};
 use ::guard::{Action, Answer, End, Input, Machine};
 use tokio::task::JoinSet;
 
@@ -41,6 +41,7 @@ pub(super) struct UnderWay {
     grow_ms: Option<u64>,
     told: Vec<(PathId, Place, bool)>,
     doubted: bool,
+    barred: bool,
 }
 
 impl UnderWay {
@@ -63,7 +64,7 @@ impl UnderWay {
         if gate.is_some() && machine.standing().unanswered {
             tracing::warn!(
                 "an earlier guard was about to register a path: every path is to answer first, or \
-                 its device to go"
+                 its device to go; until then nothing is written, and no volume taken"
             );
         }
         let paths = volume.plan(machine.key(), adopts);
@@ -81,6 +82,7 @@ impl UnderWay {
             grow_ms: machine.adopts().then_some(0),
             told: Vec::new(),
             doubted: false,
+            barred: false,
         };
         Ok((under, paths))
     }
@@ -184,6 +186,14 @@ impl UnderWay {
         while self.settle().await.is_err() {}
     }
 
+    /// The guard has failed. What was begun with the gate is done, and a gate that could not be
+    /// opened is shut, also for a command that goes on.
+    pub(super) async fn fail(&mut self, leaves_open: bool) {
+        if !leaves_open || self.settle().await.is_err() {
+            self.shut().await;
+        }
+    }
+
     /// Look at what is below a multipath device.
     pub(super) fn refresh(&mut self, now_ms: u64) {
         if self.gate.is_none() || now_ms < self.refresh_ms {
@@ -244,6 +254,12 @@ impl UnderWay {
             tracing::warn!("what is written waits for a path that was about to be registered");
         }
         self.doubted = paths.is_in_doubt();
+        if paths.is_barred() && !self.barred {
+            tracing::warn!(
+                "the volume is not taken while a path may yet be registered that does not answer"
+            );
+        }
+        self.barred = paths.is_barred();
     }
 
     /// Before anything reads the volume as its owner. The volume has answered a moment ago, so this
@@ -257,6 +273,15 @@ impl UnderWay {
         Ok(())
     }
 
+    fn send(&mut self, id: PathId, command: Command) {
+        match self.volume.send(id, command) {
+            Some(sent) => {
+                self.tasks.spawn(async move { Done::Answered(Box::new(sent.await)) });
+            }
+            None => self.soon.push_back(Event::News(News::Answer(id, Answer::Failed))),
+        }
+    }
+
     pub(super) fn act(
         &mut self,
         effect: Effect,
@@ -264,14 +289,21 @@ impl UnderWay {
         record: &mut Record,
     ) -> Result<Option<End>, GuardError> {
         match effect {
-            Effect::Send(id, command) => match self.volume.send(id, command) {
-                Some(sent) => {
-                    self.tasks.spawn(async move { Done::Answered(Box::new(sent.await)) });
-                }
-                None => {
-                    self.soon.push_back(Event::News(News::Answer(id, Answer::Failed)));
+            Effect::Send(id, command) => self.send(id, command),
+            Effect::SendNoted(id, command, standing) => match record.save(&standing) {
+                Ok(()) => self.send(id, command),
+                Err(error) => {
+                    let path = self.volume.name_of(id);
+                    tracing::error!(%error, path, "the record cannot be kept; no path is let in");
+                    self.soon.push_back(Event::Unsent(id));
                 }
             },
+            Effect::Unnote(standing) => {
+                if let Err(error) = record.save(&standing) {
+                    tracing::error!(%error, "the record cannot be kept; a note in it stays");
+                    self.soon.push_back(Event::Unkept);
+                }
+            }
             Effect::Close => self.turn(Turn::Close),
             Effect::Open => self.turn(Turn::Open),
             Effect::Shut => self.turn(Turn::Shut),

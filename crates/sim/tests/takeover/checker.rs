@@ -17,6 +17,8 @@ pub(crate) enum Wrong {
     Lost { block: usize, acknowledged: u64, found: u64 },
     /// Two hosts that are awake run their command.
     Twice { first: usize, second: usize },
+    /// A host that was not paused since it looked starts without holding the volume.
+    Unheld { host: usize },
     /// All is well again, and nobody took the volume.
     Nobody,
     /// A restart of the target moved the volume.

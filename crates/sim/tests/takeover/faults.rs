@@ -4,11 +4,13 @@ use guard::Input;
 use rand::Rng;
 
 use crate::checker::Wrong;
-use crate::host::{Brain, Host};
+use crate::host::{Brain, Gate, Host, Line};
 use crate::world::{Event, Expected, Scheme, World};
 
 /// Faults of one history.
 const FAULTS: u32 = 10;
+/// How often an owner had to be, and was.
+pub(crate) const HEARD_AGAIN: &str = "owner is heard again after a crash of the target";
 
 impl World {
     pub(crate) fn plan_faults(&mut self) {
@@ -145,6 +147,8 @@ impl World {
     fn cut_path(&mut self, at: usize) {
         let line = self.line_of(at);
         self.befalls("path is cut", at);
+        // Now and then the file system of the record is full as long.
+        self.hosts[at].full |= self.random.random_bool(0.2);
         self.hosts[at].lines[line].blocked = [true; 2];
         let renames = self.random.random_bool(0.4);
         let long = self.random.random_bool(0.3);
@@ -218,6 +222,7 @@ impl World {
         if renames {
             self.rename(at, line);
         }
+        self.hosts[at].full = false;
         self.heal_line(at, line);
     }
 
@@ -280,9 +285,22 @@ impl World {
         self.at(again_us, Event::Restart { host: at, life });
     }
 
+    /// With its command, or alone.
+    pub(crate) fn guard_ends(&mut self, at: usize) {
+        if self.random.random_bool(0.6) { self.kill(at, false) } else { self.guard_dies(at) }
+    }
+
+    pub(crate) fn is_full(&mut self, at: usize, what: &'static str) -> bool {
+        let full = self.hosts[at].full;
+        if full {
+            self.count(what);
+        }
+        full
+    }
+
     /// The guard alone, as in an upgrade that goes wrong: its command runs on, and the next guard
     /// adopts it.
-    fn guard_dies(&mut self, at: usize) {
+    pub(crate) fn guard_dies(&mut self, at: usize) {
         let host = &mut self.hosts[at];
         let runs = host.app.as_ref().is_some_and(|app| app.ending.is_none());
         if !runs || host.guard_paused {
@@ -299,6 +317,11 @@ impl World {
     pub(crate) fn adopt(&mut self, at: usize) {
         self.hosts[at].guard_paused = false;
         if self.hosts[at].brain.is_none() && self.hosts[at].app.is_some() {
+            let closed = matches!(self.hosts[at].gate, Gate::Closed | Gate::Closing { .. });
+            if closed && self.scheme.has_paths() && self.random.random_bool(0.5) {
+                self.befalls("closed gate is opened by hand", at);
+                self.hosts[at].gate = Gate::Open;
+            }
             self.tell(format!("another guard adopts the command of {at}"));
             self.hosts[at].adopt(self.scheme, self.ages, self.now_us);
             self.tell_of_lines(at);
@@ -319,6 +342,25 @@ impl World {
         let up_us = self.now_us + self.us(800);
         self.at(up_us, Event::TargetUp);
         self.expect_owner(up_us + 3_000_000);
+    }
+
+    /// A target that has begun anew resets the connections that it does not know, and hosts need no
+    /// patience to learn of it.
+    pub(crate) fn connections_are_reset(&mut self) {
+        if !self.scheme.has_paths() || self.random.random_bool(0.5) {
+            return;
+        }
+        for at in 0..self.hosts.len() {
+            for line in 0..self.hosts[at].lines.len() {
+                let Line { ready, blocked, .. } = self.hosts[at].lines[line];
+                let lost = ready && !self.target.knows(self.hosts[at].link(line));
+                if lost && blocked == [false; 2] && self.hosts[at].paused_us.is_none() {
+                    // The target has counted one more already.
+                    self.hosts[at].lines[line].session += 1;
+                    self.log_in(at, line);
+                }
+            }
+        }
     }
 
     /// A restart of the target moves nothing: the owner, if nothing else goes wrong, is heard again
@@ -342,12 +384,8 @@ impl World {
     }
 
     fn disturbances(&self) -> u64 {
-        let harmless = [
-            "message delivered twice",
-            "path let in",
-            "gate does not close",
-            "owner is heard again after a crash of the target",
-        ];
+        let harmless =
+            ["message delivered twice", "path let in", "gate does not close", HEARD_AGAIN];
         let faults = self.faults.iter().filter(|(what, _)| !harmless.contains(what));
         faults.map(|(_, times)| times).sum()
     }
@@ -355,7 +393,7 @@ impl World {
     pub(crate) fn heard_again(&mut self, expected: Expected) {
         let Expected { host, starts, faults } = expected;
         if faults == self.disturbances() && self.now_us < self.calm_us {
-            self.count("owner is heard again after a crash of the target");
+            self.count(HEARD_AGAIN);
             let stays = self.hosts[host].runs() && self.hosts[host].starts == starts;
             if !stays {
                 self.checker.fail(Wrong::Moved { host });
@@ -420,6 +458,7 @@ impl World {
     pub(crate) fn calm(&mut self) {
         self.tell("all is well".into());
         self.slow_writes = 0;
+        self.hosts.iter_mut().for_each(|host| host.full = false);
         self.target_paused = false;
         self.target_down = false;
         for at in 0..self.hosts.len() {

@@ -51,7 +51,7 @@ impl Brain {
             (Self::Scripts(scripts), Happens::News(News::Answer(_, answer))) => {
                 return scripts.on(now_ms, Input::Answer(answer));
             }
-            (Self::Scripts(_), Happens::News(_)) => return Vec::new(),
+            (Self::Scripts(_), _) => return Vec::new(),
             (Self::Guard(pair), event) => pair.on(now_ms, event, |_| None),
         };
         let line_of = |path: PathId| lines.iter().position(|line| line.id == path);
@@ -61,6 +61,11 @@ impl Brain {
                 Some(line) => Step::Ask(line, Op::Guard(command)),
                 None => Step::NoPath(path),
             },
+            Effect::SendNoted(path, command, standing) => match line_of(path) {
+                Some(line) => Step::AskNoted(line, Op::Guard(command), standing),
+                None => Step::NoPath(path),
+            },
+            Effect::Unnote(standing) => Step::Unnote(standing),
             Effect::Close => Step::Close,
             Effect::Open => Step::Open,
             Effect::Shut => Step::Shut,
@@ -86,6 +91,9 @@ pub(crate) struct Line {
     /// The guard has opened its device, and knows it as a path.
     pub(crate) open: bool,
     pub(crate) asked: Option<(u32, Op)>,
+    pub(crate) asked_us: u64,
+    /// Something may have been sent by it that registers, and it has not answered since.
+    pub(crate) owes: bool,
     /// What the network keeps back: to the target, and from it.
     pub(crate) blocked: [bool; 2],
     pub(crate) held_out: Vec<(Link, ToTarget)>,
@@ -126,6 +134,10 @@ pub(crate) struct Host {
     pub(crate) number: usize,
     pub(crate) clock: Clock,
     pub(crate) standing: Standing,
+    /// Notes cannot be written to it, or taken out.
+    pub(crate) full: bool,
+    /// When the look was asked for that was answered last.
+    pub(crate) looked_us: u64,
     pub(crate) brain: Option<Brain>,
     pub(crate) app: Option<App>,
     pub(crate) starts: u64,
@@ -157,6 +169,8 @@ impl Host {
             ready: false,
             open: true,
             asked: None,
+            asked_us: 0,
+            owes: false,
             blocked: [false; 2],
             held_out: Vec::new(),
             held_in: Vec::new(),
@@ -165,6 +179,8 @@ impl Host {
             number,
             clock,
             standing: Standing::default(),
+            full: false,
+            looked_us: 0,
             brain: None,
             app: None,
             starts: 0,
@@ -199,6 +215,7 @@ impl Host {
             false => self.standing.begin(number, nonce),
         };
         self.standing = standing.clone();
+        self.lines.iter_mut().for_each(|line| line.owes |= standing.unanswered);
         let settings = Self::settings(Task::Hold, scheme, ages);
         let now_ms = self.clock.local_ms(now_us);
         let machine = Machine::new(settings, standing, key, now_ms);
@@ -215,6 +232,8 @@ impl Host {
     pub(crate) fn adopt(&mut self, scheme: Scheme, ages: bool, now_us: u64) {
         let Some(app) = &mut self.app else { return };
         app.frozen = true;
+        let noted = self.standing.unanswered;
+        self.lines.iter_mut().for_each(|line| line.owes |= noted);
         let key = *self.standing.keys.last().expect("a command that runs is in the record");
         let settings = Self::settings(Task::Adopt, scheme, ages);
         let now_ms = self.clock.local_ms(now_us);

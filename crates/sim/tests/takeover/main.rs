@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets one has failed")]
 
 mod checker;
+mod command;
 mod faults;
 mod host;
 mod scripts;
@@ -19,6 +20,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use checker::Wrong;
+use faults::HEARD_AGAIN;
 use world::{Faults, Outcome, Scheme, World};
 
 /// Takeovers in `cargo test`.
@@ -103,6 +105,7 @@ fn demand(scheme: Scheme) {
     let seen = campaign(scheme, seed.unwrap_or(0), takeovers.unwrap_or(TAKEOVERS));
     seen.tell();
     assert!(seen.takeovers > seen.seeds, "{} takeovers: the faults are too mild", seen.takeovers);
+    assert!(seen.faults.contains_key(HEARD_AGAIN), "no owner had to be heard again");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use guard::paths::PathId;
 use guard::wire;
-use guard::{Action, Answer, End, Input, Seen, Why};
+use guard::{Action, Answer, End, Input, Seen, Standing, Why};
 use scsi::reservations::ReservationType;
 
 use crate::target::Op;
@@ -66,6 +66,9 @@ pub(crate) struct Scripts {
 pub(crate) enum Step {
     /// Down one of the host's paths.
     Ask(usize, Op),
+    /// The same, once the record says so.
+    AskNoted(usize, Op, Standing),
+    Unnote(Standing),
     /// Something for a path that is gone.
     NoPath(PathId),
     Do(Action),

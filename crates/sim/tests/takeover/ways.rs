@@ -27,6 +27,8 @@ impl World {
         let was_open = std::mem::replace(&mut host.lines[line].open, true);
         let old = was_open.then_some(old);
         host.lines[line].asked = None;
+        // Nobody waits for a device that is gone; another one is heard, too, while a note is there.
+        host.lines[line].owes = host.standing.unanswered;
         for write in host.pending.values_mut().filter(|write| write.line == Some(line)) {
             write.line = None;
         }

@@ -10,14 +10,11 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::checker::{Checker, Wrong};
-use crate::host::{App, Brain, Clock, Gate, Host, Pending};
+use crate::host::{App, Brain, Clock, Gate, Host, Line, Pending};
 use crate::scripts::Step;
 use crate::target::{Effect, Link, Op, Target, ToHost, ToTarget};
 
 pub(crate) const BLOCKS: usize = 6;
-/// How long a host that has just woken may take to notice that it is not alone.
-const NOTICE_US: u64 = 480_000;
-const PATROL_US: u64 = 20_000;
 const LOGIN_US: u64 = 600_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -204,7 +201,7 @@ impl World {
         if self.scheme == Scheme::ClearAndReserve {
             self.start_scripts();
         }
-        self.at(PATROL_US, Event::Patrol);
+        self.patrol();
         while let Some((at_us, event)) = self.queue.pop() {
             if at_us > self.end_us || self.checker.wrong.is_some() {
                 break;
@@ -222,13 +219,6 @@ impl World {
             faults: self.faults,
             story: self.story,
         }
-    }
-
-    /// Nobody runs, and somebody should. A host that was killed while it registered a path that has
-    /// not come back is not to.
-    fn is_deserted(&self) -> bool {
-        let waits = self.last.is_some_and(|last| self.hosts[last].standing.unanswered);
-        !waits && !self.hosts.iter().any(Host::runs)
     }
 
     /// The first host gets the volume.
@@ -283,7 +273,7 @@ impl World {
             }
             Event::Disturb { host } => self.disturbed(host),
             Event::KillGuard { host, life } if life == self.hosts[host].life => {
-                self.kill(host, false);
+                self.guard_ends(host);
             }
             Event::Pause { host, heal_us } => self.pause(host, heal_us),
             Event::HeardAgain(expected) => self.heard_again(expected),
@@ -314,6 +304,7 @@ impl World {
                     let soon_us = self.now_us + 1;
                     self.at(soon_us, event);
                 }
+                self.connections_are_reset();
             }
             Event::Patrol => self.patrol(),
             Event::Calm => self.calm(),
@@ -475,6 +466,7 @@ impl World {
                     self.send(link, ToTarget::Command { tag, op });
                 }
                 if let Some((tag, op)) = self.hosts[at].lines[line].asked {
+                    self.hosts[at].lines[line].asked_us = self.now_us;
                     self.send(link, ToTarget::Command { tag, op });
                 }
             }
@@ -487,6 +479,10 @@ impl World {
                 let asked = &mut self.hosts[at].lines[line].asked;
                 if asked.is_some_and(|(asked, _)| asked == tag) {
                     *asked = None;
+                    self.hosts[at].lines[line].owes = false;
+                    if matches!(answer, Answer::Seen(_)) {
+                        self.hosts[at].looked_us = self.hosts[at].lines[line].asked_us;
+                    }
                     self.heard(at, line, answer);
                 } else if let Some(write) = self.hosts[at].pending.remove(&tag)
                     && answer == Answer::Good
@@ -530,6 +526,19 @@ impl World {
         for step in brain.on(now_ms, event, &host.lines) {
             match step {
                 Step::Ask(line, op) => self.ask(at, line, op),
+                Step::AskNoted(line, op, standing) => {
+                    if self.is_full(at, "note cannot be written") {
+                        let path = self.hosts[at].lines[line].id;
+                        self.happens(at, Happens::Unsent(path));
+                    } else {
+                        self.act(at, Action::Remember(standing));
+                        self.ask(at, line, op);
+                    }
+                }
+                Step::Unnote(_) if self.is_full(at, "note cannot be taken out") => {
+                    self.happens(at, Happens::Unkept);
+                }
+                Step::Unnote(standing) => self.act(at, Action::Remember(standing)),
                 Step::NoPath(path) => {
                     let answer = News::Answer(path, Answer::Failed);
                     self.happens(at, Happens::News(answer));
@@ -568,7 +577,9 @@ impl World {
         host.tag += 1;
         let (tag, link, ready) = (host.tag, host.link(line), host.lines[line].ready);
         host.lines[line].asked = Some((tag, op));
+        host.lines[line].asked_us = self.now_us;
         if matches!(op, Op::Guard(command) if command.grants()) {
+            host.lines[line].owes = true;
             self.disturb_registration(at, line);
         }
         if ready {
@@ -622,50 +633,5 @@ impl World {
                 }
             }
         }
-    }
-
-    fn start(&mut self, at: usize) {
-        self.hosts[at].starts += 1;
-        let key = self.hosts[at].run_key();
-        self.tell(format!("{at} starts as {key:#x}; holder {:?}", self.target.holder()));
-        let (ending, killed) = (None, false);
-        self.hosts[at].app = Some(App { key, paused: false, frozen: false, ending, killed });
-        // A host may be paused after the look that it starts by, on a clock that stands still, and
-        // be fenced meanwhile. Whose the volume is the target says, not the host.
-        let holds = self.target.holder().is_some_and(|holder| holder.number() == key);
-        if holds || self.scheme == Scheme::ClearAndReserve {
-            self.checker.begins(at, key);
-        } else {
-            self.count("host starts that has lost the volume since it looked");
-        }
-        let life = self.hosts[at].life;
-        self.at(self.now_us + 1, Event::Write { host: at, life });
-    }
-
-    fn command_ends(&mut self, at: usize) {
-        let stands = |app: &App| app.frozen && !app.killed;
-        if self.hosts[at].app.as_ref().is_some_and(stands) {
-            // It has no time to end in.
-            let (later_us, life) = (self.now_us + self.us(100), self.hosts[at].life);
-            return self.at(later_us, Event::CommandEnds { host: at, life });
-        }
-        if self.hosts[at].app.take().is_some() {
-            self.hosts[at].pending.clear();
-            self.input(at, Input::Ended { code: 0 });
-        }
-    }
-
-    /// Two hosts that are awake, and have been for a while, must not both run.
-    fn patrol(&mut self) {
-        let runs = |host: &&Host| {
-            host.is_at_work()
-                && host.is_awake()
-                && (host.awake_us == 0 || self.now_us > host.awake_us + NOTICE_US)
-        };
-        let mut running = self.hosts.iter().filter(runs).map(|host| host.number);
-        if let (Some(first), Some(second)) = (running.next(), running.next()) {
-            self.checker.fail(Wrong::Twice { first, second });
-        }
-        self.at(self.now_us + PATROL_US, Event::Patrol);
     }
 }

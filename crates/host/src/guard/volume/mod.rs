@@ -189,7 +189,9 @@ impl Volume {
                 Ok((device, unit))
             }
         });
-        Ok((gone, !new.is_empty()))
+        // What leads to another unit never becomes a path, and is none that was being registered.
+        let unopened = new.iter().any(|disk| !below.openings.is_refused(disk));
+        Ok((gone, unopened))
     }
 
     /// The next path that has been opened. Dropping the future loses nothing.

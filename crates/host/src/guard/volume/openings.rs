@@ -111,6 +111,11 @@ impl<T: Send + 'static> Openings<T> {
         self.disks.insert(disk, Attempt::Refused(why));
     }
 
+    /// Whether it leads to something else, and never becomes a path.
+    pub(super) fn is_refused(&self, disk: &Disk) -> bool {
+        matches!(self.disks.get(disk), Some(Attempt::Refused(_)))
+    }
+
     /// Why this one is no path.
     pub(super) fn why(&self, disk: &Disk) -> String {
         match self.disks.get(disk) {
@@ -190,6 +195,23 @@ mod tests {
         kernel.call().await.send(Ok(2)).unwrap();
         assert_eq!(openings.next().await, (sdb, 2));
         assert!(openings.is_idle());
+    }
+
+    /// It counted as a path that was not open yet for as long as it was there, and a guard with a note
+    /// in its record waited for it.
+    #[tokio::test]
+    async fn a_device_of_another_unit_is_not_waited_for() {
+        let (sdb, sdc) = (disk("sdb"), disk("sdc"));
+        let mut openings = Openings::new();
+        openings.see(&[&sdb, &sdc], |_| || Ok(0));
+        let (first, _) = openings.next().await;
+        assert!(!openings.is_refused(&first));
+        openings.refuse(first.clone(), "another unit".to_owned());
+        openings.see(&[&sdb, &sdc], |_| || Ok(1));
+        assert!(openings.is_refused(&first));
+        // Another disk of that name may be one of the volume.
+        openings.see(&[], |_| || Ok(2));
+        assert!(!openings.is_refused(&first));
     }
 
     #[tokio::test]

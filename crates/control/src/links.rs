@@ -3,7 +3,7 @@
 //! Invariant: a node that does not answer holds up nobody who asks for another one. What asks all
 //! nodes asks them at the same time and waits for each only so long.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -100,6 +100,9 @@ struct Known {
 pub(crate) struct Links {
     pub(crate) given: NodeLinks,
     known: RwLock<HashMap<NodeId, Known>>,
+    /// Forgotten while they were away, and not let go yet: nobody but who has to tell them
+    /// something waits for them.
+    forgotten: RwLock<HashSet<NodeId>>,
     local: RwLock<Option<NodeId>>,
     /// A pool never moves to another node.
     pools: RwLock<HashMap<PoolId, NodeId>>,
@@ -108,7 +111,7 @@ pub(crate) struct Links {
 impl Links {
     pub(crate) fn new(given: NodeLinks) -> Self {
         let (known, local, pools) = (RwLock::default(), RwLock::default(), RwLock::default());
-        Self { given, known, local, pools }
+        Self { given, known, forgotten: RwLock::default(), local, pools }
     }
 
     pub(crate) fn add(&self, node: NodeId, link: Arc<dyn NodeLink>, heard_ms: u64) {
@@ -125,7 +128,13 @@ impl Links {
         *self.local.write().unwrap_or_else(PoisonError::into_inner) = Some(node);
     }
 
+    /// The way to a node stays, and it counts no more.
+    pub(crate) fn discount(&self, node: NodeId) {
+        self.forgotten.write().unwrap_or_else(PoisonError::into_inner).insert(node);
+    }
+
     pub(crate) fn forget(&self, node: NodeId) {
+        self.forgotten.write().unwrap_or_else(PoisonError::into_inner).remove(&node);
         self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&node);
     }
 
@@ -136,6 +145,14 @@ impl Links {
     fn all(&self) -> Vec<(NodeId, Known)> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.iter().map(|(id, known)| (*id, known.clone())).collect()
+    }
+
+    /// Those that are asked when all are.
+    fn all_that_count(&self) -> Vec<(NodeId, Known)> {
+        let forgotten = self.forgotten.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all();
+        all.retain(|(node, _)| !forgotten.contains(node));
+        all
     }
 
     pub(crate) fn hear(&self, node: NodeId, now_ms: u64) {
@@ -322,7 +339,7 @@ impl Inner {
     /// How full the pools of all nodes are; those of a node that does not say are left out.
     pub(crate) async fn usage_of_all(&self) -> Vec<(NodeId, Vec<PoolUsage>)> {
         let mut asked = JoinSet::new();
-        for (node, known) in self.links.all() {
+        for (node, known) in self.links.all_that_count() {
             asked.spawn(async move {
                 let usage = in_time(LOOK_LIMIT, known.link.pool_usage()).await;
                 if let Err(error) = &usage {
@@ -342,7 +359,7 @@ impl Inner {
         format: ImageFormat,
     ) -> Vec<(NodeId, Result<ByteSize, OrderError>)> {
         let mut asked = JoinSet::new();
-        for (node, known) in self.links.all() {
+        for (node, known) in self.links.all_that_count() {
             let path = path.to_owned();
             asked.spawn(async move {
                 (node, in_time(LOOK_LIMIT, known.link.image_size(path, format)).await)

@@ -4,11 +4,13 @@
 mod world;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use control::{EventFilter, NodeUpdate, ReferenceCreate, SnapshotCreate, VolumeDelete, VolumeView};
 use model::id::VolumeId;
 use model::order::{Mode, OrderError};
 use model::reference::ReferenceKind;
+use model::size::ByteSize;
 use model::user::Role;
 use world::fake_node::FakeNode;
 use world::second::{ADDRESS, file, fill, second, with_second};
@@ -97,7 +99,13 @@ async fn a_volume_is_given_up_only_while_its_node_is_away_and_past_its_users_onl
     w.control.node_delete(&w.admin, "n2", true).await.unwrap();
     assert_eq!(code(w.control.node_get(&w.admin, "n2").await), "node_not_found");
     assert!(node.let_in() == 1 && node.terms(tree).is_some() && w.doors.is_adopted(ADDRESS));
+    // Others do not wait for it to say how full its pools are.
+    w.node.set_space(ByteSize::gib(1 << 20), ByteSize(0));
+    node.stall("usage");
     node.come_back();
+    let begun = std::time::Instant::now();
+    w.volume(&w.admin, "near", "ssd").await;
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     serves_nobody(&node, tree).await;
     eventually("let go", async || (!w.doors.is_adopted(ADDRESS)).then_some(())).await;
     eventually("both are told of", async || {

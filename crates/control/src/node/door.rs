@@ -242,8 +242,9 @@ impl Control {
         catalog::delete::<Node>(&mut tx, node.id.0).await?;
         inner.done(&mut tx, caller, &node, "node.delete").await?;
         inner.commit(tx).await?;
-        if !owed {
-            inner.links.forget(node.id);
+        match owed {
+            true => inner.links.discount(node.id),
+            false => inner.links.forget(node.id),
         }
         Ok(())
     }
@@ -380,6 +381,9 @@ impl Inner {
             let Ok(doors) = self.links.doors() else { return Ok(()) };
             let link = doors.link(self.way(&door));
             self.links.add(door.node, link, door.heard_ms);
+            if catalog::get::<Node>(&mut on, door.node.0).await?.is_none() {
+                self.links.discount(door.node);
+            }
         }
         Ok(())
     }

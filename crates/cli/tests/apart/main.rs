@@ -11,7 +11,6 @@ mod service;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -78,13 +77,7 @@ impl Far {
 
     /// kill -9, and start again where it was.
     fn crash(self, number: u8) -> Self {
-        self.crash_after(number, |_| {})
-    }
-
-    /// kill -9, and start again where it was once this is done in its home.
-    fn crash_after(self, number: u8, meanwhile: impl FnOnce(&Path)) -> Self {
         let (home, listen) = self.kill();
-        meanwhile(home.path());
         Self::start(home, &listen, number)
     }
 }

@@ -84,7 +84,7 @@ fn name(number: u64) -> String {
 
 /// A control plane by itself, two nodes, and a volume on the first.
 fn stage() -> (Service, Far, Far) {
-    let service = Service::start_in(tempfile::tempdir().unwrap(), &["--role", "control"]);
+    let service = Service::control_plane();
     let start = |number| Far::start(tempfile::tempdir().unwrap(), "127.0.0.1:0", number);
     let (one, two) = (start(81), start(82));
     for (name, node) in [("one", &one), ("two", &two)] {
@@ -142,8 +142,10 @@ fn a_tree_with_very_many_entries_moves_from_node_to_node_in_little_memory() {
     // Ids are the file system's, so that a tree may be filled while nobody serves it; a node that
     // was killed counts anew what its volumes hold.
     let begun = Instant::now();
-    let one = one.crash_after(81, |home| make(&tree(&home.join("files")), entries));
+    let (home, listen) = one.kill();
+    make(&tree(&home.path().join("files")), entries);
     let made = begun.elapsed();
+    let one = Far::start(home, &listen, 81);
     let handles = held(entries);
     let here = check(81, &handles);
     let pids = [service.pid(), one.process.id(), two.process.id()];

@@ -33,12 +33,12 @@ impl Service {
             true => &[],
             false => &["--nfs-portals", "none"],
         };
-        Self::spawn(BINARY, home, LOOPBACK, LOOPBACK, &[more, without].concat())
+        Self::spawn(BINARY, home, LOOPBACK, Some(LOOPBACK), &[more, without].concat())
     }
 
     /// Of another binary, which may be replaced while it runs.
     pub fn start_of(binary: &Path, home: tempfile::TempDir, more: &[&str]) -> Self {
-        Self::spawn(binary.to_str().unwrap(), home, LOOPBACK, LOOPBACK, more)
+        Self::spawn(binary.to_str().unwrap(), home, LOOPBACK, Some(LOOPBACK), more)
     }
 
     /// With doors that other hosts reach, and no file volumes.
@@ -46,23 +46,31 @@ impl Service {
         let (address, _) = portal.rsplit_once(':').unwrap();
         let listen = format!("{address}:0");
         let home = tempfile::tempdir().unwrap();
-        Self::spawn(BINARY, home, &listen, portal, &["--nfs-portals", "none"])
+        Self::spawn(BINARY, home, &listen, Some(portal), &["--nfs-portals", "none"])
+    }
+
+    /// A control plane without a node of its own.
+    pub fn control_plane() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        Self::spawn(BINARY, home, LOOPBACK, None, &["--role", "control"])
     }
 
     /// With no word about file volumes: what there is then depends on the machine.
     pub fn with_defaults(home: tempfile::TempDir) -> Self {
-        Self::spawn(BINARY, home, LOOPBACK, LOOPBACK, &[])
+        Self::spawn(BINARY, home, LOOPBACK, Some(LOOPBACK), &[])
     }
 
     fn spawn(
         binary: &str,
         home: tempfile::TempDir,
         listen: &str,
-        portal: &str,
+        portal: Option<&str>,
         more: &[&str],
     ) -> Self {
         let mut process = Command::new(binary)
-            .args(["serve", "--listen", listen, "--portals", portal, "--data"])
+            .args(["serve", "--listen", listen])
+            .args(portal.iter().flat_map(|portal| ["--portals", portal]))
+            .arg("--data")
             .arg(home.path().join("data"))
             .args(more)
             .env("XDG_CONFIG_HOME", home.path())

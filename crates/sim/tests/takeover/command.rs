@@ -1,7 +1,6 @@
 //! The command of a host: how it starts and ends, and who may run one.
 
 use guard::Input;
-use rand::Rng;
 
 use crate::checker::Wrong;
 use crate::host::{App, Host, Line};

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::checker::{Checker, Wrong};
-use crate::host::{App, Brain, Clock, Gate, Host, Line, Pending};
+use crate::host::{Brain, Clock, Gate, Host, Pending};
 use crate::scripts::Step;
 use crate::target::{Effect, Link, Op, Target, ToHost, ToTarget};
 

@@ -3,7 +3,7 @@
 use guard::Input;
 
 use crate::checker::Wrong;
-use crate::host::{App, Host, Line};
+use crate::host::{App, Brain, Host, Line};
 use crate::world::{Event, Scheme, World};
 
 /// How long a host that has just woken may take to notice that it is not alone.
@@ -59,6 +59,20 @@ impl World {
             self.checker.fail(Wrong::Twice { first, second });
         }
         self.at(self.now_us + PATROL_US, Event::Patrol);
+    }
+
+    pub(crate) fn tell_how_hosts_stand(&mut self) {
+        for at in 0..self.hosts.len() {
+            let host = &self.hosts[at];
+            let line = |line: &Line| {
+                let Line { id, ready, open, owes, blocked, .. } = line;
+                format!("{id:?} ready {ready} open {open} owes {owes} blocked {blocked:?}")
+            };
+            let lines: Vec<String> = host.lines.iter().map(line).collect();
+            let brain = host.brain.as_ref().map(Brain::story);
+            let story = format!("{at}: {:?}\n{lines:#?}\n{brain:?}", host.standing);
+            self.tell(story);
+        }
     }
 
     /// Nobody runs, and somebody should. A host that was killed while it registered a path is not to

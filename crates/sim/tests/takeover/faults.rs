@@ -344,23 +344,35 @@ impl World {
         self.expect_owner(up_us + 3_000_000);
     }
 
-    /// A target that has begun anew resets the connections that it does not know, and hosts need no
-    /// patience to learn of it.
+    /// A target that has begun anew resets the connections that it does not know: hosts learn of it
+    /// at once, every other time, or when their kernels look.
     pub(crate) fn connections_are_reset(&mut self) {
-        if !self.scheme.has_paths() || self.random.random_bool(0.5) {
+        if !self.scheme.has_paths() {
             return;
         }
-        for at in 0..self.hosts.len() {
-            for line in 0..self.hosts[at].lines.len() {
-                let Line { ready, blocked, .. } = self.hosts[at].lines[line];
-                let lost = ready && !self.target.knows(self.hosts[at].link(line));
-                if lost && blocked == [false; 2] && self.hosts[at].paused_us.is_none() {
-                    // The target has counted one more already.
-                    self.hosts[at].lines[line].session += 1;
-                    self.log_in(at, line);
-                }
+        let at_once = self.random.random_bool(0.5);
+        for host in 0..self.hosts.len() {
+            for line in 0..self.hosts[host].lines.len() {
+                let session = self.hosts[host].lines[line].session;
+                let after_us = if at_once { 1 } else { self.us(5_000) };
+                self.at(self.now_us + after_us, Event::Reset { host, line, session });
             }
         }
+    }
+
+    /// The kernel learns that a session is gone, if it is one that it has.
+    pub(crate) fn connection_is_reset(&mut self, at: usize, line: usize, session: u32) {
+        let Line { ready, blocked, session: now, .. } = self.hosts[at].lines[line];
+        if !ready || now != session || self.target.knows(self.hosts[at].link(line)) {
+            return;
+        }
+        if blocked != [false; 2] {
+            let later_us = self.now_us + self.us(1_000);
+            return self.at(later_us, Event::Reset { host: at, line, session });
+        }
+        // The target has counted one more already.
+        self.hosts[at].lines[line].session += 1;
+        self.log_in(at, line);
     }
 
     /// A restart of the target moves nothing: the owner, if nothing else goes wrong, is heard again

@@ -73,6 +73,13 @@ impl Brain {
         pair.into_iter().map(step).collect()
     }
 
+    pub(crate) fn story(&self) -> String {
+        match self {
+            Self::Guard(pair) => format!("{pair:?}"),
+            Self::Scripts(_) => "scripts".to_owned(),
+        }
+    }
+
     pub(crate) fn wake_ms(&self) -> u64 {
         match self {
             Self::Guard(pair) => pair.wake_ms(),

@@ -55,6 +55,7 @@ pub(crate) enum Event {
     CommandEnds { host: usize, life: u32 },
     NoAnswer { host: usize, line: usize, tag: u32 },
     NoLogin { host: usize, line: usize, session: u32 },
+    Reset { host: usize, line: usize, session: u32 },
     Gate { host: usize, life: u32 },
     HealPath { host: usize, line: usize, renames: bool },
     Renamed { host: usize, old: Option<PathId>, new: PathId },
@@ -210,6 +211,7 @@ impl World {
             self.happen(event);
         }
         if self.is_deserted() && self.scheme.is_safe() {
+            self.tell_how_hosts_stand();
             self.checker.fail(Wrong::Nobody);
         }
         Outcome {
@@ -263,6 +265,7 @@ impl World {
                     self.log_in(host, line);
                 }
             }
+            Event::Reset { host, line, session } => self.connection_is_reset(host, line, session),
             Event::Gate { host, life } if life == self.hosts[host].life => self.gate_moves(host),
             Event::Renamed { host, old, new } => {
                 if let Some(old) = old {
@@ -325,7 +328,9 @@ impl World {
                 (link.host, asked.is_some_and(|(asked, _)| asked == *tag))
             }
             Event::ToHost { link, .. } => (link.host, false),
-            Event::Write { host, .. } | Event::NoLogin { host, .. } => (*host, false),
+            Event::Write { host, .. } | Event::NoLogin { host, .. } | Event::Reset { host, .. } => {
+                (*host, false)
+            }
             // No guard begins on a machine that stands still.
             Event::Adopt { host } | Event::HealPath { host, .. } => (*host, false),
             Event::ToTarget { .. } | Event::Land { .. } => {

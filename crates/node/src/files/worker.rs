@@ -15,7 +15,7 @@ use super::connection::{Connection, Seen, lock};
 use super::crew::{Called, Role};
 use super::figures::Turned;
 use super::input::Received;
-use super::lull::{self, Lull, Way};
+use super::lull::{self, Lull};
 use super::output::as_u64;
 use super::poll::{Event, Found, Interest};
 use super::post::Post;
@@ -138,15 +138,15 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
 
     /// Waits for sockets and runs what comes, until others do.
     fn poll(&self, post: &Post) -> std::io::Result<()> {
-        let mut lull = Lull::default();
+        let (mut lull, mut calls) = (Lull::default(), 0);
         loop {
-            let rest = |others| self.sleep(&mut lull, others > 0);
+            let rest = |others| self.sleep(&mut lull, others > 0, calls);
             let (found, has_rested) = self.crew.wait(rest)?;
             if has_rested {
                 self.stir();
             }
             match found {
-                Found::Event(event) => lull.ran(self.handle(event, post)),
+                Found::Event(event) => calls = self.handle(event, post),
                 // Nobody else had time for what is queued; or the service ends.
                 Found::Bell => {
                     let (next, others_wait) = self.crew.take();
@@ -169,36 +169,40 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         }
     }
 
-    /// Waits, first awake when that is likely to be short. One of those that wait is enough for
-    /// that. Says whether there was nothing to do at first.
-    fn sleep(&self, lull: &mut Lull, is_other: bool) -> std::io::Result<(Found, bool)> {
+    /// Waits, after so many calls; first awake when that is likely to be short. One of those that
+    /// wait is enough for that. Says whether there was nothing to do at first.
+    fn sleep(
+        &self,
+        lull: &mut Lull,
+        is_other: bool,
+        calls: usize,
+    ) -> std::io::Result<(Found, bool)> {
         let begin = self.clock.now();
         let past = || self.clock.now().saturating_sub(begin);
-        if is_other || !lull.is_worth_a_look() {
+        if is_other || !lull.is_worth_a_look(calls) {
             let found = self.poller.wait()?;
             let slept = past();
             let has_rested = slept >= lull::AT_ONCE;
             if has_rested {
-                lull.rested(Way::Sleep, slept, begin + slept);
+                lull.slept(slept);
             }
             return Ok((found, has_rested));
         }
-        let mut looked = Duration::ZERO;
-        let mut found = self.poller.look()?;
-        let has_rested = found == Found::Nothing;
-        while found == Found::Nothing && looked < lull::LOOK {
+        let mut has_rested = false;
+        while past() < lull::LOOK {
+            let found = self.poller.look()?;
+            if found != Found::Nothing {
+                if has_rested {
+                    lull.looked(past());
+                }
+                return Ok((found, has_rested));
+            }
+            has_rested = true;
             std::hint::spin_loop();
-            found = self.poller.look()?;
-            looked = past();
         }
-        if found == Found::Nothing {
-            found = self.poller.wait()?;
-            looked = past();
-        }
-        if has_rested {
-            lull.rested(Way::Look, looked, begin + looked);
-        }
-        Ok((found, has_rested))
+        let found = self.poller.wait()?;
+        lull.looked(past());
+        Ok((found, true))
     }
 
     /// Does what a socket asks for; answers with the number of calls that were run.

@@ -211,7 +211,7 @@ async fn take(
         stop_ms: times.stop_ms,
         give_up_ms: times.give_up_ms,
         wait_ms,
-        admits: place.has_ports() || volume.gate_path().is_some(),
+        admits: place.has_ports(),
     };
     let clock = RealClock::default();
     let environment = vec![

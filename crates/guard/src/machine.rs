@@ -194,6 +194,11 @@ impl Machine {
         self.barred = barred;
     }
 
+    /// Other ports than the one that claims are to be registered before the command starts.
+    pub(crate) fn admit(&mut self) {
+        self.settings.admits = true;
+    }
+
     /// The key of this run.
     #[must_use]
     pub fn key(&self) -> Key {

@@ -61,9 +61,13 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// What the record says of an earlier run's registrations is told to the paths here.
+    /// What the record says of an earlier run's registrations is told to the paths here, and to the
+    /// machine that there are several of them.
     #[must_use]
-    pub fn new(machine: Machine, mut paths: Paths) -> Self {
+    pub fn new(mut machine: Machine, mut paths: Paths) -> Self {
+        if paths.are_several() {
+            machine.admit();
+        }
         if machine.standing().unanswered {
             paths.inherit_doubt();
         }

@@ -47,7 +47,8 @@ pub struct Settings {
     pub give_up_ms: u64,
     /// How long to wait for the volume; `None`: for ever.
     pub wait_ms: Option<u64>,
-    /// Other initiator ports of this host are to be registered before the command starts.
+    /// Other initiator ports of this host are to be registered before the command starts. Those of
+    /// several paths are in any case.
     pub admits: bool,
 }
 

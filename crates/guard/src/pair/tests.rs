@@ -44,7 +44,7 @@ fn settings(task: Task) -> Settings {
         stop_ms: 2_000,
         give_up_ms: 30_000,
         wait_ms: None,
-        admits: true,
+        admits: false,
     }
 }
 
@@ -227,6 +227,20 @@ fn attack_defend_and_release_by_two_paths() {
     let mut next = Stage::begin(Task::Hold, &Standing::default(), stage.volume, &[A, B]);
     next.pass(100);
     assert!(next.did(&Action::Start), "nobody is waited for");
+}
+
+/// The warden of a group did not say that more than one port is to be registered: its gate opened
+/// with one path of several registered, and the kernel could write by the others.
+#[test]
+fn every_path_is_registered_as_the_gate_opens_whoever_has_made_the_machine() {
+    let paths = [A, B, PathId(3)];
+    let mut stage = Stage::begin(Task::Hold, &Standing::default(), Reservations::default(), &paths);
+    while stage.open != Some(true) {
+        assert!(stage.now_ms < 1_000, "it does not begin");
+        stage.pass(1);
+    }
+    let keys = stage.seen().keys;
+    assert_eq!(keys, [*stage.record.keys.last().unwrap(); 3].map(Key::number));
 }
 
 #[test]

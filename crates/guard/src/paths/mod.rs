@@ -256,6 +256,11 @@ impl Paths {
         all
     }
 
+    /// Whether they are those of a multipath device, however many that has now.
+    pub(crate) fn are_several(&self) -> bool {
+        self.terms.is_some()
+    }
+
     fn with(key: Key, terms: Option<Terms>, paths: &[PathId], gate: Gate) -> Self {
         Self {
             key,

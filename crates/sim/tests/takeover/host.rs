@@ -266,7 +266,7 @@ impl Host {
             stop_ms: 500,
             give_up_ms: if freezes { 20_000 } else { u64::MAX / 4 },
             wait_ms: None,
-            admits: scheme.has_paths(),
+            admits: false,
         }
     }
 

@@ -238,7 +238,7 @@ fn open(place: &PlaceArguments) -> Result<Record, Failure> {
 async fn claimed(place: &PlaceArguments) -> Result<Volume, Failure> {
     let mut volume = place.volume().await?;
     let refused = |error| failed(&GuardError::Gate(error));
-    volume.claim(&place.state_directory()?).await.map_err(refused)?;
+    volume.claim(&place.state_directory()?, Heirs::Children).await.map_err(refused)?;
     Ok(volume)
 }
 

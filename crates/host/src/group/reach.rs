@@ -1,8 +1,8 @@
 //! How a warden reaches its volume: by the way that the agent has said, and by one way as long as a
 //! run of the guard is under way.
 
-use ::guard::Liveness;
 use ::guard::group::{Course, Stage};
+use ::guard::{Liveness, Task};
 use env::multipath::Map;
 use env::scsi_device::ScsiDevice;
 use model::group::Reservation;
@@ -13,12 +13,16 @@ use super::aside::aside;
 use super::home::{Order, WRITER_ISID, Way};
 use super::steps;
 use super::warden::{PROBE, Warden};
-use crate::guard::Volume;
+use crate::guard::{GateError, Heirs, Volume};
 
 impl Warden {
     /// The volume, and how it shows that an owner lives.
     pub(super) async fn reach(&mut self, adopts: bool) -> Result<(Volume, Liveness), String> {
         let mut volume = self.volume().await?;
+        let task = if adopts { Task::Adopt } else { Task::Hold };
+        let refused = |error: GateError| error.to_string();
+        volume.claim(self.home.path(), Heirs::Nobody).await.map_err(refused)?;
+        volume.make_way(task).await.map_err(refused)?;
         // An owner that is adopted must not wait for a volume that does not answer: it has to
         // freeze, and what is known about the target has not changed.
         let tells_ages = self.past.tells_ages.unwrap_or(true);

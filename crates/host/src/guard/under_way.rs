@@ -50,16 +50,14 @@ impl UnderWay {
         volume: Volume,
         machine: &Machine,
     ) -> Result<(Self, Paths), GuardError> {
+        volume.make_way(machine.settings().task).await?;
         let gate = volume.gate().transpose().map_err(GateError::from)?;
-        let adopts = match &gate {
-            Some(gate) if machine.adopts() => {
+        let adopts = match (&gate, machine.adopts()) {
+            (_, false) => None,
+            (None, true) => Some(true),
+            (Some(gate), true) => {
                 Some(gate.state().await.map_err(GateError::from)? == GateState::Open)
             }
-            Some(gate) => {
-                gate.turn(Turn::Shut).await?;
-                None
-            }
-            None => machine.adopts().then_some(true),
         };
         if gate.is_some() && machine.standing().unanswered {
             tracing::warn!(

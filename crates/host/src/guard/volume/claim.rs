@@ -26,7 +26,7 @@ pub enum ClaimError {
     Io { path: PathBuf, why: io::Error },
 }
 
-/// Held by the guard and, as its record, by all that its command has started.
+/// Held by the guard and, as its record, by its heirs.
 #[derive(Debug)]
 pub(super) struct Claim {
     _lock: Lock,
@@ -37,12 +37,12 @@ pub(super) struct Claim {
 impl Claim {
     /// # Errors
     /// [`ClaimError::Busy`] while another guard has it.
-    pub(super) fn take(directory: &Path, uuid: &str) -> Result<Self, ClaimError> {
+    pub(super) fn take(directory: &Path, uuid: &str, heirs: Heirs) -> Result<Self, ClaimError> {
         let name = format!("gate-{}", uuid.replace('/', "-"));
         let file = directory.join(&name);
         let failed = |why| ClaimError::Io { path: file.clone(), why };
         RealFiles.create_dir(directory).map_err(failed)?;
-        match patiently(|| locks::take(&file, Heirs::Children)) {
+        match patiently(|| locks::take(&file, heirs)) {
             Ok(lock) => Ok(Self { _lock: lock, owner: directory.join(name + "-state") }),
             Err(why) if why.kind() == io::ErrorKind::WouldBlock => {
                 Err(ClaimError::Busy(locks::holders(&file).unwrap_or_default()))
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn one_map_has_one_guard_whatever_it_is_called() {
         let home = tempfile::tempdir().unwrap();
-        let take = |uuid| Claim::take(home.path(), uuid);
+        let take = |uuid| Claim::take(home.path(), uuid, Heirs::Children);
         let first = take("mpath-a/1").unwrap();
         assert!(matches!(take("mpath-a/1"), Err(ClaimError::Busy(_))));
         take("mpath-b").unwrap();

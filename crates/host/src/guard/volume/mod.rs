@@ -12,6 +12,7 @@ use std::time::Duration;
 use ::guard::paths::{Command, PathId, Paths, Terms};
 use ::guard::wire::{Ages, FullStatus, Out};
 use ::guard::{Answer, Key, Liveness, Task};
+use env::locks::Heirs;
 use env::multipath::{Disk, Map};
 use env::scsi_device::ScsiDevice;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -118,14 +119,13 @@ impl Volume {
     }
 
     /// Of a multipath device: this host's other guards are kept away from the gate, for as long as
-    /// the volume is there or something that was started meanwhile lives. `state` is the directory
-    /// of the guard's record.
+    /// the volume is there or one of the heirs lives. `state` is the directory of the guard's record.
     ///
     /// # Errors
     /// [`GateError::Claim`] where another guard has it.
-    pub async fn claim(&mut self, state: &std::path::Path) -> Result<(), GateError> {
+    pub async fn claim(&mut self, state: &std::path::Path, heirs: Heirs) -> Result<(), GateError> {
         let Some(below) = &mut self.map else { return Ok(()) };
-        let claim = Claim::take(std::path::Path::new(CLAIMS), &below.map.uuid)?;
+        let claim = Claim::take(std::path::Path::new(CLAIMS), &below.map.uuid, heirs)?;
         let is = Gate::new(&below.map)?.state().await?;
         claim.assign(state, matches!(is, GateState::Open | GateState::Closed))?;
         below.claim = Some(claim);

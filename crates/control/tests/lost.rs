@@ -44,6 +44,18 @@ async fn give_up(w: &World, volume: &str, how: VolumeDelete) -> Result<(), &'sta
     })
 }
 
+/// The second node is away, and it, its pools and its volumes are forgotten.
+async fn forget(w: &World, node: &FakeNode) {
+    node.go_away();
+    for volume in ["far", "tree"] {
+        give_up(w, volume, PAST_ALL).await.unwrap();
+    }
+    for pool in ["second-ssd", "second-file"] {
+        w.control.pool_delete(&w.admin, pool, true).await.unwrap();
+    }
+    w.control.node_delete(&w.admin, "n2", true).await.unwrap();
+}
+
 /// What a node that came back must be: nobody reaches the volumes, and they are all there.
 async fn serves_nobody(node: &FakeNode, tree: VolumeId) {
     eventually("served to nobody", async || {
@@ -149,14 +161,7 @@ async fn a_node_that_comes_back_is_told_and_its_pool_says_what_is_left_in_it() {
 async fn what_was_given_up_is_remembered_through_a_restart_of_the_control_plane() {
     let w = world().await;
     let (node, _, tree) = used(&w).await;
-    node.go_away();
-    for volume in ["far", "tree"] {
-        give_up(&w, volume, PAST_ALL).await.unwrap();
-    }
-    for pool in ["second-ssd", "second-file"] {
-        w.control.pool_delete(&w.admin, pool, true).await.unwrap();
-    }
-    w.control.node_delete(&w.admin, "n2", true).await.unwrap();
+    forget(&w, &node).await;
     w.control.end_steps().await;
     w.control.close().await;
     let (control, _) = open_with(w.dir.path(), Some(&w.node), &w.doors).await;
@@ -172,14 +177,7 @@ async fn a_forgotten_node_that_is_made_known_again_elsewhere_is_told_there() {
     const ELSEWHERE: &str = "http://192.0.2.9:7701";
     let w = world().await;
     let (node, _, tree) = used(&w).await;
-    node.go_away();
-    for volume in ["far", "tree"] {
-        give_up(&w, volume, PAST_ALL).await.unwrap();
-    }
-    for pool in ["second-ssd", "second-file"] {
-        w.control.pool_delete(&w.admin, pool, true).await.unwrap();
-    }
-    w.control.node_delete(&w.admin, "n2", true).await.unwrap();
+    forget(&w, &node).await;
     // At its old address it is never found again.
     w.doors.move_to(ADDRESS, ELSEWHERE);
     let unheard = w.doors.put(ADDRESS, "another");

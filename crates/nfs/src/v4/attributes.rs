@@ -18,6 +18,9 @@ const TIME_ACCESS_SET: u32 = 48;
 const TIME_MODIFY_SET: u32 = 54;
 const MODE_SET_MASKED: u32 = 74;
 const SUPPATTR_EXCLCREAT: u32 = 75;
+const LEASE_TIME: u32 = 10;
+const FILEHANDLE: u32 = 19;
+const MOUNTED_ON_FILEID: u32 = 55;
 /// Attributes that tell of room, which has to be asked for.
 const OF_SPACE: [u32; 6] = [21, 22, 23, 42, 43, 44];
 
@@ -28,13 +31,15 @@ const OWNER_BYTES_MAX: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Subject {
     pub(super) attributes: Attributes,
+    /// Empty when it was not asked for.
     pub(super) handle: Bytes,
     pub(super) fsid: (u64, u64),
     pub(super) limits: Limits,
     /// None when it was not asked for or is not known.
     pub(super) space: Option<Space>,
-    /// The file that the root of an export covers; else the file itself.
+    /// The file that the root of an export covers, when it was asked for; else the file itself.
     pub(super) mounted_on: u64,
+    /// 0 when it was not asked for.
     pub(super) lease_seconds: u32,
     pub(super) minor: u32,
 }
@@ -81,7 +86,7 @@ const TABLE: [Row; 50] = [
     read(8, |subject, to| to.put(&subject.fsid)),
     // unique_handles: one file has one handle.
     read(9, |_, to| to.put(&true)),
-    read(10, |subject, to| to.u32(subject.lease_seconds)),
+    read(LEASE_TIME, |subject, to| to.u32(subject.lease_seconds)),
     // rdattr_error: what could not be read is left out as a whole.
     read(RDATTR_ERROR, |_, to| to.put(&Status::Ok)),
     // aclsupport: none.
@@ -91,7 +96,7 @@ const TABLE: [Row; 50] = [
     read(16, |_, to| to.put(&false)),
     read(17, |_, to| to.put(&true)),
     read(18, |_, to| to.put(&true)),
-    read(19, |subject, to| to.opaque(&subject.handle)),
+    read(FILEHANDLE, |subject, to| to.opaque(&subject.handle)),
     read(20, |subject, to| to.u64(subject.attributes.file.inode)),
     read(21, |subject, to| to.u64(subject.room().available_files)),
     read(22, |subject, to| to.u64(subject.room().free_files)),
@@ -122,7 +127,7 @@ const TABLE: [Row; 50] = [
     read(52, |subject, to| to.put(&Time4::from(subject.attributes.changed))),
     read(53, |subject, to| to.put(&Time4::from(subject.attributes.modified))),
     write(TIME_MODIFY_SET),
-    read(55, |subject, to| to.u64(subject.mounted_on)),
+    read(MOUNTED_ON_FILEID, |subject, to| to.u64(subject.mounted_on)),
     since(1, write(MODE_SET_MASKED)),
     since(1, read(SUPPATTR_EXCLCREAT, |_, to| to.put(&exclusive_settable()))),
     // fs_charset_cap: names are UTF-8, and only UTF-8 (FSCHARSET_CAP4_ALLOWS_ONLY_UTF8).
@@ -199,6 +204,24 @@ pub(super) fn wants_space(wanted: &Bitmap) -> bool {
     OF_SPACE.iter().any(|number| wanted.has(*number))
 }
 
+/// Whether [`Subject::lease_seconds`] is needed.
+#[must_use]
+pub(super) fn wants_lease(wanted: &Bitmap) -> bool {
+    wanted.has(LEASE_TIME)
+}
+
+/// Whether [`Subject::handle`] is needed.
+#[must_use]
+pub(super) fn wants_handle(wanted: &Bitmap) -> bool {
+    wanted.has(FILEHANDLE)
+}
+
+/// Whether [`Subject::mounted_on`] is needed.
+#[must_use]
+pub(super) fn wants_mounted_on(wanted: &Bitmap) -> bool {
+    wanted.has(MOUNTED_ON_FILEID)
+}
+
 /// The wanted attributes, as far as there are such (RFC 8881 18.7.3).
 #[must_use]
 pub(super) fn encode(subject: &Subject, wanted: &Bitmap) -> Fattr {
@@ -215,8 +238,8 @@ pub(super) fn encode(subject: &Subject, wanted: &Bitmap) -> Fattr {
 /// # Errors
 /// [`Status::Inval`] when something is asked for that can only be set (RFC 8881 5.5).
 pub(super) fn check_readable(wanted: &Bitmap, minor: u32) -> Result<(), Status> {
-    let only_set = |number| row(number, minor).is_some_and(|row| row.get.is_none());
-    if wanted.bits().any(only_set) { Err(Status::Inval) } else { Ok(()) }
+    let only_set = |row: &Row| row.get.is_none() && wanted.has(row.number);
+    if rows(minor).any(only_set) { Err(Status::Inval) } else { Ok(()) }
 }
 
 /// # Errors

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use nfs::handle::FileSystemId;
@@ -13,7 +14,8 @@ use super::input::Input;
 use super::output::{Output, as_u64};
 use super::pace::Pace;
 use super::poll::{Interest, Poller};
-use super::{RECORD_BYTES_MAX, STRANGER_RECORD_BYTES_MAX};
+use super::stay::Habit;
+use super::{RECORD_BYTES_MAX, STRANGER_RECORD_BYTES_MAX, as_ms};
 
 /// Calls of one connection that run at the same time: part of the threads is left to others.
 pub(super) const RUNNING_MAX: usize = 32;
@@ -48,6 +50,10 @@ struct Desk {
     /// It stands in the line of those that have something to run.
     listed: bool,
     pace: Pace,
+    habit: Habit,
+    /// When reading was last over, and how long after that it began again.
+    rests_since: Duration,
+    rested: Duration,
 }
 
 /// What a connection last called upon, so that it is noted once a second and not at each call.
@@ -128,15 +134,31 @@ impl Connection {
     }
 
     /// Readiness: the number of the caller as the one who reads now; `None`: there is another.
-    pub(super) fn begin_reading(&self, now_ms: u64) -> Option<u64> {
+    pub(super) fn begin_reading(&self, now: Duration) -> Option<u64> {
         let mut desk = lock(&self.desk);
         if desk.reading.is_some() || desk.closed || desk.stopping {
             return None;
         }
-        self.heard_ms.store(now_ms, Relaxed);
+        self.heard_ms.store(as_ms(now), Relaxed);
+        desk.rested = now.saturating_sub(desk.rests_since);
         desk.next_reader += 1;
         desk.reading = Some(desk.next_reader);
         desk.reading
+    }
+
+    /// So many calls came together; whether they do so one after another, of late.
+    pub(super) fn is_brisk(&self, calls: usize) -> bool {
+        let mut desk = lock(&self.desk);
+        let rested = desk.rested;
+        desk.habit.came(calls, rested);
+        desk.habit.is_brisk()
+    }
+
+    /// Whether this reader may wait for more.
+    pub(super) fn stays(&self, reader: u64) -> bool {
+        let desk = lock(&self.desk);
+        let is_open = !desk.closed && !desk.stopping;
+        is_open && desk.reading == Some(reader) && desk.queue.is_empty()
     }
 
     /// Reading is over for now; paused when there was no room for more. Says whether the
@@ -146,6 +168,7 @@ impl Connection {
         poller: &Poller,
         reader: u64,
         paused: bool,
+        now: Duration,
     ) -> io::Result<bool> {
         let mut desk = lock(&self.desk);
         if desk.reading != Some(reader) {
@@ -154,14 +177,19 @@ impl Connection {
         }
         desk.reading = None;
         desk.paused = paused;
+        desk.rests_since = now;
         self.arm(poller, &desk)?;
         Ok(Self::list(&mut desk))
     }
 
     /// Who reads has been at a call for long: others go on without it. As [`Self::end_reading`].
-    pub(super) fn relieve(&self, poller: &Poller) -> io::Result<bool> {
-        let reader = lock(&self.desk).reading;
-        reader.map_or(Ok(false), |reader| self.end_reading(poller, reader, false))
+    pub(super) fn relieve(&self, poller: &Poller, now: Duration) -> io::Result<bool> {
+        let mut desk = lock(&self.desk);
+        let reader = desk.reading;
+        // Its calls are not quick enough for somebody to stay with it.
+        desk.habit = Habit::default();
+        drop(desk);
+        reader.map_or(Ok(false), |reader| self.end_reading(poller, reader, false, now))
     }
 
     /// Watches for what is wanted now.
@@ -366,7 +394,7 @@ mod tests {
         let _near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (far, peer) = listener.accept().unwrap();
         let connection = Connection::new((7, 0), (far, peer.ip()), None, Arc::default(), 0);
-        let reader = connection.begin_reading(0).unwrap();
+        let reader = connection.begin_reading(Duration::ZERO).unwrap();
         connection.enqueue(Bytes::from_static(b"call"));
         assert!(connection.dequeue_as(reader).is_some());
         connection.gather(vec![Bytes::from_static(b"reply")]);
@@ -383,7 +411,7 @@ mod tests {
         let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (far, peer) = listener.accept().unwrap();
         let connection = Connection::new((7, 0), (far, peer.ip()), None, Arc::default(), 0);
-        let reader = connection.begin_reading(0).unwrap();
+        let reader = connection.begin_reading(Duration::ZERO).unwrap();
         let call = Bytes::from_static(b"call");
         let one = || connection.enqueue(call.clone());
         for _ in 0..10 {
@@ -421,12 +449,15 @@ mod tests {
         let poller = Poller::new().unwrap();
         poller.add(&far, 7, Interest::READ).unwrap();
         let connection = Connection::new((7, 0), (far, peer.ip()), None, Arc::default(), 0);
-        let reader = connection.begin_reading(0).unwrap();
+        let reader = connection.begin_reading(Duration::ZERO).unwrap();
         // Meant for the reader before, who was at a call for long and has just ended.
-        assert!(!connection.relieve(&poller).unwrap());
+        assert!(!connection.relieve(&poller, Duration::ZERO).unwrap());
         connection.enqueue(Bytes::from_static(b"call"));
         assert_eq!(connection.dequeue_as(reader), None);
-        assert!(connection.end_reading(&poller, reader, false).unwrap(), "nobody runs the call");
+        assert!(
+            connection.end_reading(&poller, reader, false, Duration::ZERO).unwrap(),
+            "nobody runs the call"
+        );
         assert_eq!(connection.dequeue(u64::MAX), (Some(Bytes::from_static(b"call")), false));
     }
 }

@@ -6,7 +6,8 @@
 //!  resting ------------------------------------> poller <-------------------------.
 //!     ^  |                                          |  '--------------------------'
 //!     |  '-- something is queued: run it --.        |
-//!     '------------------------------------'<-------' more of them than are needed
+//!     ^------------------------------------'<-------' more of them than are needed
+//!     '------------------ stays with one connection, for as long as that is worth it (`stay`)
 //! ```
 //!
 //! A second thread that waits for the same sockets would be woken for nearly every request, only to
@@ -19,7 +20,8 @@
 
 use std::collections::VecDeque;
 use std::num::NonZero;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex};
 
 use super::connection::{Connection, lock};
@@ -65,15 +67,24 @@ pub(super) struct Crew {
     bell: Condvar,
     /// Pollers that have nothing to do.
     waiting: AtomicUsize,
+    /// Threads that stay with one connection each.
+    staying: AtomicUsize,
+    /// For so many looks nobody stays.
+    crowded: AtomicU32,
 }
+
+/// Looks for which nobody stays with one connection, once others were waited for.
+const CROWDED: u32 = 200;
 
 impl Crew {
     pub(super) fn new(threads_max: usize) -> Self {
         let desk = Desk { wanted: 1, ..Desk::default() };
-        let (bell, waiting) = (Condvar::new(), AtomicUsize::new(0));
+        let bell = Condvar::new();
+        let (waiting, staying) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let crowded = AtomicU32::new(0);
         let (threads_max, desk) = (threads_max.max(1), Mutex::new(desk));
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        Self { threads_max, cores, desk, bell, waiting }
+        Self { threads_max, cores, desk, bell, waiting, staying, crowded }
     }
 
     pub(super) fn threads(&self) -> usize {
@@ -140,9 +151,9 @@ impl Crew {
     }
 
     /// A poller has nothing to do for now.
-    pub(super) fn wait<R>(&self, how: impl FnOnce(usize) -> R) -> R {
-        let before = self.waiting.fetch_add(1, SeqCst);
-        let found = how(before);
+    pub(super) fn wait<R>(&self, how: impl FnOnce() -> R) -> R {
+        self.waiting.fetch_add(1, SeqCst);
+        let found = how();
         self.waiting.fetch_sub(1, SeqCst);
         found
     }
@@ -162,6 +173,40 @@ impl Crew {
         lock(&self.desk).pollers -= 1;
     }
 
+    /// A poller is to stay with one connection, and another waits for sockets in its place. `None`:
+    /// nobody rests who could, or others are waited for; it remains one.
+    pub(super) fn stay(&self) -> Option<Called> {
+        let mut desk = lock(&self.desk);
+        // Half of the threads are left to others.
+        let is_one_more = self.staying.load(Relaxed) < self.threads_max / 2;
+        if desk.ending || !is_one_more || !self.may_stay() {
+            return None;
+        }
+        let called = self.call(&mut desk);
+        if called == Called::Comes {
+            desk.pollers -= 1;
+            self.staying.fetch_add(1, Relaxed);
+        }
+        Some(called)
+    }
+    /// How many stay with one connection each.
+    #[cfg(test)]
+    pub(super) fn staying(&self) -> usize {
+        self.staying.load(Relaxed)
+    }
+    /// Who stayed does so no more.
+    pub(super) fn comes_back(&self) {
+        self.staying.fetch_sub(1, Relaxed);
+    }
+    /// Nobody is waited for who stays with another.
+    pub(super) fn may_stay(&self) -> bool {
+        self.crowded.load(Relaxed) == 0
+    }
+    /// Those that stay may keep a core busy each: half of all is left to others.
+    pub(super) fn may_look(&self) -> bool {
+        self.staying.load(Relaxed) <= self.cores / 2
+    }
+
     /// Looks at the pollers, of which so many are at one call for long, and has one more or one
     /// fewer when that is due. `blocked` counts those that wait within a call.
     pub(super) fn govern(
@@ -177,6 +222,8 @@ impl Crew {
         let is_late = waiting == 0 && is_ready();
         let free = wanted.saturating_sub(held_up);
         let running = || wanted.saturating_sub(blocked());
+        let crowded = self.crowded.load(Relaxed);
+        self.crowded.store(crowded.saturating_sub(1), Relaxed);
         match gauge.look(free, waiting, is_late, self.cores, running) {
             Due::More if wanted < self.threads_max => {
                 let mut desk = lock(&self.desk);
@@ -185,6 +232,11 @@ impl Crew {
             }
             Due::Fewer => {
                 lock(&self.desk).wanted -= 1;
+                Called::Comes
+            }
+            Due::Crowded => {
+                let staying = self.staying.load(Relaxed);
+                self.crowded.store(if staying > 0 { CROWDED } else { 0 }, Relaxed);
                 Called::Comes
             }
             _ => Called::Comes,
@@ -203,11 +255,16 @@ impl Crew {
 pub(super) enum Due {
     More,
     Fewer,
+    /// More would not help: all cores are at work.
+    Crowded,
     Nothing,
 }
 
 /// Looks in a row that find sockets ready and nobody waiting, before one more is to help.
 const LATE_MAX: u32 = 2;
+/// So often in a row more would not help, before those that stay with one connection come back:
+/// where all are on the way to stay, that is over sooner.
+const PRESSED: u32 = 16;
 /// Looks after which it is asked whether fewer would do.
 const LOOKS: u32 = 64;
 /// Among these, so many may have found all at work by chance: one that hands a connection to
@@ -218,6 +275,7 @@ const FULL_MAX: u32 = 1;
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Gauge {
     late: u32,
+    pressed: u32,
     looks: u32,
     full: u32,
 }
@@ -235,12 +293,17 @@ impl Gauge {
     ) -> Due {
         self.looks += 1;
         self.full += u32::from(waiting == 0);
-        self.late = if is_late { self.late + 1 } else { 0 };
+        (self.late, self.pressed) = if is_late { (self.late + 1, self.pressed) } else { (0, 0) };
         if self.late >= LATE_MAX {
             self.late = 0;
             if running() < cores {
                 (self.looks, self.full) = (0, 0);
                 return Due::More;
+            }
+            self.pressed += 1;
+            if self.pressed >= PRESSED {
+                self.pressed = 0;
+                return Due::Crowded;
             }
         } else if self.looks >= LOOKS {
             let is_enough = self.full <= FULL_MAX;
@@ -278,7 +341,11 @@ mod tests {
         assert!((1..=2).contains(&fewer), "{fewer}");
         assert!((0..1000).all(|_| look(1, 1, false, 0) == Due::Nothing), "nobody is left");
         // More than there are cores help when they wait for a disk, and only then.
-        assert!((0..1000).all(|_| look(4, 0, true, 4) == Due::Nothing));
+        let crowded: Vec<_> = (0..1000).map(|_| look(4, 0, true, 4)).collect();
+        assert!(crowded.iter().all(|due| matches!(due, Due::Crowded | Due::Nothing)));
+        let moment = usize::try_from(PRESSED * LATE_MAX).unwrap() - 1;
+        assert!(crowded[..moment].iter().all(|due| *due == Due::Nothing), "not for a moment");
+        assert_eq!(crowded.iter().filter(|due| **due == Due::Crowded).count(), 1000 / (moment + 1));
         assert!((0..LATE_MAX).any(|_| look(4, 0, true, 3) == Due::More));
         assert!((0..2 * LOOKS).any(|_| look(5, 0, true, 5) == Due::Fewer));
     }

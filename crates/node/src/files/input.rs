@@ -1,10 +1,12 @@
 //! What a connection has sent and is not cut into records yet.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::TcpStream;
 
 use bytes::{Bytes, BytesMut};
 use nfs::rpc::record::{Piece, Records, TooLong};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 
 /// Most that is asked of the kernel at once of a long record: what is filled with zeros before it
 /// is received.
@@ -38,8 +40,14 @@ impl Input {
         self.bytes.len() + self.records.gathered()
     }
 
-    /// Receives once, at most `room` bytes.
-    pub(super) fn receive(&mut self, mut socket: &TcpStream, room: usize) -> io::Result<Received> {
+    /// Receives once, at most `room` bytes; `waits`: for as long as the socket does, if nothing is
+    /// there.
+    pub(super) fn receive(
+        &mut self,
+        socket: &TcpStream,
+        room: usize,
+        waits: bool,
+    ) -> io::Result<Received> {
         let want = match self.records.missing(&self.bytes) {
             0 => self.piece.bytes(),
             missing => missing.clamp(self.piece.bytes(), LARGE_BYTES),
@@ -52,20 +60,16 @@ impl Input {
             self.bytes.reserve(self.records.missing(&self.bytes).max(want));
         }
         self.bytes.resize(have + want, 0);
-        let received = loop {
-            match socket.read(&mut self.bytes[have..]) {
-                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
-        let count = *received.as_ref().unwrap_or(&0);
+        let flags = if waits { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+        let received = rustix::io::retry_on_intr(|| recv(socket, &mut self.bytes[have..], flags));
+        let count = received.map_or(0, |(_, count)| count);
         self.bytes.truncate(have + count);
         self.piece.learn(want, count);
         match received {
-            Ok(0) => Ok(Received::End),
-            Ok(bytes) => Ok(Received::Some { bytes, drained: bytes < want }),
-            Err(why) if why.kind() == io::ErrorKind::WouldBlock => Ok(Received::Nothing),
-            Err(why) => Err(why),
+            Ok(_) if count == 0 => Ok(Received::End),
+            Ok(_) => Ok(Received::Some { bytes: count, drained: count < want }),
+            Err(Errno::AGAIN) => Ok(Received::Nothing),
+            Err(why) => Err(why.into()),
         }
     }
 
@@ -95,7 +99,7 @@ mod tests {
         let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (far, _) = listener.accept().unwrap();
         let mut input = Input::new(1 << 20);
-        let receive = |input: &mut Input| match input.receive(&far, usize::MAX).unwrap() {
+        let receive = |input: &mut Input| match input.receive(&far, usize::MAX, true).unwrap() {
             Received::Some { bytes, .. } => bytes,
             other => panic!("{other:?}"),
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::connection::{Connection, lock};
 use super::crew::Gauge;
 use super::figures::Turned;
-use super::{FileService, Service};
+use super::{FileService, Service, as_ms};
 use model::file::FileStore;
 use nfs::export::Exports;
 use nfs::handle::Handle;
@@ -71,8 +71,9 @@ fn keep<F: FileStore + Clone + Send + Sync>(service: &Service<F>) {
     let (mut looked_ms, mut swept_ms, mut idle) = (0, 0, 0);
     let mut gauge = Gauge::default();
     while !service.ending.load(Acquire) {
-        let now_ms = service.now_ms();
-        let held_up = service.relieve(now_ms);
+        let now = service.clock.now();
+        let now_ms = as_ms(now);
+        let held_up = service.relieve(now);
         let is_ready = || service.poller.is_ready();
         let blocked = || lock(&service.posts).iter().filter(|post| post.is_blocked()).count();
         service.see_to(service.crew.govern(&mut gauge, held_up, is_ready, blocked));

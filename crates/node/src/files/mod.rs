@@ -9,7 +9,9 @@
 //! the calls and sends the replies together: no call changes threads as long as calls are quick.
 //! Where they are slow (they wait for a disk), the connection's calls go through a queue to as many
 //! threads as there are; a thread that is at one call for long is relieved of the others that it has
-//! read. Connections take turns in the line of those that have something queued.
+//! read. Connections take turns in the line of those that have something queued. Where a client sends
+//! one request after another, a thread stays with its connection for as long as that goes on
+//! (`stay`).
 //!
 //! Entry points: [`FileService::start`], [`FileService::serve`] (a change of exports counts from
 //! the next call on), [`FileService::stop`].
@@ -34,6 +36,7 @@ mod restart;
 mod rpcbind;
 mod share;
 mod standing;
+mod stay;
 mod worker;
 
 use std::collections::HashMap;

@@ -1,11 +1,13 @@
 //! Replies on their way to a connection.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
 use std::net::TcpStream;
 
 use bytes::{Buf, Bytes, BytesMut};
 use nfs::rpc::record::mark;
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
 /// A piece of at least so many bytes is sent from where it is.
 const SHARED_BYTES_MIN: usize = 2048;
@@ -91,23 +93,25 @@ impl Output {
         Ok(())
     }
 
-    /// Gives the kernel what it takes of what was sent.
-    pub(super) fn flush(&mut self, mut socket: &TcpStream, now_ms: u64) -> io::Result<()> {
+    /// Gives the kernel what it takes of what was sent, and never waits for it.
+    pub(super) fn flush(&mut self, socket: &TcpStream, now_ms: u64) -> io::Result<()> {
         while !self.queue.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let count = self.queue.len().min(SLICES_MAX);
             for (slice, piece) in slices.iter_mut().zip(&self.queue) {
                 *slice = IoSlice::new(piece);
             }
-            match socket.write_vectored(&slices[..count]) {
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            let none = &mut SendAncillaryBuffer::default();
+            match sendmsg(socket, &slices[..count], none, flags) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(sent) => {
                     self.take_off(sent);
                     self.progress_ms = now_ms;
                 }
-                Err(why) if why.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
-                Err(why) => return Err(why),
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(why) => return Err(why.into()),
             }
         }
         Ok(())

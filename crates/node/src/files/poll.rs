@@ -36,13 +36,12 @@ pub(super) struct Event {
     pub broken: bool,
 }
 
-/// What a look at all sockets found.
+/// What waiting for all sockets found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Found {
     Event(Event),
     /// A stroke of the bell.
     Bell,
-    Nothing,
 }
 
 /// The token of the bell.
@@ -89,31 +88,14 @@ impl Poller {
 
     /// Waits for one event.
     pub(super) fn wait(&self) -> io::Result<Found> {
-        loop {
-            match self.next(None)? {
-                Found::Nothing => {}
-                found => return Ok(found),
-            }
-        }
-    }
-    /// One event, if there is one.
-    pub(super) fn look(&self) -> io::Result<Found> {
-        self.next(Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))
-    }
-    /// Whether there is an event, which stays for who asks for it.
-    pub(super) fn is_ready(&self) -> bool {
-        let mut asked = [PollFd::new(&self.epoll, PollFlags::IN)];
-        poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
-    }
-
-    fn next(&self, most: Option<&Timespec>) -> io::Result<Found> {
         let mut room = [MaybeUninit::<epoll::Event>::uninit(); 1];
-        let event = match epoll::wait(&self.epoll, &mut room, most) {
-            Ok((events, _)) => events.first().copied(),
-            Err(Errno::INTR) => None,
-            Err(why) => return Err(why.into()),
+        let event = loop {
+            match epoll::wait(&self.epoll, &mut room, None) {
+                Ok((&mut [event], _)) => break event,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(why) => return Err(why.into()),
+            }
         };
-        let Some(event) = event else { return Ok(Found::Nothing) };
         let (token, flags) = (event.data.u64(), event.flags);
         if token == BELL {
             return Ok(Found::Bell);
@@ -125,6 +107,11 @@ impl Poller {
             writable: has(epoll::EventFlags::OUT),
             broken: has(epoll::EventFlags::ERR | epoll::EventFlags::HUP),
         }))
+    }
+    /// Whether there is an event, which stays for who asks for it.
+    pub(super) fn is_ready(&self) -> bool {
+        let mut asked = [PollFd::new(&self.epoll, PollFlags::IN)];
+        poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
     }
 }
 
@@ -148,11 +135,10 @@ mod tests {
         assert_eq!(poller.wait().unwrap(), Found::Event(event));
         // The byte is still there, but nobody asked again: only the bell wakes.
         assert!(!poller.is_ready());
-        assert_eq!(poller.look().unwrap(), Found::Nothing);
         poller.ring();
         assert_eq!(poller.wait().unwrap(), Found::Bell);
         poller.arm(&far, 7, Interest { read: true, write: true }).unwrap();
         event.writable = true;
-        assert_eq!(poller.look().unwrap(), Found::Event(event));
+        assert_eq!(poller.wait().unwrap(), Found::Event(event));
     }
 }

@@ -170,6 +170,10 @@ impl Client {
             }
         }
     }
+    fn ask(&mut self) {
+        let xid = self.send(NULL, Bytes::new());
+        assert_eq!(self.reply().unwrap().0, xid);
+    }
     /// SETCLIENTID's confirmation, whose reply waits for the record.
     fn confirm(&mut self) -> u32 {
         let confirm = self.confirmation("someone");
@@ -202,6 +206,15 @@ impl Client {
             writer.u32(36);
             writer.encoded(&confirms);
         })
+    }
+}
+
+/// Each asks one thing after another, until a thread stays with each of them.
+fn are_stayed_with(world: &World, clients: &mut [&mut Client]) {
+    let begin = std::time::Instant::now();
+    while world.service.0.crew.staying() != clients.len() {
+        clients.iter_mut().for_each(|client| client.ask());
+        assert!(begin.elapsed() < Duration::from_secs(20), "nobody stays");
     }
 }
 
@@ -376,6 +389,59 @@ async fn who_keeps_a_call_half_done_is_ended() {
     assert_eq!(world.turned(Turned::Stuck), 1);
     whole.send(NULL, Bytes::new());
     whole.reply().unwrap();
+}
+
+#[tokio::test]
+async fn who_asks_one_thing_after_another_is_stayed_with_and_others_are_served_meanwhile() {
+    let world = World::new(FileLimits::default()).await;
+    let (mut brisk, mut other) = (world.connect(), world.connect());
+    are_stayed_with(&world, &mut [&mut brisk]);
+    other.ask();
+    // One more thread comes for it.
+    are_stayed_with(&world, &mut [&mut brisk, &mut other]);
+    let begin = std::time::Instant::now();
+    while world.service.0.crew.staying() > 0 {
+        assert!(begin.elapsed() < Duration::from_secs(20), "it waits for ever");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    are_stayed_with(&world, &mut [&mut brisk]);
+    // A client that ends is no reason to stay.
+    drop(brisk);
+    are_stayed_with(&world, &mut [&mut other]);
+    let service = Arc::clone(&world.service.0);
+    world.service.stop().await;
+    assert_eq!(Arc::strong_count(&service), 2, "a thread is left");
+}
+
+#[tokio::test]
+async fn half_of_the_threads_are_left_to_who_asks_seldom() {
+    let limits = FileLimits { threads: 4, ..FileLimits::default() };
+    let world = World::new(limits).await;
+    let mut all: Vec<_> = (0..4).map(|_| world.connect()).collect();
+    let mut most = 0;
+    for _ in 0..500 {
+        for one in &mut all {
+            (0..5).for_each(|_| one.ask());
+            most = most.max(world.service.0.crew.staying());
+        }
+    }
+    assert!((1..=2).contains(&most), "{most}");
+}
+
+/// A call that hangs, of a connection that somebody stays with, is no reason for its next call to
+/// wait.
+#[tokio::test]
+async fn who_stays_is_relieved_when_a_call_takes_long() {
+    let world = World::new(FileLimits::default()).await;
+    let mut client = world.connect();
+    let confirm = client.confirmation("someone");
+    are_stayed_with(&world, &mut [&mut client]);
+    let slow = client.send((100_003, 4, 1), confirm);
+    std::thread::sleep(Duration::from_millis(50));
+    client.ask();
+    world.let_one.send(()).unwrap();
+    assert_eq!(client.reply().unwrap().0, slow);
+    are_stayed_with(&world, &mut [&mut client]);
 }
 
 #[tokio::test]

@@ -15,11 +15,10 @@ use super::connection::{Connection, Seen, lock};
 use super::crew::{Called, Role};
 use super::figures::Turned;
 use super::input::Received;
-use super::lull::{self, Lull};
 use super::output::as_u64;
 use super::poll::{Event, Found, Interest};
 use super::post::Post;
-use super::{STRANGER_MS, STRANGERS_MAX, Service, as_ms};
+use super::{STRANGER_MS, STRANGERS_MAX, Service, as_ms, stay};
 
 /// The first token of a connection; those below are the portals'.
 pub(super) const CONNECTIONS: u64 = 1 << 32;
@@ -31,10 +30,34 @@ const SLOW: Duration = Duration::from_micros(500);
 const BATCH_BYTES: usize = 64 << 10;
 /// A call that is not whole and has fewer bytes was not cut by the network, but by its sender.
 const SMALL_BYTES: usize = 64 << 10;
+/// What was there after so short a time was there before.
+const AT_ONCE: Duration = Duration::from_micros(3);
 /// Seconds of silence after which the kernel asks whether a client is still there.
 const KEEPALIVE_SECONDS: u64 = 60;
 /// Where a call says which program and version it is for: behind xid, kind and RPC's version.
 const PROGRAM_AT: usize = 12;
+
+/// What a thread does that has waited for sockets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Then {
+    /// It waits for them again.
+    Polls,
+    /// Another does so, and it may be needed for something else.
+    Returns,
+}
+
+/// What one look at a connection that is read has come to.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Turn {
+    /// There was no room to read more.
+    pub paused: bool,
+    /// Something was there.
+    pub came: bool,
+    /// Calls that were run.
+    pub calls: usize,
+    /// When it was read.
+    pub at: Duration,
+}
 
 /// Starts one more thread, unless there are as many as there may be.
 pub(super) fn start<F: FileStore + Clone + Send + Sync>(
@@ -138,15 +161,17 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
 
     /// Waits for sockets and runs what comes, until others do.
     fn poll(&self, post: &Post) -> std::io::Result<()> {
-        let (mut lull, mut calls) = (Lull::default(), 0);
         loop {
-            let rest = |others| self.sleep(&mut lull, others > 0, calls);
-            let (found, has_rested) = self.crew.wait(rest)?;
+            let (found, has_rested) = self.crew.wait(|| self.rest_a_while())?;
             if has_rested {
                 self.stir();
             }
             match found {
-                Found::Event(event) => calls = self.handle(event, post),
+                Found::Event(event) => {
+                    if self.handle(event, post) == Then::Returns {
+                        return Ok(());
+                    }
+                }
                 // Nobody else had time for what is queued; or the service ends.
                 Found::Bell => {
                     let (next, others_wait) = self.crew.take();
@@ -157,7 +182,6 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
                         self.run_queued(&connection, post);
                     }
                 }
-                Found::Nothing => {}
             }
             if (has_rested || found == Found::Bell) && self.crew.is_dismissed() {
                 if self.ending.load(Acquire) {
@@ -169,71 +193,43 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         }
     }
 
-    /// Waits, after so many calls; first awake when that is likely to be short. One of those that
-    /// wait is enough for that. Says whether there was nothing to do at first.
-    fn sleep(
-        &self,
-        lull: &mut Lull,
-        is_other: bool,
-        calls: usize,
-    ) -> std::io::Result<(Found, bool)> {
-        let begin = self.clock.now();
-        let past = || self.clock.now().saturating_sub(begin);
-        if is_other || !lull.is_worth_a_look(calls) {
-            let found = self.poller.wait()?;
-            let slept = past();
-            let has_rested = slept >= lull::AT_ONCE;
-            if has_rested {
-                lull.slept(slept);
-            }
-            return Ok((found, has_rested));
-        }
-        let mut has_rested = false;
-        while past() < lull::LOOK {
-            let found = self.poller.look()?;
-            if found != Found::Nothing {
-                if has_rested {
-                    lull.looked(past());
-                }
-                return Ok((found, has_rested));
-            }
-            has_rested = true;
-            std::hint::spin_loop();
-        }
+    /// Waits for an event; says whether there was nothing to do at first.
+    fn rest_a_while(&self) -> std::io::Result<(Found, bool)> {
+        let began = self.clock.now();
         let found = self.poller.wait()?;
-        lull.looked(past());
-        Ok((found, true))
+        Ok((found, self.clock.now().saturating_sub(began) >= AT_ONCE))
     }
 
-    /// Does what a socket asks for; answers with the number of calls that were run.
-    fn handle(&self, event: Event, post: &Post) -> usize {
+    /// Does what a socket asks for.
+    fn handle(&self, event: Event, post: &Post) -> Then {
         if event.token < CONNECTIONS {
             self.accept(event.token);
-            return 0;
+            return Then::Polls;
         }
         let found = lock(&self.connections).get(&event.token).cloned();
-        let Some(connection) = found else { return 0 };
+        let Some(connection) = found else { return Then::Polls };
         if event.broken {
             self.close(&connection);
-            return 0;
+            return Then::Polls;
         }
         if event.writable {
             match connection.flush(&self.poller, self.now_ms()) {
                 Ok(()) => self.has_sent(&connection),
                 Err(_) => {
                     self.close(&connection);
-                    return 0;
+                    return Then::Polls;
                 }
             }
         }
-        let reader = if event.readable { connection.begin_reading(self.now_ms()) } else { None };
+        let now = self.clock.now();
+        let reader = if event.readable { connection.begin_reading(now) } else { None };
         if let Some(reader) = reader {
             return self.read(&connection, reader, post);
         }
         if connection.watch(&self.poller).is_err() {
             self.close(&connection);
         }
-        0
+        Then::Polls
     }
 
     /// A connection has taken replies off us: it may go on.
@@ -276,27 +272,31 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         self.paused_count.store(paused.len(), Release);
     }
 
-    /// Reads what is there, and runs it as long as calls are quick: so many were run.
-    fn read(&self, connection: &Arc<Connection>, reader: u64, post: &Post) -> usize {
-        let read = self.read_some(connection).and_then(|paused| {
-            let ran = self.run_as(connection, reader, post);
-            post.leave();
-            ran.map(|calls| (paused, calls))
-        });
-        let (paused, calls) = match read {
-            Ok(read) => read,
+    /// Reads what is there, and runs it as long as calls are quick; stays with a connection whose
+    /// calls come one after another.
+    fn read(&self, connection: &Arc<Connection>, reader: u64, post: &Post) -> Then {
+        let mut turn = self.turn(connection, (reader, post), false, || {});
+        let mut then = Then::Polls;
+        if let Ok(Turn { paused: false, calls, .. }) = turn
+            && connection.is_brisk(calls)
+            && let Some(last) = self.stay(connection, reader, post)
+        {
+            (turn, then) = (last, Then::Returns);
+        }
+        let paused = match turn {
+            Ok(Turn { paused, .. }) => paused,
             Err(why) => {
                 if let Some(turned) = why {
                     self.figures.turn_away(turned);
                 }
                 self.close(connection);
-                return 0;
+                return then;
             }
         };
         if paused {
             self.pause(connection);
         }
-        match connection.end_reading(&self.poller, reader, paused) {
+        match connection.end_reading(&self.poller, reader, paused, self.clock.now()) {
             Ok(true) => self.list(connection),
             Ok(false) => {}
             Err(_) => self.close(connection),
@@ -305,30 +305,51 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
             // What made it full may have gone meanwhile.
             self.relax();
         }
-        calls
+        then
     }
 
-    /// Reads until a call is whole or nothing is there; says whether there was no room for more.
+    /// Reads, says so, and runs; `waits`: for as long as the socket does, if nothing is there.
     ///
     /// # Errors
     /// The connection is to be closed, and what to count.
-    fn read_some(&self, connection: &Connection) -> Result<bool, Option<Turned>> {
+    pub(super) fn turn(
+        &self,
+        connection: &Arc<Connection>,
+        (reader, post): (u64, &Post),
+        waits: bool,
+        read: impl FnOnce(),
+    ) -> Result<Turn, Option<Turned>> {
+        let mut turn = self.read_some(connection, waits)?;
+        turn.at = self.clock.now();
+        read();
+        let ran = self.run_as(connection, (reader, turn.at), post);
+        post.leave();
+        turn.calls = ran?;
+        Ok(turn)
+    }
+
+    /// Reads until a call is whole or nothing is there.
+    ///
+    /// # Errors
+    /// The connection is to be closed, and what to count.
+    fn read_some(&self, connection: &Connection, mut waits: bool) -> Result<Turn, Option<Turned>> {
         let mut input = lock(&connection.input);
-        let (mut paused, mut done) = (false, false);
+        let (mut turn, mut done) = (Turn::default(), false);
         while !done {
             let (held, all) = (connection.held(), self.held.bytes());
             let room = self.share.room(held, all, connection.unsent());
             if room == 0 {
-                paused = true;
+                turn.paused = true;
                 break;
             }
             let before = input.waiting();
             let room = usize::try_from(room).unwrap_or(usize::MAX);
-            match input.receive(connection.socket(), room) {
+            match input.receive(connection.socket(), room, waits) {
                 Ok(Received::Some { drained, .. }) => done = drained,
                 Ok(Received::Nothing) => break,
                 Ok(Received::End) | Err(_) => return Err(None),
             }
+            (turn.came, waits) = (true, false);
             while let Some(call) = input.next().map_err(|_| Some(Turned::Record))? {
                 connection.enqueue(call);
                 done = true;
@@ -340,30 +361,30 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
                 connection.give(as_u64(before - after));
             }
         }
-        if !paused && (1..SMALL_BYTES).contains(&input.waiting()) {
+        if !turn.paused && (1..SMALL_BYTES).contains(&input.waiting()) {
             // A client without TCP_NODELAY sends the rest when this has been acknowledged, which
             // the kernel would put off for 40 ms.
             let _ = rustix::net::sockopt::set_tcp_quickack(connection.socket(), true);
         }
         input.rest();
-        Ok(paused)
+        Ok(turn)
     }
 
     /// Runs calls that this thread has read, one after another; the replies go out together.
     fn run_as(
         &self,
         connection: &Arc<Connection>,
-        reader: u64,
+        (reader, mut now): (u64, Duration),
         post: &Post,
     ) -> Result<usize, Option<Turned>> {
         let (mut calls, mut gathered, mut waits) = (0, 0, Waits::now());
         while connection.unsent() < self.share.unsent_max {
-            let now_ms = self.now_ms();
             let Some(call) = connection.dequeue_as(reader) else { break };
-            post.occupy(connection.token, now_ms);
+            post.occupy(connection.token, as_ms(now));
             calls += 1;
             let bytes = call.len();
-            let (reply, took) = self.run(connection, call);
+            let (reply, took) = self.run(connection, call, now);
+            now += took;
             post.ran(took);
             let was_slow = waits.was_slow(took);
             if let Some(reply) = reply {
@@ -373,19 +394,21 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
                 self.list(connection);
             }
             if gathered >= BATCH_BYTES {
-                connection.send(&self.poller, self.now_ms()).map_err(|_| None)?;
+                connection.send(&self.poller, as_ms(now)).map_err(|_| None)?;
+                now = self.clock.now();
                 gathered = 0;
             }
         }
         if gathered > 0 {
-            connection.send(&self.poller, self.now_ms()).map_err(|_| None)?;
+            connection.send(&self.poller, as_ms(now)).map_err(|_| None)?;
         }
         Ok(calls)
     }
 
     /// Lets others go on with what threads have read that are at a call for long, and sends what
     /// these have answered: so many are.
-    pub(super) fn relieve(&self, now_ms: u64) -> usize {
+    pub(super) fn relieve(&self, now: Duration) -> usize {
+        let now_ms = as_ms(now);
         let look = |post: &Arc<Post>| {
             post.look();
             post.is_long(now_ms)
@@ -395,7 +418,7 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
             let found = lock(&self.connections).get(token).cloned();
             let Some(connection) = found else { continue };
             let sent = connection.send_early(&self.poller, now_ms);
-            match sent.and_then(|()| connection.relieve(&self.poller)) {
+            match sent.and_then(|()| connection.relieve(&self.poller, now)) {
                 Ok(true) => self.list(&connection),
                 Ok(false) => {}
                 Err(_) => self.close(&connection),
@@ -413,8 +436,9 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         let Some(call) = call else { return };
         let bytes = call.len();
         let mut waits = Waits::now();
-        post.begin_queued(self.now_ms());
-        let (reply, took) = self.run(connection, call);
+        let now = self.clock.now();
+        post.begin_queued(as_ms(now));
+        let (reply, took) = self.run(connection, call, now);
         post.end_queued();
         let was_slow = waits.was_slow(took);
         if let Some(reply) = reply {
@@ -430,12 +454,16 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         }
     }
 
-    /// Answers one call, and says how long that took.
-    fn run(&self, connection: &Connection, call: Bytes) -> (Option<Vec<Bytes>>, Duration) {
+    /// Answers one call, which begins now, and says how long that took.
+    fn run(
+        &self,
+        connection: &Connection,
+        call: Bytes,
+        began: Duration,
+    ) -> (Option<Vec<Bytes>>, Duration) {
         if connection.stranger_until_ms.is_some() {
             return (refuse(call), Duration::ZERO);
         }
-        let began = self.clock.now();
         let now_ms = as_ms(began);
         // Held until the call has ended: who changes the exports waits for it.
         let exports = self.portals[connection.portal].exports.load_full();
@@ -545,7 +573,9 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
 }
 
 fn prepare(socket: &TcpStream) -> std::io::Result<()> {
-    socket.set_nonblocking(true)?;
+    // Who waits in it does so for a moment; nobody else waits for it.
+    socket.set_nonblocking(false)?;
+    socket.set_read_timeout(Some(stay::PATIENCE))?;
     socket.set_nodelay(true)?;
     let time = std::time::Duration::from_secs(KEEPALIVE_SECONDS);
     let keepalive = socket2::TcpKeepalive::new().with_time(time).with_interval(time / 6);

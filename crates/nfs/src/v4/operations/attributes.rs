@@ -32,7 +32,8 @@ pub(super) fn subject<F: FileStore>(
     wanted: &Bitmap,
 ) -> Subject {
     let handle = place.handle_of(found.file);
-    let covers = (found.file == place.store().root())
+    let wants_covered = attributes::wants_mounted_on(wanted);
+    let covers = (wants_covered && found.file == place.store().root())
         .then(|| c.request().exports.pseudo().above(place.export.file_system));
     let space =
         attributes::wants_space(wanted).then(|| place.store().space(&place.caller).ok()).flatten();
@@ -40,15 +41,23 @@ pub(super) fn subject<F: FileStore>(
         mounted_on: covers.flatten().unwrap_or(found.file.inode),
         limits: place.store().limits(),
         space,
-        ..plain(c, found, &handle)
+        ..plain(c, found, &handle, wanted)
     }
 }
 
-fn plain<F: FileStore>(c: &Compound<'_, F>, found: Attributes, handle: &Handle) -> Subject {
-    let lease_ms = c.with(|state| state.config().lease_ms);
+/// What costs something is found out only where it is wanted.
+fn plain<F: FileStore>(
+    c: &Compound<'_, F>,
+    found: Attributes,
+    handle: &Handle,
+    wanted: &Bitmap,
+) -> Subject {
+    let wants_lease = attributes::wants_lease(wanted);
+    let lease_ms = if wants_lease { c.with(|state| state.config().lease_ms) } else { 0 };
+    let sealed = attributes::wants_handle(wanted).then(|| c.request().seal(handle));
     Subject {
         mounted_on: found.file.inode,
-        handle: c.request().seal(handle),
+        handle: sealed.unwrap_or_default(),
         fsid: handle.fsid(),
         limits: PSEUDO_LIMITS,
         space: None,
@@ -68,7 +77,7 @@ pub(super) fn subject_of<F: FileStore>(
         Here::Pseudo(node) => {
             let pseudo = c.request().exports.pseudo();
             let found = pseudo.attributes(*node).ok_or(Status::Stale)?;
-            Ok(plain(c, found, &crate::pseudo::Pseudo::handle(*node)))
+            Ok(plain(c, found, &crate::pseudo::Pseudo::handle(*node), wanted))
         }
         Here::File(place) => {
             let found = c.attributes(place)?;

@@ -4,10 +4,10 @@
 //! ```text
 //!            nobody waits, and sockets are ready          sockets, run to the end
 //!  resting ------------------------------------> poller <-------------------------.
-//!     ^  |                                          |  '--------------------------'
-//!     |  '-- something is queued: run it --.        |
-//!     ^------------------------------------'<-------' more of them than are needed
-//!     '------------------ stays with one connection, for as long as that is worth it (`stay`)
+//!   ^ ^  |                                       |  |  '--------------------------'
+//!   | |  '-- something is queued: run it --.     |  |
+//!   | '------------------------------------'<----'  |  more of them than are needed
+//!   '----- stays with one connection (`stay`) <-----'  its calls come one after another
 //! ```
 //!
 //! A second thread that waits for the same sockets would be woken for nearly every request, only to

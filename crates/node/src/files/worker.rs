@@ -277,7 +277,9 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
     fn read(&self, connection: &Arc<Connection>, reader: u64, post: &Post) -> Then {
         let mut turn = self.turn(connection, (reader, post), false, || {});
         let mut then = Then::Polls;
+        let is_known = connection.stranger_until_ms.is_none();
         if let Ok(Turn { paused: false, calls, .. }) = turn
+            && is_known
             && connection.is_brisk(calls)
             && let Some(last) = self.stay(connection, reader, post)
         {

@@ -173,8 +173,9 @@ impl Crew {
         lock(&self.desk).pollers -= 1;
     }
 
-    /// A poller is to stay with one connection, and another waits for sockets in its place. `None`:
-    /// nobody rests who could, or others are waited for; it remains one.
+    /// A poller is to stay with one connection, and another waits for sockets in its place. It remains
+    /// one when there is to be a thread first that could; `None`: there may be none, or others are
+    /// waited for.
     pub(super) fn stay(&self) -> Option<Called> {
         let mut desk = lock(&self.desk);
         // Half of the threads are left to others.
@@ -187,7 +188,7 @@ impl Crew {
             desk.pollers -= 1;
             self.staying.fetch_add(1, Relaxed);
         }
-        Some(called)
+        (called != Called::Busy).then_some(called)
     }
     /// How many stay with one connection each.
     #[cfg(test)]

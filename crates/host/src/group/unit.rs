@@ -22,8 +22,10 @@ use super::steps::Place;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks whether a killed unit is gone.
 const GOING: Duration = Duration::from_millis(50);
-/// Between two kills while systemd takes the job.
+/// Between two kills while systemd takes the job: at first, and at most. On a slow machine with one
+/// core the kills of every two milliseconds had left systemd no time to take it.
 const AGAIN: Duration = Duration::from_millis(2);
+const AGAIN_MAX: Duration = Duration::from_millis(32);
 
 /// The cgroups of this warden's units, as systemd said last.
 static KNOWN: Mutex<BTreeMap<String, Cgroup>> = Mutex::new(BTreeMap::new());
@@ -98,10 +100,12 @@ async fn kill(name: &str) {
         return;
     };
     let kills = async {
+        let mut pause = AGAIN;
         loop {
             let again = cgroup.clone();
             is_done(name, move || again.kill_or_each()).await;
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(AGAIN_MAX);
         }
     };
     tokio::select! {

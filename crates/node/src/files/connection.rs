@@ -147,7 +147,7 @@ impl Connection {
     }
 
     /// So many calls came together; whether they do so one after another, of late.
-    pub(super) fn is_brisk(&self, calls: usize) -> bool {
+    pub(super) fn came(&self, calls: usize) -> bool {
         let mut desk = lock(&self.desk);
         let rested = desk.rested;
         desk.habit.came(calls, rested);

@@ -73,9 +73,6 @@ pub(super) struct Crew {
     crowded: AtomicU32,
 }
 
-/// Looks for which nobody stays with one connection, once others were waited for.
-const CROWDED: u32 = 200;
-
 impl Crew {
     pub(super) fn new(threads_max: usize) -> Self {
         let desk = Desk { wanted: 1, ..Desk::default() };
@@ -266,6 +263,8 @@ const LATE_MAX: u32 = 2;
 /// So often in a row more would not help, before those that stay with one connection come back:
 /// where all are on the way to stay, that is over sooner.
 const PRESSED: u32 = 16;
+/// Looks for which nobody stays then.
+const CROWDED: u32 = 200;
 /// Looks after which it is asked whether fewer would do.
 const LOOKS: u32 = 64;
 /// Among these, so many may have found all at work by chance: one that hands a connection to

@@ -34,6 +34,7 @@ mod post;
 mod records;
 mod restart;
 mod rpcbind;
+mod seat;
 mod share;
 mod standing;
 mod stay;

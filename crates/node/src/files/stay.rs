@@ -16,15 +16,12 @@
 //! Invariant: a connection that somebody stays with is read by that thread, or by those that relieve
 //! it while it is at one call for long; and somebody else waits for sockets meanwhile.
 
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::file::FileStore;
 use rustix::io::Errno;
-use rustix::net::sockopt::socket_incoming_cpu;
 use rustix::net::{RecvFlags, recv};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::Service;
 use super::connection::Connection;
@@ -32,6 +29,7 @@ use super::crew::Called;
 use super::figures::Turned;
 use super::lull::{self, Lull, Way};
 use super::post::Post;
+use super::seat::Seat;
 use super::worker::Turn;
 
 /// How long who stays waits for the next request. The kernel counts it in ticks of a few
@@ -43,61 +41,6 @@ const SOON: Duration = Duration::from_millis(2);
 const BRISK: u32 = 16;
 /// Requests that came together: who has so many under way waits seldom, and gains nothing.
 const TOGETHER: usize = 4;
-
-/// Requests between which the client may have moved to another core.
-const SEAT_TURNS: u32 = 64;
-
-/// On which cores a thread runs that stays. Who looks keeps off the core on which its client sends:
-/// the kernel had woken one beside the other, where the client could not run as long as we looked.
-#[derive(Default)]
-struct Seat {
-    /// Where this thread may run, and that without the client's core, while it keeps off.
-    kept: Option<(CpuSet, CpuSet)>,
-    turns: u32,
-    client: Option<usize>,
-}
-
-impl Seat {
-    /// A request has come. Only now the kernel's word is about the client: what comes after a reply
-    /// is that reply's acknowledgement, from our own core.
-    fn note(&mut self, socket: &TcpStream) {
-        if self.turns.is_multiple_of(SEAT_TURNS) {
-            let core = socket_incoming_cpu(socket).ok();
-            self.client = core.and_then(|core| usize::try_from(core).ok());
-        }
-        self.turns = self.turns.wrapping_add(1);
-    }
-
-    fn take(&mut self, way: Way) {
-        if way == Way::Sleep {
-            return self.leave();
-        }
-        let is_off = |(_, others): &(CpuSet, CpuSet), core| !others.is_set(core);
-        let core = self.client.filter(|core| *core < CpuSet::MAX_CPU);
-        let Some(core) = core else { return };
-        if self.kept.as_ref().is_some_and(|kept| is_off(kept, core)) {
-            return;
-        }
-        let all = match &self.kept {
-            Some((all, _)) => Ok(*all),
-            None => sched_getaffinity(None),
-        };
-        let Ok(all) = all else { return };
-        let mut others = all;
-        others.unset(core);
-        if others.count() > 0 && sched_setaffinity(None, &others).is_ok() {
-            self.kept = Some((all, others));
-        }
-    }
-
-    fn leave(&mut self) {
-        let Some((all, others)) = self.kept.take() else { return };
-        // Unless somebody has set it anew meanwhile.
-        if sched_getaffinity(None).is_ok_and(|now| now == others) {
-            let _ = sched_setaffinity(None, &all);
-        }
-    }
-}
 
 /// How a connection's requests come. Values in, values out.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -137,7 +80,7 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         let (mut lull, mut seat) = (Lull::default(), Seat::default());
         let last = loop {
             let way = if self.crew.may_look() { lull.way() } else { Way::Sleep };
-            seat.take(way);
+            seat.take(way == Way::Look);
             let began = self.clock.now();
             let is_there = way == Way::Look && self.looks(connection, began);
             let read = || seat.note(connection.socket());
@@ -149,7 +92,7 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
             }
             self.stir();
         };
-        seat.leave();
+        seat.take(false);
         self.crew.comes_back();
         Some(last)
     }
@@ -187,29 +130,5 @@ mod tests {
         assert!(!came(1, TOGETHER, SOON));
         assert!(came(BRISK, 1, SOON));
         assert!(!came(1, 0, SOON));
-    }
-
-    #[test]
-    fn who_looks_keeps_off_the_core_of_its_client_and_may_then_run_anywhere_again() {
-        let all = sched_getaffinity(None).unwrap();
-        let core = (0..CpuSet::MAX_CPU).find(|core| all.is_set(*core)).unwrap();
-        let mut seat = Seat { client: Some(core), ..Seat::default() };
-        seat.take(Way::Sleep);
-        assert_eq!(sched_getaffinity(None).unwrap(), all);
-        seat.take(Way::Look);
-        let others = sched_getaffinity(None).unwrap();
-        if all.count() > 1 {
-            assert_eq!((others.is_set(core), others.count()), (false, all.count() - 1));
-            // The client has moved.
-            let next = (0..CpuSet::MAX_CPU).find(|core| others.is_set(*core)).unwrap();
-            seat.client = Some(next);
-            seat.take(Way::Look);
-            let now = sched_getaffinity(None).unwrap();
-            assert_eq!((now.is_set(core), now.is_set(next)), (true, false));
-        } else {
-            assert_eq!(others, all, "there is no other");
-        }
-        seat.leave();
-        assert_eq!(sched_getaffinity(None).unwrap(), all);
     }
 }

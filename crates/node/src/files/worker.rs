@@ -18,7 +18,7 @@ use super::input::Received;
 use super::output::as_u64;
 use super::poll::{Event, Found, Interest};
 use super::post::Post;
-use super::{STRANGER_MS, STRANGERS_MAX, Service, as_ms, stay};
+use super::{STRANGER_MS, STRANGERS_MAX, Service, as_ms, seat, stay};
 
 /// The first token of a connection; those below are the portals'.
 pub(super) const CONNECTIONS: u64 = 1 << 32;
@@ -71,7 +71,7 @@ pub(super) fn start<F: FileStore + Clone + Send + Sync>(
     let number = service.crew.threads();
     let mine = Arc::clone(service);
     let thread = std::thread::Builder::new().name(format!("files-{number}"));
-    match thread.spawn(move || run(&mine)) {
+    match thread.spawn(seat::anywhere(move || run(&mine))) {
         Ok(thread) => {
             lock(&service.threads).push(thread);
             Ok(())
@@ -280,7 +280,7 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         let is_known = connection.stranger_until_ms.is_none();
         if let Ok(Turn { paused: false, calls, .. }) = turn
             && is_known
-            && connection.is_brisk(calls)
+            && connection.came(calls)
             && let Some(last) = self.stay(connection, reader, post)
         {
             (turn, then) = (last, Then::Returns);

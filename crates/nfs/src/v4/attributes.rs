@@ -18,9 +18,9 @@ const TIME_ACCESS_SET: u32 = 48;
 const TIME_MODIFY_SET: u32 = 54;
 const MODE_SET_MASKED: u32 = 74;
 const SUPPATTR_EXCLCREAT: u32 = 75;
-const LEASE_TIME: u32 = 10;
-const FILEHANDLE: u32 = 19;
-const MOUNTED_ON_FILEID: u32 = 55;
+pub(super) const LEASE_TIME: u32 = 10;
+pub(super) const FILEHANDLE: u32 = 19;
+pub(super) const MOUNTED_ON_FILEID: u32 = 55;
 /// Attributes that tell of room, which has to be asked for.
 const OF_SPACE: [u32; 6] = [21, 22, 23, 42, 43, 44];
 
@@ -202,24 +202,6 @@ fn exclusive_settable() -> Bitmap {
 #[must_use]
 pub(super) fn wants_space(wanted: &Bitmap) -> bool {
     OF_SPACE.iter().any(|number| wanted.has(*number))
-}
-
-/// Whether [`Subject::lease_seconds`] is needed.
-#[must_use]
-pub(super) fn wants_lease(wanted: &Bitmap) -> bool {
-    wanted.has(LEASE_TIME)
-}
-
-/// Whether [`Subject::handle`] is needed.
-#[must_use]
-pub(super) fn wants_handle(wanted: &Bitmap) -> bool {
-    wanted.has(FILEHANDLE)
-}
-
-/// Whether [`Subject::mounted_on`] is needed.
-#[must_use]
-pub(super) fn wants_mounted_on(wanted: &Bitmap) -> bool {
-    wanted.has(MOUNTED_ON_FILEID)
 }
 
 /// The wanted attributes, as far as there are such (RFC 8881 18.7.3).

@@ -32,7 +32,7 @@ pub(super) fn subject<F: FileStore>(
     wanted: &Bitmap,
 ) -> Subject {
     let handle = place.handle_of(found.file);
-    let wants_covered = attributes::wants_mounted_on(wanted);
+    let wants_covered = wanted.has(attributes::MOUNTED_ON_FILEID);
     let covers = (wants_covered && found.file == place.store().root())
         .then(|| c.request().exports.pseudo().above(place.export.file_system));
     let space =
@@ -52,9 +52,9 @@ fn plain<F: FileStore>(
     handle: &Handle,
     wanted: &Bitmap,
 ) -> Subject {
-    let wants_lease = attributes::wants_lease(wanted);
+    let wants_lease = wanted.has(attributes::LEASE_TIME);
     let lease_ms = if wants_lease { c.with(|state| state.config().lease_ms) } else { 0 };
-    let sealed = attributes::wants_handle(wanted).then(|| c.request().seal(handle));
+    let sealed = wanted.has(attributes::FILEHANDLE).then(|| c.request().seal(handle));
     Subject {
         mounted_on: found.file.inode,
         handle: sealed.unwrap_or_default(),

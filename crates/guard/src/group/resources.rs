@@ -9,17 +9,25 @@
 //!    |<------- Stopping <-----------------------------'
 //!    |  all are   | one does not end, not even by force
 //!    |  down      v
-//!    `-------- Killing <----- the volume is lost, from anywhere
+//!    |-------- Killing <----- the volume is lost, from anywhere
+//!    |            | some did not end
+//!    |            v
+//!    `------- Insisting
 //! ```
 //!
 //! Steps go up one by one and down one by one. Checks of resources that are up run side by side,
-//! so that a slow one hides no other. Whoever does the steps ends each with exactly one
+//! so that a slow one hides no other. An end by force is short, because what is below waits for it;
+//! what has not ended by then is asked to once more when nothing waits for it, all at once and with
+//! more time. Whoever does the steps ends each with exactly one
 //! [`Event::Done`], soon after [`Deed::Abort`] if that was said.
 
 use std::collections::VecDeque;
+use std::mem;
 
-/// How long an end by force may take.
+/// How long an end by force may take, while what is below waits for it.
 const KILL_MS: u64 = 3_000;
+/// How long it may take the second time.
+const INSIST_MS: u64 = 10_000;
 
 /// Times of one resource in milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,7 +137,8 @@ enum Then {
 }
 
 /// `up`: how many are up, counted from the lowest; in `Stopping` the highest of them is being
-/// stopped, in `Killing` the highest of those that are `left`.
+/// stopped, in `Killing` the highest of those that are `left`. `stuck`: counts as not ended,
+/// whatever it does from now on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     Down,
@@ -138,6 +147,7 @@ enum Phase {
     Up,
     Stopping { up: usize, forced: bool, then: Then },
     Killing { left: usize, stuck: Option<usize> },
+    Insisting { stuck: Option<usize> },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -154,6 +164,8 @@ struct One {
     terms: Terms,
     under: Option<Under>,
     due_ms: u64,
+    /// It has not ended by force, and is asked to once more.
+    insists: bool,
 }
 
 /// See the module's picture.
@@ -171,7 +183,7 @@ impl Resources {
     /// From the lowest to the highest.
     #[must_use]
     pub fn new(terms: &[Terms], limit: Limit) -> Self {
-        let one = |terms: &Terms| One { terms: *terms, under: None, due_ms: 0 };
+        let one = |terms: &Terms| One { terms: *terms, under: None, due_ms: 0, insists: false };
         Self {
             ones: terms.iter().map(one).collect(),
             limit,
@@ -234,7 +246,7 @@ impl Resources {
             Phase::Adopting { .. } | Phase::Starting { .. } => Stage::Starting,
             Phase::Up => Stage::Up,
             Phase::Stopping { .. } => Stage::Stopping,
-            Phase::Killing { .. } => Stage::Killing,
+            Phase::Killing { .. } | Phase::Insisting { .. } => Stage::Killing,
         }
     }
 
@@ -242,7 +254,7 @@ impl Resources {
     #[must_use]
     pub fn is_up(&self, resource: usize) -> bool {
         match self.phase {
-            Phase::Down | Phase::Killing { .. } => false,
+            Phase::Down | Phase::Killing { .. } | Phase::Insisting { .. } => false,
             Phase::Adopting { up } | Phase::Starting { up } => resource < up,
             Phase::Up => true,
             Phase::Stopping { up, .. } => resource + 1 < up,
@@ -275,7 +287,7 @@ impl Resources {
     /// How many may have something running.
     fn touched(&self) -> usize {
         match self.phase {
-            Phase::Down => 0,
+            Phase::Down | Phase::Insisting { .. } => 0,
             Phase::Adopting { .. } | Phase::Up => self.ones.len(),
             Phase::Starting { up } => (up + 1).min(self.ones.len()),
             Phase::Stopping { up, .. } => up,
@@ -297,7 +309,7 @@ impl Resources {
         let end = Then::End(Outcome::Stopped);
         match self.phase {
             Phase::Down => out.push(Deed::Down(Outcome::Stopped)),
-            Phase::Killing { .. } => {}
+            Phase::Killing { .. } | Phase::Insisting { .. } => {}
             Phase::Stopping { up, forced, .. } => {
                 self.phase = Phase::Stopping { up, forced, then: end };
             }
@@ -311,7 +323,7 @@ impl Resources {
     }
 
     fn kill(&mut self, stuck: Option<usize>, out: &mut Vec<Deed>) {
-        if matches!(self.phase, Phase::Killing { .. }) {
+        if self.stage() == Stage::Killing {
             return;
         }
         out.push(Deed::Silence);
@@ -345,8 +357,11 @@ impl Resources {
         let good = good && !under.aborted;
         match (self.phase, step) {
             (Phase::Killing { left, stuck }, Step::Kill) => {
-                let stuck = if good { stuck } else { stuck.or(Some(resource)) };
+                self.ones[resource].insists = !good;
                 self.phase = Phase::Killing { left: left.min(resource), stuck };
+            }
+            (Phase::Insisting { stuck }, Step::Kill) if !good => {
+                self.phase = Phase::Insisting { stuck: stuck.or(Some(resource)) };
             }
             (Phase::Starting { up }, Step::Start) if good => {
                 self.phase = Phase::Starting { up: up + 1 };
@@ -384,11 +399,20 @@ impl Resources {
         self.abort(|resource, _| late.contains(&resource), out);
         match self.phase {
             Phase::Killing { left: 0, stuck } if self.is_quiet() => {
+                self.phase = Phase::Insisting { stuck };
+                for resource in 0..self.ones.len() {
+                    if mem::take(&mut self.ones[resource].insists) {
+                        self.step(now_ms, resource, Step::Kill, out);
+                    }
+                }
+                self.turn(now_ms, out);
+            }
+            Phase::Insisting { stuck } if self.is_quiet() => {
                 let killed = stuck.map(|resource| Outcome::Stuck { resource });
                 self.end(killed.unwrap_or(Outcome::Killed), out);
             }
             Phase::Killing { left, .. } if left > 0 => self.step(now_ms, left - 1, Step::Kill, out),
-            Phase::Killing { .. } | Phase::Down => {}
+            Phase::Killing { .. } | Phase::Insisting { .. } | Phase::Down => {}
             _ if self.suspended_ms.is_some() => {}
             Phase::Adopting { up } | Phase::Starting { up } if up == self.ones.len() => {
                 self.phase = Phase::Up;
@@ -441,6 +465,7 @@ impl Resources {
             Step::Start => one.terms.start_ms,
             Step::Stop => one.terms.stop_ms,
             Step::Check => one.terms.check_ms,
+            Step::Kill if matches!(self.phase, Phase::Insisting { .. }) => INSIST_MS,
             Step::Kill => KILL_MS,
         };
         let until_ms = now_ms + limit_ms;

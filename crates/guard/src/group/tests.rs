@@ -106,6 +106,40 @@ fn what_does_not_stop_is_killed_and_what_cannot_be_killed_is_stuck() {
 }
 
 #[test]
+fn a_unit_whose_systemd_was_slow_to_answer_ends_while_nothing_waits_for_it() {
+    let mut two = two_up();
+    assert_eq!(two.on(0, Event::Lost), [Deed::Silence, step(1, Step::Kill)]);
+    assert_eq!(two.wake_ms(), 3_000);
+    assert_eq!(two.on(3_000, Event::Tick), [Deed::Abort { resource: 1 }]);
+    assert_eq!(two.on(3_001, done(1, Step::Kill, false)), [step(0, Step::Kill)], "it waits no more");
+    assert_eq!(two.on(3_002, done(0, Step::Kill, true)), [step(1, Step::Kill)]);
+    assert_eq!((two.stage(), two.wake_ms()), (Stage::Killing, 13_002));
+    assert_eq!(two.on(3_003, Event::Lost), []);
+    assert_eq!(two.on(3_003, Event::Stop), []);
+    let mut never = two.clone();
+    assert_eq!(two.on(13_001, done(1, Step::Kill, true)), [Deed::Down(Outcome::Killed)]);
+    assert_eq!(never.on(13_002, Event::Tick), [Deed::Abort { resource: 1 }]);
+    let over = never.on(13_003, done(1, Step::Kill, true));
+    assert_eq!(over, [Deed::Down(Outcome::Stuck { resource: 1 })], "it was too late");
+    // Another life begins anew.
+    assert_eq!(two.on(20_000, Event::Lost), [Deed::Silence, step(1, Step::Kill)]);
+    two.on(20_001, done(1, Step::Kill, true));
+    assert_eq!(two.on(20_002, done(0, Step::Kill, true)), [Deed::Down(Outcome::Killed)]);
+}
+
+#[test]
+fn all_that_did_not_end_by_force_are_asked_once_more_side_by_side() {
+    let mut two = two_up();
+    two.on(0, Event::Lost);
+    two.on(10, done(1, Step::Kill, false));
+    let both = two.on(20, done(0, Step::Kill, false));
+    assert_eq!(both, [step(0, Step::Kill), step(1, Step::Kill)]);
+    assert_eq!(two.on(30, done(1, Step::Kill, true)), []);
+    let over = two.on(40, done(0, Step::Kill, false));
+    assert_eq!(over, [Deed::Down(Outcome::Stuck { resource: 0 })]);
+}
+
+#[test]
 fn a_restarted_agent_adopts_what_runs_and_starts_only_what_does_not() {
     let mut two = Resources::new(&[TERMS; 2], LIMIT);
     assert_eq!(two.on(0, Event::Adopt), [step(0, Step::Check)]);

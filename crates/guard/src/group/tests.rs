@@ -111,7 +111,11 @@ fn a_unit_whose_systemd_was_slow_to_answer_ends_while_nothing_waits_for_it() {
     assert_eq!(two.on(0, Event::Lost), [Deed::Silence, step(1, Step::Kill)]);
     assert_eq!(two.wake_ms(), 3_000);
     assert_eq!(two.on(3_000, Event::Tick), [Deed::Abort { resource: 1 }]);
-    assert_eq!(two.on(3_001, done(1, Step::Kill, false)), [step(0, Step::Kill)], "it waits no more");
+    assert_eq!(
+        two.on(3_001, done(1, Step::Kill, false)),
+        [step(0, Step::Kill)],
+        "it waits no more"
+    );
     assert_eq!(two.on(3_002, done(0, Step::Kill, true)), [step(1, Step::Kill)]);
     assert_eq!((two.stage(), two.wake_ms()), (Stage::Killing, 13_002));
     assert_eq!(two.on(3_003, Event::Lost), []);

@@ -3,11 +3,13 @@
 //! Invariant: a file has at most one [`OpenFile`] at a time, so its lock is the only one. Who is
 //! in use is never evicted.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use hashbrown::HashTable;
 use model::file::{Attributes, FileError, FileId, FileKind, FileResult};
 use rustix::fs::Statx;
 
@@ -93,9 +95,23 @@ pub(super) struct Cache {
     inner: Mutex<Inner>,
 }
 
+struct Kept {
+    volume: u64,
+    file: Arc<OpenFile>,
+}
+
+impl Kept {
+    fn key(&self) -> Key {
+        (self.volume, self.file.id)
+    }
+}
+
 #[derive(Default)]
 struct Inner {
-    files: HashMap<Key, Arc<OpenFile>>,
+    /// By the volume's number, the tree and the inode that clients see, so that a file is found
+    /// also by who does not know its generation.
+    files: HashTable<Kept>,
+    hasher: RandomState,
     /// In the order in which they are looked at for eviction; may name some that are gone.
     queue: VecDeque<Key>,
 }
@@ -107,9 +123,18 @@ impl Cache {
 
     pub(super) fn get(&self, volume: u64, file: FileId) -> Option<Arc<OpenFile>> {
         let inner = locked(&self.inner);
-        let found = inner.files.get(&(volume, file))?;
-        found.used.store(true, Ordering::Relaxed);
-        Some(Arc::clone(found))
+        inner.get((volume, file)).map(take)
+    }
+
+    /// The file of an inode that is there now, whose number clients see so. As long as it is open
+    /// no other file can get this number.
+    pub(super) fn of_inode(&self, volume: u64, tree: u32, inode: u64) -> Option<Arc<OpenFile>> {
+        let inner = locked(&self.inner);
+        let is_it = |kept: &Kept| {
+            let id = kept.file.id;
+            kept.volume == volume && (id.tree, id.inode) == (tree, inode)
+        };
+        inner.files.find(inner.hash(volume, tree, inode), is_it).map(|kept| take(&kept.file))
     }
 
     /// Adds a file, unless another thread was faster: then that one's is the answer.
@@ -117,12 +142,12 @@ impl Cache {
         let key = (volume, file.id);
         let mut evicted = Vec::new();
         let mut inner = locked(&self.inner);
-        if let Some(found) = inner.files.get(&key) {
+        if let Some(found) = inner.get(key) {
             return Arc::clone(found);
         }
         inner.evict(self.files_max, &mut evicted);
         let file = Arc::new(file);
-        inner.files.insert(key, Arc::clone(&file));
+        inner.add(Kept { volume, file: Arc::clone(&file) });
         inner.queue.push_back(key);
         drop(inner);
         // Descriptors are closed without the lock.
@@ -131,7 +156,7 @@ impl Cache {
     }
 
     pub(super) fn remove(&self, volume: u64, file: FileId) {
-        let removed = locked(&self.inner).files.remove(&(volume, file));
+        let removed = locked(&self.inner).remove((volume, file));
         drop(removed);
     }
 
@@ -139,16 +164,43 @@ impl Cache {
     pub(super) fn purge(&self, volume: u64, tree: Option<u32>) {
         let mut purged = Vec::new();
         let mut inner = locked(&self.inner);
-        let Inner { files, queue } = &mut *inner;
+        let Inner { files, queue, .. } = &mut *inner;
         let is_purged = |key: &Key| key.0 == volume && tree.is_none_or(|tree| key.1.tree == tree);
-        purged.extend(files.extract_if(|key, _| is_purged(key)));
+        purged.extend(files.extract_if(|kept| is_purged(&kept.key())));
         queue.retain(|key| !is_purged(key));
         drop(inner);
         drop(purged);
     }
 }
 
+/// For who uses it now.
+fn take(found: &Arc<OpenFile>) -> Arc<OpenFile> {
+    found.used.store(true, Ordering::Relaxed);
+    Arc::clone(found)
+}
+
 impl Inner {
+    fn hash(&self, volume: u64, tree: u32, inode: u64) -> u64 {
+        self.hasher.hash_one((volume, tree, inode))
+    }
+    fn hash_of(&self, (volume, file): Key) -> u64 {
+        self.hash(volume, file.tree, file.inode)
+    }
+    fn get(&self, key: Key) -> Option<&Arc<OpenFile>> {
+        let found = self.files.find(self.hash_of(key), |kept| kept.key() == key);
+        found.map(|kept| &kept.file)
+    }
+    fn add(&mut self, kept: Kept) {
+        let hasher = self.hasher.clone();
+        let hash =
+            |kept: &Kept| hasher.hash_one((kept.volume, kept.file.id.tree, kept.file.id.inode));
+        self.files.insert_unique(hash(&kept), kept, hash);
+    }
+    fn remove(&mut self, key: Key) -> Option<Arc<OpenFile>> {
+        let found = self.files.find_entry(self.hash_of(key), |kept| kept.key() == key);
+        found.ok().map(|found| found.remove().0.file)
+    }
+
     fn evict(&mut self, files_max: usize, evicted: &mut Vec<Arc<OpenFile>>) {
         for _ in 0..LOOKED_AT_MAX {
             // The queue outgrows the files only by names of files that are gone.
@@ -156,11 +208,11 @@ impl Inner {
                 return;
             }
             let Some(key) = self.queue.pop_front() else { return };
-            let Some(file) = self.files.get(&key) else { continue };
+            let Some(file) = self.get(key) else { continue };
             // Nobody can take a new hold while the cache is locked.
             let idle = Arc::strong_count(file) == 1;
             if idle && !file.used.swap(false, Ordering::Relaxed) {
-                evicted.extend(self.files.remove(&key));
+                evicted.extend(self.remove(key));
             } else {
                 self.queue.push_back(key);
             }

@@ -96,7 +96,7 @@ impl IdKey {
         self.id(tree, salt, self.shown(inode.number), inode.generation)
     }
     /// The number that clients see of an inode that was made here; and back.
-    fn shown(&self, number: u64) -> u64 {
+    pub(super) fn shown(&self, number: u64) -> u64 {
         number ^ u64::from(self.moves) << MOVES_SHIFT
     }
     /// Whether an id may have been given where the volume was before.
@@ -136,6 +136,10 @@ pub(super) struct Ids {
 }
 
 impl Ids {
+    /// Whether files of a tree may have ids that they brought along, of which no inode tells.
+    pub(super) fn are_carried(&self, tree: u32) -> bool {
+        self.table(tree).is_some()
+    }
     fn table(&self, tree: u32) -> Option<&Table> {
         let came = tree != LIVING || self.living_came.load(Ordering::Relaxed);
         self.carried.as_ref().filter(|_| came)

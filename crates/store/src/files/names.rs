@@ -366,11 +366,7 @@ impl Inner {
                 return Err(FileError::ReadOnly);
             }
             // Nobody else changes a name in this directory.
-            let (id, _) = op.find_inode(caller, &parent, name)?;
-            let victim = op.file(id).map_err(|error| match error {
-                FileError::Stale => FileError::NotFound,
-                other => other,
-            })?;
+            let victim = op.find_file(caller, &parent, name)?;
             let is_directory = victim.is_directory();
             match what {
                 Removal::File if is_directory => return Err(FileError::IsDirectory),

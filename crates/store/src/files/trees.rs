@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use env::posix::btrfs;
 use env::posix::handle::inode_of;
 use model::pool::Driver;
-use rustix::fs::{Mode, fchmod, mkdirat, renameat};
+use rustix::fs::{AtFlags, Mode, StatxFlags, fchmod, mkdirat, renameat, statx};
 use rustix::io::Errno;
 
 use super::CopyMethod;
@@ -34,7 +34,9 @@ impl Tree {
     pub(super) fn open(trees: &OwnedFd, tree: u32) -> Result<Self, Errno> {
         let root = open_ours(trees, name(tree))?;
         let inode = inode_of(root.as_fd(), c"").map_err(raw)?.0;
-        Ok(Self { root, inode, salt: tree })
+        let found = statx(&root, c"", AtFlags::EMPTY_PATH, StatxFlags::INO)?;
+        let device = (found.stx_dev_major, found.stx_dev_minor);
+        Ok(Self { root, inode, salt: tree, device })
     }
 
     /// As the living one. A subvolume's copy has the inodes of the original, and their ids.

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use std::time::Duration;
 
 use env::posix::access::{EXECUTE, READ, may};
-use env::posix::handle::{Inode, inode_of};
+use env::posix::handle::{Form, Inode, inode_of};
 use env::posix::identity::{Acting, act_as};
 use model::file::{Attributes, Caller, FileError, FileId, FileKind, FileResult, Time};
 use model::id::VolumeId;
@@ -50,6 +50,8 @@ pub(super) struct Tree {
     pub(super) inode: Inode,
     /// Of its files' ids: see `ids`.
     pub(super) salt: u32,
+    /// What stat(2) says that it lies on.
+    pub(super) device: (u32, u32),
 }
 
 pub(super) struct Inner {
@@ -268,6 +270,9 @@ impl Op<'_> {
         directory: &OpenFile,
         name: &[u8],
     ) -> FileResult<(FileId, Statx)> {
+        if let Some((file, found)) = self.find_open(caller, directory, name)? {
+            return Ok((file.id, found));
+        }
         let (id, inode) = self.find_inode(caller, directory, name)?;
         let found = match self.volume.pool.cache.get(self.volume.number, id) {
             Some(file) if file.nameless.load(Ordering::Relaxed) => return Err(FileError::NotFound),
@@ -287,17 +292,79 @@ impl Op<'_> {
         if found.stx_nlink == 0 { Err(FileError::NotFound) } else { Ok((id, found)) }
     }
 
+    /// As [`Self::find`], of a file that is open: then the number of its inode is not another's, and
+    /// says which one it is. `None`: it is not open, or its number does not tell.
+    fn find_open(
+        &self,
+        caller: &Caller,
+        directory: &OpenFile,
+        name: &[u8],
+    ) -> FileResult<Option<(Arc<OpenFile>, Statx)>> {
+        let volume = self.volume;
+        let tree = self.tree(directory.id.tree)?;
+        // tmpfs can be mounted so that its numbers begin anew.
+        if tree.inode.form == Form::Tmpfs || volume.ids.are_carried(directory.id.tree) {
+            return Ok(None);
+        }
+        let name = self.entry(directory, name)?;
+        let found = {
+            let _acting = self.act(caller)?;
+            let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+            statx(&directory.fd, &name, flags, WANTED).map_err(refused)?
+        };
+        if !self.is_in(tree, &found) {
+            return Ok(None);
+        }
+        let inode = volume.ids.key.shown(found.stx_ino);
+        let open = volume.pool.cache.of_inode(volume.number, directory.id.tree, inode);
+        let open = open.filter(|file| !self.is_root(file.id));
+        match open {
+            Some(file) if file.nameless.load(Ordering::Relaxed) => Err(FileError::NotFound),
+            open => Ok(open.map(|file| (file, found))),
+        }
+    }
+
+    /// What is mounted in a tree is none of ours, nor is another subvolume. A kernel that does not
+    /// tell is not asked.
+    fn is_in(&self, tree: &Tree, found: &Statx) -> bool {
+        let tells = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID);
+        let is_mount = i32::try_from(found.stx_mnt_id).is_ok_and(|id| id == self.volume.pool.mount);
+        tells && is_mount && (found.stx_dev_major, found.stx_dev_minor) == tree.device
+    }
+
+    /// The file that a name stands for, to be opened if it is not.
+    pub(super) fn find_file(
+        &self,
+        caller: &Caller,
+        directory: &OpenFile,
+        name: &[u8],
+    ) -> FileResult<Arc<OpenFile>> {
+        if let Some((file, _)) = self.find_open(caller, directory, name)? {
+            return Ok(file);
+        }
+        let (id, _) = self.find_inode(caller, directory, name)?;
+        self.file(id).map_err(|error| match error {
+            FileError::Stale => FileError::NotFound,
+            other => other,
+        })
+    }
+
+    /// The name of an entry of a directory, for the kernel.
+    fn entry(&self, directory: &OpenFile, name: &[u8]) -> FileResult<CString> {
+        if name == HIDDEN.to_bytes() && self.is_root(directory.id) {
+            return Err(FileError::NotFound);
+        }
+        path(name)
+    }
+
     /// As [`Self::find`], without a look at it.
-    pub(super) fn find_inode(
+    fn find_inode(
         &self,
         caller: &Caller,
         directory: &OpenFile,
         name: &[u8],
     ) -> FileResult<(FileId, Inode)> {
-        if name == HIDDEN.to_bytes() && self.is_root(directory.id) {
-            return Err(FileError::NotFound);
-        }
-        let name = path(name)?;
+        let name = self.entry(directory, name)?;
         let (inode, mount) = {
             let _acting = self.act(caller)?;
             inode_of(directory.fd.as_fd(), &name).map_err(refused_io)?

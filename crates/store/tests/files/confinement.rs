@@ -5,7 +5,7 @@ use model::file::{Creation, FileError, FileId, FileStore, New, Removal, SetAttri
 use model::id::SnapshotId;
 use uuid::Uuid;
 
-use crate::homes::{Home, MIB, create, make_directory, mode, names, text, user, write};
+use crate::homes::{Home, MIB, create, make_directory, mode, names, run, text, user, write};
 
 #[test]
 fn an_id_of_another_volume_or_a_guessed_one_opens_nothing() {
@@ -96,6 +96,50 @@ fn a_symbolic_link_is_never_followed() {
         assert_eq!(std::fs::read_to_string(&outside).unwrap(), "untouched");
         let found = std::fs::metadata(&outside).unwrap();
         assert_eq!(std::os::unix::fs::MetadataExt::uid(&found), 0);
+    }
+}
+
+#[test]
+fn a_name_that_was_given_another_file_behind_our_back_is_that_file() {
+    for home in Home::all() {
+        let (who, volume) = (user(0), home.volume(1, 64 * MIB));
+        let root = volume.root();
+        let file = create(&volume, &who, root, "a").attributes.file;
+        write(&volume, &who, file, 0, b"open");
+        assert_eq!(volume.lookup(&who, root, b"a").unwrap().file, file);
+        let path = home.tree(1).join("a");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "another").unwrap();
+        let found = volume.lookup(&who, root, b"a").unwrap();
+        assert_ne!(found.file, file);
+        assert_eq!(text(&volume, &who, found.file), b"another");
+        assert_eq!(volume.lookup(&who, root, b"a").unwrap().file, found.file, "it is open by now");
+        volume.remove(&who, root, b"a", Removal::File).unwrap();
+        assert_eq!(volume.lookup(&who, root, b"a"), Err(FileError::NotFound));
+        assert_eq!(volume.attributes(found.file), Err(FileError::Stale));
+    }
+}
+
+/// The same directory of the same file system, in another place: its number tells no difference.
+#[test]
+fn what_is_mounted_in_a_volume_is_none_of_it_also_where_it_is_open() {
+    for home in Home::all() {
+        let (who, volume) = (user(0), home.volume(1, 64 * MIB));
+        let root = volume.root();
+        let inner = make_directory(&volume, &who, root, "inner");
+        make_directory(&volume, &who, root, "d");
+        assert_eq!(volume.lookup(&who, root, b"inner").unwrap().file, inner);
+        let (from, at) = (home.tree(1).join("inner"), home.tree(1).join("d"));
+        let (from, at) = (from.to_str().unwrap(), at.to_str().unwrap());
+        for mount in [&["--bind", from, at][..], &["-t", "tmpfs", "none", at]] {
+            run("mount", mount).unwrap();
+            let found = volume.lookup(&who, root, b"d");
+            let removed = volume.remove(&who, root, b"d", Removal::Directory);
+            run("umount", &[at]).unwrap();
+            assert_eq!(found, Err(FileError::CrossDevice));
+            assert_eq!(removed, Err(FileError::CrossDevice));
+        }
+        assert_eq!(volume.lookup(&who, root, b"inner").unwrap().file, inner);
     }
 }
 

@@ -144,6 +144,10 @@ impl Home {
     pub(crate) fn pool(&self) -> &FilePool {
         self.pool.as_ref().unwrap()
     }
+    /// The living tree of a new volume, as a directory.
+    pub(crate) fn tree(&self, number: u8) -> PathBuf {
+        self.path.join("volumes").join(volume_id(number).to_string()).join("trees/00000001")
+    }
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

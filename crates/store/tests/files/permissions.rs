@@ -28,9 +28,7 @@ fn an_access_list_of_the_file_system_is_obeyed() {
             list.extend_from_slice(&bits.to_le_bytes());
             list.extend_from_slice(&id.to_le_bytes());
         }
-        let volumes = home.path().join("volumes");
-        let path = std::fs::read_dir(volumes).unwrap().next().unwrap().unwrap().path();
-        let path = path.join("trees/00000001/a");
+        let path = home.tree(1).join("a");
         let flags = rustix::fs::XattrFlags::empty();
         rustix::fs::setxattr(path, c"system.posix_acl_access", &list, flags).unwrap();
         volume.read(&user(2000), file, 0, 1).unwrap();

@@ -17,6 +17,9 @@ use crate::v4::state::{ClientRecords, Shared};
 use crate::xdr::Writer;
 use crate::{mount, v3, v4};
 
+/// Most replies without data fit.
+const REPLY_BYTES: usize = 512;
+
 /// What a server is made of, but for its sockets.
 pub struct Server<'a, F> {
     pub exports: &'a Exports<F>,
@@ -66,24 +69,25 @@ pub fn answer<F: FileStore>(
         Err(stat) => return Some(alone(&Reply::denied(call.xid, Denied::Auth(stat)))),
     };
     let once = Once::new(server.replays, (peer, &call, &credential), now_ms);
-    let mut results = Writer::default();
-    let accepted = run(server, (&call, call_bytes), &once, now_ms, &mut results);
+    let mut reply = Writer::with_room(REPLY_BYTES);
+    let head = reply.mark();
+    reply.put(&Reply::accepted(call.xid, Accepted::Success));
+    let accepted = run(server, (&call, call_bytes), &once, now_ms, &mut reply);
     match once.known() {
         Some(Known::Running) => return None,
         Some(Known::Answered(reply)) => return Some(vec![reply]),
         None => {}
     }
-    let mut reply = Writer::default();
-    reply.put(&Reply::accepted(call.xid, accepted));
-    if accepted == Accepted::Success {
-        reply.append(results);
+    if accepted != Accepted::Success {
+        reply.rewind(head);
+        reply.put(&Reply::accepted(call.xid, accepted));
     }
     let reply = reply.finish();
     once.answered(&reply);
     Some(reply)
 }
 
-/// Runs a call, unless it is known from before.
+/// Runs a call, unless it is known from before. Results of one that has no success are not sent.
 fn run<F: FileStore>(
     server: &Server<'_, F>,
     (call, call_bytes): (&Call, usize),

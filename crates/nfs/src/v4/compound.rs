@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use bytes::Bytes;
 use model::file::{Attributes, FileResult, FileStore};
 
-use super::operations::{self, Outcome};
+use super::operations::{self, Failed};
 use super::state::{
     Channel, ClientRecords, Principal, SMALL_BYTES, SequenceRequest, Sequenced, Shared, State,
     settle,
@@ -19,7 +19,7 @@ use crate::handle::{Form, Handle};
 use crate::replay::Once;
 use crate::request::{Place, Request};
 use crate::rpc::{Accepted, Credential};
-use crate::xdr::{Reader, Writer, Xdr, XdrError, xdr_struct};
+use crate::xdr::{Mark, Reader, Writer, Xdr, XdrError, xdr_struct};
 
 /// The highest minor version that is spoken.
 pub(super) const MINOR_MAX: u32 = 2;
@@ -99,13 +99,7 @@ pub fn answer<F: FileStore>(
 ) -> Accepted {
     match procedure {
         0 => Accepted::Success,
-        1 => match compound(service, arguments) {
-            Ok(reply) => {
-                results.append(reply);
-                Accepted::Success
-            }
-            Err(accepted) => accepted,
-        },
+        1 => compound(service, arguments, results),
         _ => Accepted::ProcUnavail,
     }
 }
@@ -121,28 +115,38 @@ impl Head {
     fn read(reader: &mut Reader) -> Result<Self, XdrError> {
         Ok(Self { tag: Xdr::read(reader)?, minor: reader.u32()?, count: reader.u32()? })
     }
-    fn reply(&self, status: Status, count: u32, results: Writer) -> Writer {
-        let mut reply = Writer::default();
-        reply.put(&status);
-        reply.opaque(&self.tag);
-        reply.u32(count);
-        reply.append(results);
-        reply
+    /// Writes the head of the reply, and says where the number of results stands, which come next.
+    fn answer(&self, status: Status, results: &mut Writer) -> Mark {
+        results.put(&status);
+        results.opaque(&self.tag);
+        let count = results.mark();
+        results.u32(0);
+        count
+    }
+    /// Why nothing of it is run.
+    fn check(&self) -> Result<(), Status> {
+        if self.minor > MINOR_MAX {
+            return Err(Status::MinorVersMismatch);
+        }
+        if std::str::from_utf8(&self.tag).is_err() {
+            return Err(Status::Inval);
+        }
+        // Before anything is done (RFC 7530 13.1.2.3).
+        let is_long = self.minor == 0 && self.count > ZERO_OPERATIONS_MAX;
+        if is_long { Err(Status::Resource) } else { Ok(()) }
     }
 }
 
-fn compound<F: FileStore>(service: &Service<'_, F>, arguments: Bytes) -> Result<Writer, Accepted> {
+fn compound<F: FileStore>(
+    service: &Service<'_, F>,
+    arguments: Bytes,
+    results: &mut Writer,
+) -> Accepted {
     let mut reader = Reader::new(arguments.clone());
-    let head = Head::read(&mut reader).map_err(|_| Accepted::GarbageArgs)?;
-    if head.minor > MINOR_MAX {
-        return Ok(head.reply(Status::MinorVersMismatch, 0, Writer::default()));
-    }
-    if std::str::from_utf8(&head.tag).is_err() {
-        return Ok(head.reply(Status::Inval, 0, Writer::default()));
-    }
-    if head.minor == 0 && head.count > ZERO_OPERATIONS_MAX {
-        // Before anything is done (RFC 7530 13.1.2.3).
-        return Ok(head.reply(Status::Resource, 0, Writer::default()));
+    let Ok(head) = Head::read(&mut reader) else { return Accepted::GarbageArgs };
+    if let Err(status) = head.check() {
+        head.answer(status, results);
+        return Accepted::Success;
     }
     let mut compound = Compound {
         service,
@@ -157,29 +161,30 @@ fn compound<F: FileStore>(service: &Service<'_, F>, arguments: Bytes) -> Result<
         count: head.count,
         at: 0,
     };
-    let reply = compound.run(&head, &mut reader, &arguments);
+    let begins = results.mark();
+    let ran = compound.run(&head, (&mut reader, &arguments), results);
     // What the state has changed for this reply, or for one that was sent before it, is durable
     // before it goes out.
     if compound.with(|state| !state.is_settled() || state.has_released()) {
         if settle(service.state, service.records).is_err() {
             compound.release(None);
-            return Err(Accepted::SystemErr);
+            return Accepted::SystemErr;
         }
         compound.let_go();
     }
-    match reply {
+    match ran {
         Ran::Replayed(bytes) => {
-            let mut reply = Writer::default();
-            reply.encoded(&bytes);
-            Ok(reply)
+            results.rewind(begins);
+            results.encoded(&bytes);
         }
-        Ran::Fresh(reply) => Ok(compound.finish(reply)),
-        Ran::Known => Ok(Writer::default()),
+        Ran::Fresh => compound.finish(begins, results),
+        Ran::Known => {}
     }
+    Accepted::Success
 }
 
 enum Ran {
-    Fresh(Writer),
+    Fresh,
     /// A session has the results.
     Replayed(Bytes),
     /// [`Once::known`] says how the whole call is answered.
@@ -198,8 +203,15 @@ xdr_struct! {
 }
 
 impl<'a, F: FileStore> Compound<'a, F> {
-    fn run(&mut self, head: &Head, reader: &mut Reader, arguments: &Bytes) -> Ran {
-        let (mut results, mut last, mut done) = (Writer::default(), Status::Ok, 0);
+    fn run(
+        &mut self,
+        head: &Head,
+        (reader, arguments): (&mut Reader, &Bytes),
+        results: &mut Writer,
+    ) -> Ran {
+        let begins = results.mark();
+        let count = head.answer(Status::Ok, results);
+        let (first, mut last, mut done) = (results.mark(), Status::Ok, 0);
         while done < head.count && last == Status::Ok {
             self.at = done;
             // What cannot be read has no number; the illegal one stands for it.
@@ -208,40 +220,62 @@ impl<'a, F: FileStore> Compound<'a, F> {
             if self.minor == 0 && operations::happens_once(code) && !self.service.once.may_run() {
                 return Ran::Known;
             }
-            let (code, outcome) = if code == operations::SEQUENCE && self.minor > 0 {
-                match self.sequence(reader, arguments) {
+            let this = results.mark();
+            let written = head.tag.len() + results.since(first);
+            results.u32(code);
+            results.put(&Status::Ok);
+            let ended = if code == operations::SEQUENCE && self.minor > 0 {
+                match self.sequence(reader, arguments, results) {
                     Ok(Started::Replay(reply)) => return Ran::Replayed(reply),
-                    Ok(Started::New(body)) => (code, Outcome { status: Status::Ok, body }),
-                    Err(status) => (code, Outcome::failed(status)),
+                    Ok(Started::New) => Ok(()),
+                    Err(status) => Err(status.into()),
                 }
             } else {
-                self.step(code, reader, head.tag.len() + results.len())
+                self.step(code, reader, (written, results))
             };
-            let outcome = self.within_limit(outcome, head.tag.len() + results.len());
-            last = outcome.status;
-            results.u32(code);
-            results.put(&outcome.status);
-            results.append(outcome.body);
+            let room =
+                ended.and_then(|()| Ok(self.check_room(head.tag.len() + results.since(first))?));
+            if let Err(failed) = room {
+                last = self.failed(failed, (code, written), (this, results));
+            }
             done += 1;
         }
-        Ran::Fresh(head.reply(last, done, results))
+        results.set_u32(begins, last.code());
+        results.set_u32(count, done);
+        Ran::Fresh
     }
 
-    /// Runs an operation: its number as it is answered, and what came of it.
-    fn step(&mut self, code: u32, reader: &mut Reader, written: usize) -> (u32, Outcome) {
-        let Some(row) = operations::row::<F>(code).filter(|row| row.is_of(self.minor)) else {
-            return (operations::ILLEGAL, Outcome::failed(Status::OpIllegal));
-        };
-        if let Err(status) = self.check_place(code) {
-            return (code, Outcome::failed(status));
+    /// Writes that an operation failed, in the place of all that it has said; says why.
+    fn failed(
+        &self,
+        failed: Failed,
+        (code, written): (u32, usize),
+        (this, results): (Mark, &mut Writer),
+    ) -> Status {
+        let fits = self.check_room(written + 8 + failed.said.len());
+        let Failed { status, said } = fits.map_or_else(Failed::from, |()| failed);
+        results.rewind(this);
+        results.u32(if status == Status::OpIllegal { operations::ILLEGAL } else { code });
+        results.put(&status);
+        results.encoded(&said);
+        status
+    }
+
+    /// Runs an operation, with so many bytes written before it.
+    fn step(
+        &mut self,
+        code: u32,
+        reader: &mut Reader,
+        (written, results): (usize, &mut Writer),
+    ) -> Result<(), Failed> {
+        let row = operations::row::<F>(code).filter(|row| row.is_of(self.minor));
+        let row = row.ok_or(Status::OpIllegal)?;
+        self.check_place(code)?;
+        let run = row.run.ok_or(Status::NotSupp)?;
+        if row.changes {
+            self.check_room(written + CHANGE_BYTES_MAX)?;
         }
-        let Some(run) = row.run else { return (code, Outcome::failed(Status::NotSupp)) };
-        if row.changes
-            && let Err(status) = self.check_room(written + CHANGE_BYTES_MAX)
-        {
-            return (code, Outcome::failed(status));
-        }
-        (code, run(self, reader))
+        run(self, reader, results)
     }
 
     /// Whether an operation may stand where it does (RFC 8881 2.10.2.1, 15.1.3).
@@ -273,15 +307,13 @@ impl<'a, F: FileStore> Compound<'a, F> {
         Ok(())
     }
 
-    fn within_limit(&self, outcome: Outcome, written: usize) -> Outcome {
-        match self.check_room(written + 8 + outcome.body.len()) {
-            Ok(()) => outcome,
-            Err(status) => Outcome::failed(status),
-        }
-    }
-
     /// SEQUENCE: takes the slot, or finds the reply that was given before.
-    fn sequence(&mut self, reader: &mut Reader, arguments: &Bytes) -> Result<Started, Status> {
+    fn sequence(
+        &mut self,
+        reader: &mut Reader,
+        arguments: &Bytes,
+        results: &mut Writer,
+    ) -> Result<Started, Status> {
         let args = SequenceArgs::read(reader)?;
         if self.at > 0 {
             return Err(Status::SequencePos);
@@ -305,14 +337,13 @@ impl<'a, F: FileStore> Compound<'a, F> {
         let highest = channel.requests_max - 1;
         self.client = Some(client);
         self.sequence = Some(Running { request, channel, keep: args.keep });
-        let mut body = Writer::default();
-        body.put(&args.session);
+        results.put(&args.session);
         // Sequence, slot, highest slot, target of it, and status flags: there is never anything
         // to say, since state goes only together with its client.
         for number in [args.sequence, args.slot, highest, highest, 0] {
-            body.u32(number);
+            results.u32(number);
         }
-        Ok(Started::New(body))
+        Ok(Started::New)
     }
 
     /// A digest of the request, and of who makes it.
@@ -344,19 +375,12 @@ impl<'a, F: FileStore> Compound<'a, F> {
         }
     }
 
-    /// The reply as it is sent; its slot is idle again.
-    fn finish(&self, reply: Writer) -> Writer {
-        let Some(running) = &self.sequence else { return reply };
+    /// The reply is whole; its slot is idle again.
+    fn finish(&self, begins: Mark, results: &mut Writer) {
+        let Some(running) = &self.sequence else { return };
         // A small one is kept for a retry even when that is not asked for.
-        if !running.keep && reply.len() > SMALL_BYTES {
-            self.release(None);
-            return reply;
-        }
-        let bytes = reply.into_bytes();
-        self.release(Some(bytes.clone()));
-        let mut reply = Writer::default();
-        reply.encoded(&bytes);
-        reply
+        let keeps = running.keep || results.since(begins) <= SMALL_BYTES;
+        self.release(keeps.then(|| results.kept(begins)));
     }
 
     pub(super) fn with<R>(&self, step: impl FnOnce(&mut State) -> R) -> R {
@@ -448,6 +472,6 @@ impl<'a, F: FileStore> Compound<'a, F> {
 }
 
 enum Started {
-    New(Writer),
+    New,
     Replay(Bytes),
 }

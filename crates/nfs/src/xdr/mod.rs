@@ -13,7 +13,7 @@ mod writer;
 use bytes::Bytes;
 
 pub(crate) use macros::{xdr_enum, xdr_opaque, xdr_struct, xdr_union};
-pub use writer::{SHARED_BYTES_MIN, Writer};
+pub use writer::{Mark, SHARED_BYTES_MIN, Writer};
 
 /// Bytes of the unit that everything is padded to (RFC 4506 3).
 pub const UNIT_BYTES: usize = 4;

@@ -139,3 +139,72 @@ fn large_data_is_passed_on_without_a_copy() {
     let all = Bytes::from(pieces.concat());
     assert_eq!(from_bytes::<(u32, (Bytes, u32))>(all), Ok((1, (data, 2))));
 }
+
+/// What is written, as steps: each is done by a writer, and by a vector that knows nothing of pieces.
+#[derive(Clone, Debug)]
+enum Write {
+    Number(u32),
+    Data(usize),
+    Mark,
+    Rewind(usize),
+    Set(usize, u32),
+}
+
+fn writes() -> impl Strategy<Value = Vec<Write>> {
+    let one = prop_oneof![
+        any::<u32>().prop_map(Write::Number),
+        prop_oneof![0..40_usize, SHARED_BYTES_MIN - 2..SHARED_BYTES_MIN + 9].prop_map(Write::Data),
+        Just(Write::Mark),
+        any::<usize>().prop_map(Write::Rewind),
+        (any::<usize>(), any::<u32>()).prop_map(|(at, value)| Write::Set(at, value)),
+    ];
+    proptest::collection::vec(one, 0..40)
+}
+
+proptest! {
+    #[test]
+    fn what_is_taken_back_or_written_over_leaves_the_rest_as_it_was(writes in writes()) {
+        let (mut writer, mut model) = (Writer::default(), Vec::new());
+        // Places, each with a number behind it.
+        let mut marks = vec![];
+        for (turn, write) in writes.into_iter().enumerate() {
+            let number = |writer: &mut Writer, model: &mut Vec<u8>, value: u32| {
+                writer.u32(value);
+                model.extend_from_slice(&value.to_be_bytes());
+            };
+            match write {
+                Write::Number(value) => number(&mut writer, &mut model, value),
+                Write::Data(length) => {
+                    let data = vec![u8::try_from(turn).unwrap(); length];
+                    writer.payload(&data.clone().into());
+                    model.extend_from_slice(&u32::try_from(length).unwrap().to_be_bytes());
+                    model.extend_from_slice(&data);
+                    model.resize(model.len().next_multiple_of(4), 0);
+                }
+                Write::Mark => {
+                    marks.push((writer.mark(), model.len()));
+                    number(&mut writer, &mut model, 7);
+                }
+                Write::Rewind(_) | Write::Set(..) if marks.is_empty() => {}
+                Write::Rewind(which) => {
+                    let which = which % marks.len();
+                    let (mark, at) = marks[which];
+                    prop_assert_eq!(&writer.kept(mark)[..], &model[at..]);
+                    writer.rewind(mark);
+                    model.truncate(at);
+                    marks.truncate(which);
+                }
+                Write::Set(which, value) => {
+                    let (mark, at) = marks[which % marks.len()];
+                    writer.set_u32(mark, value);
+                    model[at..at + 4].copy_from_slice(&value.to_be_bytes());
+                }
+            }
+            prop_assert_eq!(writer.len(), model.len());
+            for (mark, at) in &marks {
+                prop_assert_eq!(writer.since(*mark), model.len() - at);
+            }
+        }
+        prop_assert_eq!(writer.finish().concat(), model);
+    }
+}

@@ -10,6 +10,15 @@ pub const SHARED_BYTES_MIN: usize = 2048;
 /// Room that a writer begins with: most results fit, and do not move while they grow.
 const FIRST_BYTES: usize = 128;
 
+/// A place in a message that is being written.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    /// Whole pieces before it, and bytes of the next one.
+    pieces: usize,
+    bytes: usize,
+    at: usize,
+}
+
 /// Gathers the pieces of a message, for one vectored send.
 #[derive(Default, Debug)]
 pub struct Writer {
@@ -19,6 +28,11 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// With room for so many bytes, which do not move until there are more.
+    #[must_use]
+    pub fn with_room(bytes: usize) -> Self {
+        Self { tail: BytesMut::with_capacity(bytes), ..Self::default() }
+    }
     /// Bytes written so far.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -84,6 +98,56 @@ impl Writer {
             self.tail = other.tail;
         } else {
             self.tail.extend_from_slice(&other.tail);
+        }
+    }
+    /// Here, to come back to.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark { pieces: self.done.len(), bytes: self.tail.len(), at: self.len() }
+    }
+    /// Bytes written since.
+    #[must_use]
+    pub fn since(&self, mark: Mark) -> usize {
+        self.len() - mark.at
+    }
+    /// Takes back what was written since.
+    pub fn rewind(&mut self, mark: Mark) {
+        if self.done.len() > mark.pieces {
+            self.tail.clear();
+            self.done.truncate(mark.pieces + 1);
+            if let Some(begun) = self.done.last_mut().filter(|_| mark.bytes > 0) {
+                begun.truncate(mark.bytes);
+            } else {
+                self.done.pop();
+            }
+            self.done_bytes = mark.at;
+        } else {
+            self.tail.truncate(mark.bytes);
+        }
+    }
+    /// Writes a number over the one that was written there.
+    pub fn set_u32(&mut self, mark: Mark, value: u32) {
+        let place = mark.bytes..mark.bytes + 4;
+        if self.done.len() == mark.pieces {
+            self.tail[place].copy_from_slice(&value.to_be_bytes());
+        } else {
+            let mut piece = BytesMut::from(&self.done[mark.pieces][..]);
+            piece[place].copy_from_slice(&value.to_be_bytes());
+            self.done[mark.pieces] = piece.freeze();
+        }
+    }
+    /// What was written since in one piece, which is copied when there is more than one.
+    #[must_use]
+    pub fn kept(&mut self, mark: Mark) -> Bytes {
+        self.seal();
+        match &self.done[mark.pieces.min(self.done.len())..] {
+            [] => Bytes::new(),
+            [one] => one.slice(mark.bytes..),
+            [first, rest @ ..] => {
+                let mut all = BytesMut::from(&first[mark.bytes..]);
+                rest.iter().for_each(|piece| all.extend_from_slice(piece));
+                all.freeze()
+            }
         }
     }
     fn pad(&mut self, length: usize) {

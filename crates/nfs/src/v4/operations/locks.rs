@@ -3,7 +3,7 @@
 use model::file::{FileKind, FileStore};
 
 use super::opens::in_turn;
-use super::{Done, Failed, Outcome};
+use super::{Done, Failed};
 use crate::v4::compound::Compound;
 use crate::v4::state::{Claim, Denied, LockOwner, LockRequest, OwnerKey};
 use crate::v4::status::Status;
@@ -114,13 +114,18 @@ fn check_kind<F: FileStore>(c: &Compound<'_, F>) -> Result<(), Status> {
     }
 }
 
-pub(super) fn lock<F: FileStore>(c: &mut Compound<'_, F>, reader: &mut Reader) -> Outcome {
-    let Ok(args) = LockArgs::read(reader) else { return Outcome::failed(Status::BadXdr) };
-    if let Err(status) = c.handle() {
-        return Outcome::failed(status);
-    }
+pub(super) fn lock<F: FileStore>(
+    c: &mut Compound<'_, F>,
+    reader: &mut Reader,
+    results: &mut Writer,
+) -> Done<()> {
+    let args = LockArgs::read(reader).map_err(|_| Status::BadXdr)?;
+    c.handle()?;
+    let run = |c: &mut Compound<'_, F>, results: &mut Writer| {
+        lock_now(c, &args).map(|stateid| results.put(&stateid))
+    };
     if c.minor > 0 {
-        return Outcome::of(lock_now(c, &args));
+        return run(c, results);
     }
     let now_ms = c.service.now_ms;
     let turns = c.with(|state| match &args.locker {
@@ -137,15 +142,14 @@ pub(super) fn lock<F: FileStore>(c: &mut Compound<'_, F>, reader: &mut Reader) -
             Ok((owner, new.open_seqid, Some((locks, new.lock_seqid))))
         }
     });
-    match turns {
-        Err(status) => Outcome::failed(status),
-        Ok((owner, seqid, None)) => {
-            in_turn(c, (&owner, seqid), |c| Outcome::of(lock_now(c, &args)))
-        }
+    match turns? {
+        (owner, seqid, None) => in_turn(c, (&owner, seqid), results, run),
         // Both owners move on: that of the open, and that of the locks, who begins here.
-        Ok((owner, seqid, Some((locks, lock_seqid)))) => in_turn(c, (&owner, seqid), |c| {
-            in_turn(c, (&locks, lock_seqid), |c| Outcome::of(lock_now(c, &args)))
-        }),
+        (owner, seqid, Some((locks, lock_seqid))) => {
+            in_turn(c, (&owner, seqid), results, |c, results| {
+                in_turn(c, (&locks, lock_seqid), results, run)
+            })
+        }
     }
 }
 
@@ -201,13 +205,17 @@ xdr_struct! {
     }
 }
 
-pub(super) fn locku<F: FileStore>(c: &mut Compound<'_, F>, reader: &mut Reader) -> Outcome {
-    let Ok(args) = LockuArgs::read(reader) else { return Outcome::failed(Status::BadXdr) };
+pub(super) fn locku<F: FileStore>(
+    c: &mut Compound<'_, F>,
+    reader: &mut Reader,
+    results: &mut Writer,
+) -> Done<()> {
+    let args = LockuArgs::read(reader).map_err(|_| Status::BadXdr)?;
     if c.minor > 0 {
-        return Outcome::of(unlock(c, &args));
+        return unlock(c, &args).map(|stateid| results.put(&stateid));
     }
-    let stateid = args.stateid.clone();
-    super::opens::by_stateid(c, &stateid, args.seqid, |c, _, _| unlock(c, &args))
+    let of = (&args.stateid, args.seqid);
+    super::opens::by_stateid(c, of, results, |c, _, _| unlock(c, &args))
 }
 
 fn unlock<F: FileStore>(c: &mut Compound<'_, F>, args: &LockuArgs) -> Done<Stateid> {

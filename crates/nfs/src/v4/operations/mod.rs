@@ -40,35 +40,10 @@ pub(super) fn happens_once(code: u32) -> bool {
     ONCE.contains(&code)
 }
 
-/// What came of an operation.
-pub(super) struct Outcome {
-    pub(super) status: Status,
-    pub(super) body: Writer,
-}
-
-impl Outcome {
-    pub(super) fn failed(status: Status) -> Self {
-        Self { status, body: Writer::default() }
-    }
-    fn of<R: Xdr>(result: Result<R, Failed>) -> Self {
-        let mut body = Writer::default();
-        match result {
-            Ok(value) => {
-                body.put(&value);
-                Self { status: Status::Ok, body }
-            }
-            Err(Failed { status, said }) => {
-                body.encoded(&said);
-                Self { status, body }
-            }
-        }
-    }
-}
-
 /// A failure, and what its arm of the result says besides.
-struct Failed {
-    status: Status,
-    said: Bytes,
+pub(super) struct Failed {
+    pub(super) status: Status,
+    pub(super) said: Bytes,
 }
 
 impl Failed {
@@ -84,7 +59,8 @@ impl<T: Into<Status>> From<T> for Failed {
 }
 
 type Done<R> = Result<R, Failed>;
-type Run<F> = fn(&mut Compound<'_, F>, &mut Reader) -> Outcome;
+/// Reads the arguments, and writes what it has to say when it succeeds.
+type Run<F> = fn(&mut Compound<'_, F>, &mut Reader, &mut Writer) -> Done<()>;
 
 /// One operation.
 pub(super) struct Row<F> {
@@ -105,17 +81,21 @@ impl<F> Row<F> {
 }
 
 /// Reads the arguments and runs the operation.
-fn typed<A: Xdr, R: Xdr>(reader: &mut Reader, run: impl FnOnce(A) -> Done<R>) -> Outcome {
-    match A::read(reader) {
-        Ok(arguments) => Outcome::of(run(arguments)),
-        Err(_) => Outcome::failed(Status::BadXdr),
-    }
+fn typed<A: Xdr, R: Xdr>(
+    reader: &mut Reader,
+    results: &mut Writer,
+    run: impl FnOnce(A) -> Done<R>,
+) -> Done<()> {
+    let arguments = A::read(reader).map_err(|_| Status::BadXdr)?;
+    run(arguments).map(|value| results.put(&value))
 }
 
 macro_rules! row {
     ($code:literal, $name:literal, $minors:expr, $changes:literal, $($run:tt)+) => {
         Row { code: $code, name: $name, minors: $minors, changes: $changes, run: Some(
-            |compound, reader| typed(reader, |arguments| $($run)+(compound, arguments))
+            |compound, reader, results| {
+                typed(reader, results, |arguments| $($run)+(compound, arguments))
+            }
         ) }
     };
 }

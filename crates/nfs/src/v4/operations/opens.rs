@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use model::file::{Access, Attributes, Creation, FileKind, FileStore, SetAttributes};
 
-use super::{Done, Outcome, check_name, check_pseudo_name, of_directory};
+use super::{Done, Failed, check_name, check_pseudo_name, of_directory};
 use crate::handle::Handle;
 use crate::request::Place;
 use crate::v4::attributes;
@@ -110,48 +110,52 @@ xdr_struct! {
 pub(super) fn in_turn<F: FileStore>(
     c: &mut Compound<'_, F>,
     (owner, seqid): (&OwnerKey, u32),
-    run: impl FnOnce(&mut Compound<'_, F>) -> Outcome,
-) -> Outcome {
-    match c.with(|state| state.turn(owner, seqid)) {
-        Err(status) => Outcome::failed(status),
-        Ok(Turn::Replay(reply, file)) => {
+    results: &mut Writer,
+    run: impl FnOnce(&mut Compound<'_, F>, &mut Writer) -> Done<()>,
+) -> Done<()> {
+    match c.with(|state| state.turn(owner, seqid))? {
+        Turn::Replay(reply, file) => {
             if let Some(file) = file {
                 c.go_to(file);
             }
-            let mut body = Writer::default();
             let mut reader = Reader::new(reply);
             let status = Status::read(&mut reader).unwrap_or(Status::ServerFault);
-            body.encoded(&reader.rest());
-            Outcome { status, body }
+            let said = reader.rest();
+            if status != Status::Ok {
+                return Err(Failed { status, said });
+            }
+            results.encoded(&said);
+            Ok(())
         }
-        Ok(Turn::Next) => {
-            let outcome = run(c);
-            let body = outcome.body.into_bytes();
+        Turn::Next => {
+            let begins = results.mark();
+            let done = run(c, results);
+            let (status, said) = match &done {
+                Ok(()) => (Status::Ok, results.kept(begins)),
+                Err(failed) => (failed.status, failed.said.clone()),
+            };
             let mut kept = Writer::default();
-            kept.put(&outcome.status);
-            kept.encoded(&body);
-            let (kept, file, status) = (kept.into_bytes(), c.current, outcome.status);
+            kept.put(&status);
+            kept.encoded(&said);
+            let (kept, file) = (kept.into_bytes(), c.current);
             c.with(|state| state.end_turn(owner, seqid, status, kept, file));
-            let mut again = Writer::default();
-            again.encoded(&body);
-            Outcome { status, body: again }
+            done
         }
     }
 }
 
-pub(super) fn open<F: FileStore>(c: &mut Compound<'_, F>, reader: &mut Reader) -> Outcome {
-    let Ok(args) = OpenArgs::read(reader) else { return Outcome::failed(Status::BadXdr) };
-    if let Err(status) = c.handle() {
-        return Outcome::failed(status);
-    }
+pub(super) fn open<F: FileStore>(
+    c: &mut Compound<'_, F>,
+    reader: &mut Reader,
+    results: &mut Writer,
+) -> Done<()> {
+    let args = OpenArgs::read(reader).map_err(|_| Status::BadXdr)?;
+    c.handle()?;
     if let Some(client) = c.client {
-        return Outcome::of(open_as(c, client, &args, true));
+        return open_as(c, client, &args, true).map(|opened| results.put(&opened));
     }
     let now_ms = c.service.now_ms;
-    let client = match c.with(|state| state.renew(args.owner.client, now_ms)) {
-        Ok(client) => client,
-        Err(status) => return Outcome::failed(status),
-    };
+    let client = c.with(|state| state.renew(args.owner.client, now_ms))?;
     let owner = OwnerKey { client, name: args.owner.name.0.clone(), of_locks: false };
     let confirmed = c.with(|state| {
         state.reset_unconfirmed(&owner, args.seqid);
@@ -162,7 +166,9 @@ pub(super) fn open<F: FileStore>(c: &mut Compound<'_, F>, reader: &mut Reader) -
         }
         state.is_owner_confirmed(&owner)
     });
-    in_turn(c, (&owner, args.seqid), |c| Outcome::of(open_as(c, client, &args, confirmed)))
+    in_turn(c, (&owner, args.seqid), results, |c, results| {
+        open_as(c, client, &args, confirmed).map(|opened| results.put(&opened))
+    })
 }
 
 fn check_shares(args: &OpenArgs, minor: u32) -> Result<(), Status> {
@@ -393,9 +399,13 @@ xdr_struct! {
     }
 }
 
-pub(super) fn open_confirm<F: FileStore>(c: &mut Compound<'_, F>, reader: &mut Reader) -> Outcome {
-    let Ok(args) = ConfirmArgs::read(reader) else { return Outcome::failed(Status::BadXdr) };
-    by_stateid(c, &args.stateid, args.seqid, |c, owner, file| {
+pub(super) fn open_confirm<F: FileStore>(
+    c: &mut Compound<'_, F>,
+    reader: &mut Reader,
+    results: &mut Writer,
+) -> Done<()> {
+    let args = ConfirmArgs::read(reader).map_err(|_| Status::BadXdr)?;
+    by_stateid(c, (&args.stateid, args.seqid), results, |c, owner, file| {
         let stateid = c.with(|state| {
             let stateid = state.confirm_open(&args.stateid, &file)?;
             state.confirm_owner(owner);
@@ -408,23 +418,19 @@ pub(super) fn open_confirm<F: FileStore>(c: &mut Compound<'_, F>, reader: &mut R
 /// A request of NFSv4.0 whose owner is the stateid's.
 pub(super) fn by_stateid<F: FileStore, R: Xdr>(
     c: &mut Compound<'_, F>,
-    stateid: &Stateid,
-    seqid: u32,
+    (stateid, seqid): (&Stateid, u32),
+    results: &mut Writer,
     run: impl FnOnce(&mut Compound<'_, F>, &OwnerKey, Handle) -> Done<R>,
-) -> Outcome {
+) -> Done<()> {
     let now_ms = c.service.now_ms;
-    let file = match c.handle() {
-        Ok(file) => file,
-        Err(status) => return Outcome::failed(status),
-    };
+    let file = c.handle()?;
     let owner = c.with(|state| {
         state.renew_by(stateid, now_ms);
         state.owner_of(stateid)
-    });
-    match owner {
-        Err(status) => Outcome::failed(status),
-        Ok(owner) => in_turn(c, (&owner, seqid), |c| Outcome::of(run(c, &owner, file))),
-    }
+    })?;
+    in_turn(c, (&owner, seqid), results, |c, results| {
+        run(c, &owner, file).map(|value| results.put(&value))
+    })
 }
 
 xdr_struct! {
@@ -440,13 +446,13 @@ xdr_struct! {
 pub(super) fn open_downgrade<F: FileStore>(
     c: &mut Compound<'_, F>,
     reader: &mut Reader,
-) -> Outcome {
-    let Ok(args) = DowngradeArgs::read(reader) else { return Outcome::failed(Status::BadXdr) };
+    results: &mut Writer,
+) -> Done<()> {
+    let args = DowngradeArgs::read(reader).map_err(|_| Status::BadXdr)?;
     if c.minor > 0 {
-        return Outcome::of(downgrade(c, &args));
+        return downgrade(c, &args).map(|stateid| results.put(&stateid));
     }
-    let stateid = args.stateid.clone();
-    by_stateid(c, &stateid, args.seqid, |c, _, _| downgrade(c, &args))
+    by_stateid(c, (&args.stateid, args.seqid), results, |c, _, _| downgrade(c, &args))
 }
 
 fn downgrade<F: FileStore>(c: &mut Compound<'_, F>, args: &DowngradeArgs) -> Done<Stateid> {
@@ -470,12 +476,16 @@ xdr_struct! {
     }
 }
 
-pub(super) fn close<F: FileStore>(c: &mut Compound<'_, F>, reader: &mut Reader) -> Outcome {
-    let Ok(args) = CloseArgs::read(reader) else { return Outcome::failed(Status::BadXdr) };
+pub(super) fn close<F: FileStore>(
+    c: &mut Compound<'_, F>,
+    reader: &mut Reader,
+    results: &mut Writer,
+) -> Done<()> {
+    let args = CloseArgs::read(reader).map_err(|_| Status::BadXdr)?;
     if c.minor > 0 {
-        return Outcome::of(close_in_session(c, &args));
+        return close_in_session(c, &args).map(|stateid| results.put(&stateid));
     }
-    by_stateid(c, &args.stateid, args.seqid, |c, owner, file| {
+    by_stateid(c, (&args.stateid, args.seqid), results, |c, owner, file| {
         c.with(|state| {
             let key = state.owner_of(&args.stateid)?;
             if key != *owner {

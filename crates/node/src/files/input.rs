@@ -1,6 +1,7 @@
 //! What a connection has sent and is not cut into records yet.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::TcpStream;
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +12,8 @@ use rustix::net::{RecvFlags, recv};
 /// Most that is asked of the kernel at once of a long record: what is filled with zeros before it
 /// is received.
 const LARGE_BYTES: usize = 256 << 10;
+/// As much is received where it need not be filled before, and copied.
+const SMALL_BYTES: usize = 4 << 10;
 
 pub(super) struct Input {
     bytes: BytesMut,
@@ -52,25 +55,56 @@ impl Input {
             0 => self.piece.bytes(),
             missing => missing.clamp(self.piece.bytes(), LARGE_BYTES),
         };
-        let (have, want) = (self.bytes.len(), want.min(room));
-        if self.bytes.is_empty() {
-            // The old one may be held by records that still run.
+        let want = want.min(room);
+        let flags = if waits { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+        let received = rustix::io::retry_on_intr(|| {
+            if self.bytes.is_empty() && want <= SMALL_BYTES {
+                self.receive_small(socket, want, flags)
+            } else {
+                self.receive_large(socket, want, flags)
+            }
+        });
+        match received {
+            Ok(0) => Ok(Received::End),
+            Ok(bytes) => {
+                self.piece.learn(want, bytes);
+                Ok(Received::Some { bytes, drained: bytes < want })
+            }
+            Err(Errno::AGAIN) => Ok(Received::Nothing),
+            Err(why) => Err(why.into()),
+        }
+    }
+
+    fn receive_small(
+        &mut self,
+        socket: &TcpStream,
+        want: usize,
+        flags: RecvFlags,
+    ) -> Result<usize, Errno> {
+        let mut room = [MaybeUninit::uninit(); SMALL_BYTES];
+        let ((came, _), _) = recv(socket, &mut room[..want], flags)?;
+        // The old one may be held by records that still run.
+        self.bytes = BytesMut::from(&*came);
+        Ok(came.len())
+    }
+
+    fn receive_large(
+        &mut self,
+        socket: &TcpStream,
+        want: usize,
+        flags: RecvFlags,
+    ) -> Result<usize, Errno> {
+        let have = self.bytes.len();
+        if have == 0 {
             self.bytes = BytesMut::with_capacity(want);
         } else {
             self.bytes.reserve(self.records.missing(&self.bytes).max(want));
         }
         self.bytes.resize(have + want, 0);
-        let flags = if waits { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-        let received = rustix::io::retry_on_intr(|| recv(socket, &mut self.bytes[have..], flags));
+        let received = recv(socket, &mut self.bytes[have..], flags);
         let count = received.map_or(0, |(_, count)| count);
         self.bytes.truncate(have + count);
-        self.piece.learn(want, count);
-        match received {
-            Ok(_) if count == 0 => Ok(Received::End),
-            Ok(_) => Ok(Received::Some { bytes: count, drained: count < want }),
-            Err(Errno::AGAIN) => Ok(Received::Nothing),
-            Err(why) => Err(why.into()),
-        }
+        received.map(|_| count)
     }
 
     /// Cuts off the next whole record.

@@ -20,8 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::file::FileStore;
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 
 use super::Service;
 use super::connection::Connection;
@@ -82,9 +80,14 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
             let way = if self.crew.may_look() { lull.way() } else { Way::Sleep };
             seat.take(way == Way::Look);
             let began = self.clock.now();
-            let is_there = way == Way::Look && self.looks(connection, began);
-            let read = || seat.note(connection.socket());
-            let turn = self.turn(connection, (reader, post), !is_there, read);
+            let mut read = || seat.note(connection.socket());
+            let mut turn = Ok(Turn::default());
+            if way == Way::Look {
+                turn = self.look_for(connection, (reader, post), began, &mut read);
+            }
+            if turn.is_ok_and(|turn| !turn.came && !turn.paused) {
+                turn = self.turn(connection, (reader, post), true, &mut read);
+            }
             let Ok(Turn { paused, came, calls, at }) = turn else { break turn };
             lull.rested(way, at.saturating_sub(began), at, calls);
             if paused || !came || !self.crew.may_stay() || !connection.stays(reader) {
@@ -97,16 +100,22 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         Some(last)
     }
 
-    /// Asks again and again whether something is there, for a moment.
-    fn looks(&self, connection: &Connection, began: Duration) -> bool {
-        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
-        while self.clock.now().saturating_sub(began) < lull::LOOK {
-            match recv(connection.socket(), &mut [0_u8; 1][..], flags) {
-                Err(Errno::AGAIN | Errno::INTR) => std::hint::spin_loop(),
-                _ => return true,
+    /// Asks again and again whether something is there, for a moment; does what comes.
+    fn look_for(
+        &self,
+        connection: &Arc<Connection>,
+        (reader, post): (u64, &Post),
+        began: Duration,
+        read: &mut impl FnMut(),
+    ) -> Result<Turn, Option<Turned>> {
+        loop {
+            let turn = self.turn(connection, (reader, post), false, &mut *read)?;
+            let is_over = turn.at.saturating_sub(began) >= lull::LOOK;
+            if turn.came || turn.paused || is_over {
+                return Ok(turn);
             }
+            std::hint::spin_loop();
         }
-        false
     }
 }
 

@@ -323,6 +323,9 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
     ) -> Result<Turn, Option<Turned>> {
         let mut turn = self.read_some(connection, waits)?;
         turn.at = self.clock.now();
+        if !turn.came && !turn.paused {
+            return Ok(turn);
+        }
         read();
         let ran = self.run_as(connection, (reader, turn.at), post);
         post.leave();
@@ -363,7 +366,7 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
                 connection.give(as_u64(before - after));
             }
         }
-        if !turn.paused && (1..SMALL_BYTES).contains(&input.waiting()) {
+        if turn.came && !turn.paused && (1..SMALL_BYTES).contains(&input.waiting()) {
             // A client without TCP_NODELAY sends the rest when this has been acknowledged, which
             // the kernel would put off for 40 ms.
             let _ = rustix::net::sockopt::set_tcp_quickack(connection.socket(), true);

@@ -3,7 +3,8 @@
 //! Entry points: [`BlockIo`] (data, asynchronous, one per worker thread, made by [`block_io`]),
 //! [`Files`] (names, synchronous; the real one is [`RealFiles`]), [`Clock`], [`Random`]; [`posix`],
 //! what only the kernel can do for a file server; [`handover`], sockets that outlive a program;
-//! [`processes`], [`mounts`], [`locks`] and [`whole`] files, for the agent of a host.
+//! [`processes`], [`mounts`], [`locks`] and [`whole`] files, for the agent of a host; [`leftovers`],
+//! what is let go of behind an answer.
 //!
 //! Invariant: nothing above this crate opens a file, asks the time or draws a random number by
 //! itself; so the simulator can stand in for the world.
@@ -20,6 +21,7 @@ pub mod files;
 mod gate;
 pub mod handover;
 pub mod iscsi_session;
+pub mod leftovers;
 pub mod link;
 pub mod locks;
 pub mod mounts;

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
 use bytes::Bytes;
+use env::leftovers::{Left, collect};
 use env::posix::waits;
 use model::file::FileStore;
 use nfs::server::{Server, answer, refuse};
@@ -28,6 +29,8 @@ const SLOW: Duration = Duration::from_micros(500);
 /// Replies that are gathered before they are sent: enough that one wake-up of the client is for
 /// many, and few enough that it has something to do meanwhile.
 const BATCH_BYTES: usize = 64 << 10;
+/// What calls that are answered together leave is let go of sooner when it is so much.
+const LEFT_MAX: usize = 64;
 /// A call that is not whole and has fewer bytes was not cut by the network, but by its sender.
 const SMALL_BYTES: usize = 64 << 10;
 /// What was there after so short a time was there before.
@@ -383,12 +386,14 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         post: &Post,
     ) -> Result<usize, Option<Turned>> {
         let (mut calls, mut gathered, mut waits) = (0, 0, Waits::now());
+        let mut left = Left::default();
         while connection.unsent() < self.share.unsent_max {
             let Some(call) = connection.dequeue_as(reader) else { break };
             post.occupy(connection.token, as_ms(now));
             calls += 1;
             let bytes = call.len();
-            let (reply, took) = self.run(connection, call, now);
+            let (reply, took, more) = self.run(connection, call, now);
+            left.add(more);
             now += took;
             post.ran(took);
             let was_slow = waits.was_slow(took);
@@ -398,8 +403,9 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
             if connection.has_run(bytes, was_slow) {
                 self.list(connection);
             }
-            if gathered >= BATCH_BYTES {
+            if gathered >= BATCH_BYTES || left.len() >= LEFT_MAX {
                 connection.send(&self.poller, as_ms(now)).map_err(|_| None)?;
+                drop(std::mem::take(&mut left));
                 now = self.clock.now();
                 gathered = 0;
             }
@@ -443,13 +449,14 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         let mut waits = Waits::now();
         let now = self.clock.now();
         post.begin_queued(as_ms(now));
-        let (reply, took) = self.run(connection, call, now);
+        let (reply, took, left) = self.run(connection, call, now);
         post.end_queued();
         let was_slow = waits.was_slow(took);
         if let Some(reply) = reply {
             connection.gather(reply);
         }
         let sent = connection.send(&self.poller, self.now_ms());
+        drop(left);
         if connection.has_run(bytes, was_slow) {
             self.list(connection);
         }
@@ -459,15 +466,16 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         }
     }
 
-    /// Answers one call, which begins now, and says how long that took.
+    /// Answers one call, which begins now, and says how long that took; what is left is to go behind
+    /// the answer.
     fn run(
         &self,
         connection: &Connection,
         call: Bytes,
         began: Duration,
-    ) -> (Option<Vec<Bytes>>, Duration) {
+    ) -> (Option<Vec<Bytes>>, Duration, Left) {
         if connection.stranger_until_ms.is_some() {
-            return (refuse(call), Duration::ZERO);
+            return (refuse(call), Duration::ZERO, Left::default());
         }
         let now_ms = as_ms(began);
         // Held until the call has ended: who changes the exports waits for it.
@@ -484,14 +492,19 @@ impl<F: FileStore + Clone + Send + Sync> Service<F> {
         };
         let (program, version) = program_of(&call);
         let received = call.len();
-        let reply = answer(&server, connection.peer, call, now_ms);
-        drop(exports);
+        let (reply, mut left) = collect(|| answer(&server, connection.peer, call, now_ms));
+        if left.is_empty() {
+            drop(exports);
+        } else {
+            // What is left is of these files.
+            left.keep(exports);
+        }
         let sent = reply.as_ref().map_or(0, |pieces| pieces.iter().map(Bytes::len).sum());
         self.figures.call(program, version, (received, sent));
         if let Some(file_system) = reached.get() {
             self.note(connection, Seen { file_system, version, at_ms: now_ms });
         }
-        (reply, self.clock.now().saturating_sub(began))
+        (reply, self.clock.now().saturating_sub(began), left)
     }
 
     /// Notes who calls upon what, about once a second.

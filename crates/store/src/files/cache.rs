@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use env::leftovers::let_go;
 use hashbrown::HashTable;
 use model::file::{Attributes, FileError, FileId, FileKind, FileResult};
 use rustix::fs::Statx;
@@ -151,7 +152,9 @@ impl Cache {
         inner.queue.push_back(key);
         drop(inner);
         // Descriptors are closed without the lock.
-        drop(evicted);
+        if !evicted.is_empty() {
+            let_go(evicted);
+        }
         file
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, RwLockReadGuard};
 
 use bytes::Bytes;
+use env::leftovers::let_go;
 use model::file::{
     Attributes, Before, Caller, Changed, Creation, FileError, FileId, FileKind, FileResult, Made,
     New, Removal, SetAttributes,
@@ -379,6 +380,7 @@ impl Inner {
                 let flags = if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
                 unlinkat(&parent.fd, &name, flags).map_err(not_empty)
             })?;
+            let_go(victim);
             (place.leave(&op)?, hidden)
         };
         if hidden {
@@ -434,7 +436,12 @@ impl Inner {
                 }
                 // It holds what is to be moved; and its lock is taken.
                 Some((replaced, _)) if replaced == from => return Err(FileError::NotEmpty),
-                Some((replaced, _)) => op.take_away(&*op.file(replaced)?, rename)?,
+                Some((replaced, _)) => {
+                    let replaced = op.file(replaced)?;
+                    let hidden = op.take_away(&replaced, rename)?;
+                    let_go(replaced);
+                    hidden
+                }
             };
             let left = left.leave(&op)?;
             let gained = gained.map_or(Ok(left.clone()), |gained| gained.leave(&op))?;

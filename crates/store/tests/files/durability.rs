@@ -61,3 +61,40 @@ fn a_deleted_volume_is_gone_for_who_still_has_it() {
         assert_eq!(left, 0);
     }
 }
+
+/// To close the last descriptor of a removed file frees its blocks, which the answer waited for.
+#[test]
+fn what_a_removed_file_took_is_freed_behind_the_answer() {
+    for home in Home::all() {
+        let (who, volume) = (user(0), home.volume(1, 64 * MIB));
+        let root = volume.root();
+        let taken = || volume.usage().unwrap().used.0;
+        for name in ["a", "b", "c"] {
+            let file = create(&volume, &who, root, name).attributes.file;
+            write(&volume, &who, file, 0, &[7; 1 << 20]);
+        }
+        let before = taken();
+        let remove = || volume.remove(&who, root, b"a", Removal::File).unwrap();
+        let (_, left) = env::leftovers::collect(remove);
+        assert_eq!(left.len(), 1);
+        assert!(before - taken() >= MIB, "the volume has it back at once");
+        assert_eq!(volume.lookup(&who, root, b"a"), Err(FileError::NotFound));
+        let open = || {
+            let open = std::fs::read_dir("/proc/self/fd").unwrap();
+            let targets = open.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+            let tree = home.tree(1).display().to_string();
+            let is_gone = |path: &std::path::PathBuf| {
+                let path = path.display().to_string();
+                path.starts_with(&tree) && path.ends_with("a (deleted)")
+            };
+            targets.filter(is_gone).count()
+        };
+        assert_eq!(open(), 1);
+        drop(left);
+        assert_eq!(open(), 0);
+        // One that another is renamed over.
+        let rename = || volume.rename(&who, (root, b"b"), (root, b"c")).unwrap();
+        assert_eq!(env::leftovers::collect(rename).1.len(), 1);
+        assert!(env::leftovers::collect(|| volume.attributes(root)).1.is_empty());
+    }
+}

@@ -211,7 +211,7 @@ impl Ward {
         self.wardens[host] = Some(child);
     }
 
-    fn report(&self, host: usize) -> Option<Report> {
+    pub(crate) fn report(&self, host: usize) -> Option<Report> {
         self.home(host).report().unwrap()
     }
 

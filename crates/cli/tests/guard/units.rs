@@ -56,6 +56,27 @@ fn freezes(ward: &Ward, host: usize) {
     assert!(!cgroup.is_frozen().unwrap());
 }
 
+/// Host 0 loses the volume to host 1, and its systemd does not answer when it wakes: it stood as
+/// failed, though all had ended, because an end by force takes three seconds at most.
+fn is_lost_while_systemd_stands_still(ward: &Ward) {
+    let (runs, starts) = (ward.stage.diary(1).runs, begun(ward, 0));
+    ward.machines[0].pause(true);
+    ward.stage.writes(1, runs);
+    let picture = ward.stage.picture();
+    ward.machines[0].signal_systemd(Signal::STOP);
+    ward.machines[0].pause(false);
+    pause(5_000);
+    let cgroup = ward.machines[0].cgroup_of(UNIT);
+    assert!(!cgroup.is_populated().unwrap(), "it is killed all the same");
+    assert_eq!(ward.report(0).unwrap().standing, Standing::Stopping);
+    ward.machines[0].signal_systemd(Signal::CONT);
+    ward.stands(0, Standing::Fenced);
+    pause(300);
+    assert_eq!(begun(ward, 0), starts);
+    assert!(matches!(&*ward.machines[0].state_of(UNIT), "inactive" | "failed"));
+    ward.stage.check(&picture, 1);
+}
+
 #[test]
 fn a_unit_starts_fails_freezes_moves_is_lost_and_stops_with_its_group() {
     if let Err(why) = Machine::can_be() {
@@ -122,7 +143,12 @@ fn a_unit_starts_fails_freezes_moves_is_lost_and_stops_with_its_group() {
     assert!(matches!(&*ward.machines[1].state_of(UNIT), "inactive" | "failed"));
     ward.stage.check(&picture, 0);
 
+    std::fs::remove_file(&hangs).unwrap();
+    ward.want(|group| group.permitted = group.generation);
+    ward.stands(1, Standing::Standby);
+    is_lost_while_systemd_stands_still(&ward);
+
     ward.want(|group| group.wanted = Wanted::Stopped);
-    ward.stands(0, Standing::Stopped);
-    assert_eq!(ward.machines[0].state_of(UNIT), "inactive");
+    ward.stands(1, Standing::Stopped);
+    assert_eq!(ward.machines[1].state_of(UNIT), "inactive");
 }

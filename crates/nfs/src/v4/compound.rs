@@ -116,12 +116,12 @@ impl Head {
         Ok(Self { tag: Xdr::read(reader)?, minor: reader.u32()?, count: reader.u32()? })
     }
     /// Writes the head of the reply, and says where the number of results stands, which come next.
-    fn answer(&self, status: Status, results: &mut Writer) -> Mark {
+    fn answer(&self, status: Status, count: u32, results: &mut Writer) -> Mark {
         results.put(&status);
         results.opaque(&self.tag);
-        let count = results.mark();
-        results.u32(0);
-        count
+        let at = results.mark();
+        results.u32(count);
+        at
     }
     /// Why nothing of it is run.
     fn check(&self) -> Result<(), Status> {
@@ -145,7 +145,7 @@ fn compound<F: FileStore>(
     let mut reader = Reader::new(arguments.clone());
     let Ok(head) = Head::read(&mut reader) else { return Accepted::GarbageArgs };
     if let Err(status) = head.check() {
-        head.answer(status, results);
+        head.answer(status, 0, results);
         return Accepted::Success;
     }
     let mut compound = Compound {
@@ -210,7 +210,7 @@ impl<'a, F: FileStore> Compound<'a, F> {
         results: &mut Writer,
     ) -> Ran {
         let begins = results.mark();
-        let count = head.answer(Status::Ok, results);
+        let count = head.answer(Status::Ok, head.count, results);
         let (first, mut last, mut done) = (results.mark(), Status::Ok, 0);
         while done < head.count && last == Status::Ok {
             self.at = done;
@@ -240,8 +240,10 @@ impl<'a, F: FileStore> Compound<'a, F> {
             }
             done += 1;
         }
-        results.set_u32(begins, last.code());
-        results.set_u32(count, done);
+        if last != Status::Ok {
+            results.set_u32(begins, last.code());
+            results.set_u32(count, done);
+        }
         Ran::Fresh
     }
 

@@ -218,7 +218,8 @@ impl Campaign {
         self.picture = self.stage.picture();
         let (begun, begun_us) = (Instant::now(), now_us());
         self.strike(self.owner, &guard, fault);
-        let killed = matches!(fault, Fault::GuardKilled | Fault::HostKilled);
+        let (killed, mut settled_at) =
+            (matches!(fault, Fault::GuardKilled | Fault::HostKilled), None);
         self.places[self.owner] = Some(match killed {
             true => Place::Ending(guard, fault),
             false => Place::Down(guard, fault, begun + pause),
@@ -237,12 +238,16 @@ impl Campaign {
             // A killed guard is not brought back before somebody else has the volume.
             if !killed {
                 self.tend();
-                if begun.elapsed() > pause + SETTLED {
-                    return self.stayed(fault);
+                // Another may be on its way to take over as long as the owner has not gone on.
+                let settled = begun.elapsed() > pause + SETTLED;
+                match settled_at {
+                    None if settled => settled_at = Some(self.acknowledged()),
+                    Some(before) if self.acknowledged() > before => return self.stayed(fault),
+                    _ => {}
                 }
             }
             let patient = begun.elapsed() < Duration::from_secs(30);
-            assert!(patient, "{fault:?}: nobody took over\n{}", self.said());
+            assert!(patient, "{fault:?} for {pause:?}: nobody writes\n{}", self.said());
             std::thread::sleep(Duration::from_millis(3));
         }
     }
@@ -283,11 +288,11 @@ impl Campaign {
 
     fn stayed(&mut self, fault: Fault) {
         self.figures.stayed(fault);
-        let before = self.stage.diary(self.owner).acknowledged.len();
-        wait_for("the owner goes on", || {
-            (self.stage.diary(self.owner).acknowledged.len() > before).then_some(())
-        });
         self.look();
+    }
+
+    fn acknowledged(&self) -> usize {
+        self.stage.diary(self.owner).acknowledged.len()
     }
 }
 

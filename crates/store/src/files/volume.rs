@@ -2,6 +2,9 @@
 //!
 //! ```text
 //!  FileId --ids--> inode --cache or open_by_handle_at--> OpenFile --the caller's identity--> kernel
+//!                                                           ^
+//!    name --statx: the number of an inode that is open------'
+//!      '----name_to_handle_at: inode and generation of any--> FileId
 //! ```
 //!
 //! Locks, in this order: `record` (changes of structure), `changes` (shared by operations that

@@ -1,5 +1,7 @@
 //! Groups with a unit of systemd, on hosts that have a systemd of their own each.
 
+use std::path::Path;
+
 use model::group::{Policy, Resource, RestartLimit, Standing, Wanted};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -58,7 +60,10 @@ fn freezes(ward: &Ward, host: usize) {
 
 /// Host 0 loses the volume to host 1, and its systemd does not answer when it wakes: it stood as
 /// failed, though all had ended, because an end by force takes three seconds at most.
-fn is_lost_while_systemd_stands_still(ward: &Ward) {
+fn is_lost_while_systemd_stands_still(ward: &mut Ward, hangs: &Path) {
+    std::fs::remove_file(hangs).unwrap();
+    ward.want(|group| group.permitted = group.generation);
+    ward.stands(1, Standing::Standby);
     let (runs, starts) = (ward.stage.diary(1).runs, begun(ward, 0));
     ward.machines[0].pause(true);
     ward.stage.writes(1, runs);
@@ -143,11 +148,7 @@ fn a_unit_starts_fails_freezes_moves_is_lost_and_stops_with_its_group() {
     assert!(matches!(&*ward.machines[1].state_of(UNIT), "inactive" | "failed"));
     ward.stage.check(&picture, 0);
 
-    std::fs::remove_file(&hangs).unwrap();
-    ward.want(|group| group.permitted = group.generation);
-    ward.stands(1, Standing::Standby);
-    is_lost_while_systemd_stands_still(&ward);
-
+    is_lost_while_systemd_stands_still(&mut ward, &hangs);
     ward.want(|group| group.wanted = Wanted::Stopped);
     ward.stands(1, Standing::Stopped);
     assert_eq!(ward.machines[1].state_of(UNIT), "inactive");

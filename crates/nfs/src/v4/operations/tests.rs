@@ -23,6 +23,7 @@ use crate::v4::types::{
 
 mod found;
 mod removed;
+mod replies;
 mod xattrs;
 mod zero;
 

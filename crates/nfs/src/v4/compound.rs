@@ -233,10 +233,10 @@ impl<'a, F: FileStore> Compound<'a, F> {
             } else {
                 self.step(code, reader, (written, results))
             };
-            let room =
+            let ended =
                 ended.and_then(|()| Ok(self.check_room(head.tag.len() + results.since(first))?));
-            if let Err(failed) = room {
-                last = self.failed(failed, (code, written), (this, results));
+            if let Err(failed) = ended {
+                last = self.answer_failed(failed, (code, written), (this, results));
             }
             done += 1;
         }
@@ -248,7 +248,7 @@ impl<'a, F: FileStore> Compound<'a, F> {
     }
 
     /// Writes that an operation failed, in the place of all that it has said; says why.
-    fn failed(
+    fn answer_failed(
         &self,
         failed: Failed,
         (code, written): (u32, usize),
@@ -382,7 +382,7 @@ impl<'a, F: FileStore> Compound<'a, F> {
         let Some(running) = &self.sequence else { return };
         // A small one is kept for a retry even when that is not asked for.
         let keeps = running.keep || results.since(begins) <= SMALL_BYTES;
-        self.release(keeps.then(|| results.kept(begins)));
+        self.release(keeps.then(|| results.piece_since(begins)));
     }
 
     pub(super) fn with<R>(&self, step: impl FnOnce(&mut State) -> R) -> R {

@@ -189,7 +189,7 @@ proptest! {
                 Write::Rewind(which) => {
                     let which = which % marks.len();
                     let (mark, at) = marks[which];
-                    prop_assert_eq!(&writer.kept(mark)[..], &model[at..]);
+                    prop_assert_eq!(&writer.piece_since(mark)[..], &model[at..]);
                     writer.rewind(mark);
                     model.truncate(at);
                     marks.truncate(which);

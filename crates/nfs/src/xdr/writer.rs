@@ -138,9 +138,9 @@ impl Writer {
     }
     /// What was written since in one piece, which is copied when there is more than one.
     #[must_use]
-    pub fn kept(&mut self, mark: Mark) -> Bytes {
+    pub fn piece_since(&mut self, mark: Mark) -> Bytes {
         self.seal();
-        match &self.done[mark.pieces.min(self.done.len())..] {
+        match &self.done[mark.pieces..] {
             [] => Bytes::new(),
             [one] => one.slice(mark.bytes..),
             [first, rest @ ..] => {

@@ -96,6 +96,14 @@ pub(super) struct Cache {
     inner: Mutex<Inner>,
 }
 
+/// Where a file is kept: volume, tree and the inode that clients see. Its generation is left out, so
+/// that it is found also by who does not know that.
+type Place = (u64, u32, u64);
+
+fn place((volume, file): Key) -> Place {
+    (volume, file.tree, file.inode)
+}
+
 struct Kept {
     volume: u64,
     file: Arc<OpenFile>,
@@ -105,12 +113,14 @@ impl Kept {
     fn key(&self) -> Key {
         (self.volume, self.file.id)
     }
+    fn place(&self) -> Place {
+        place(self.key())
+    }
 }
 
 #[derive(Default)]
 struct Inner {
-    /// By the volume's number, the tree and the inode that clients see, so that a file is found
-    /// also by who does not know its generation.
+    /// By their [`Place`].
     files: HashTable<Kept>,
     hasher: RandomState,
     /// In the order in which they are looked at for eviction; may name some that are gone.
@@ -131,11 +141,9 @@ impl Cache {
     /// no other file can get this number.
     pub(super) fn of_inode(&self, volume: u64, tree: u32, inode: u64) -> Option<Arc<OpenFile>> {
         let inner = locked(&self.inner);
-        let is_it = |kept: &Kept| {
-            let id = kept.file.id;
-            kept.volume == volume && (id.tree, id.inode) == (tree, inode)
-        };
-        inner.files.find(inner.hash(volume, tree, inode), is_it).map(|kept| take(&kept.file))
+        let place = (volume, tree, inode);
+        let found = inner.files.find(inner.hasher.hash_one(place), |kept| kept.place() == place);
+        found.map(|kept| take(&kept.file))
     }
 
     /// Adds a file, unless another thread was faster: then that one's is the answer.
@@ -183,24 +191,18 @@ fn take(found: &Arc<OpenFile>) -> Arc<OpenFile> {
 }
 
 impl Inner {
-    fn hash(&self, volume: u64, tree: u32, inode: u64) -> u64 {
-        self.hasher.hash_one((volume, tree, inode))
-    }
-    fn hash_of(&self, (volume, file): Key) -> u64 {
-        self.hash(volume, file.tree, file.inode)
-    }
     fn get(&self, key: Key) -> Option<&Arc<OpenFile>> {
-        let found = self.files.find(self.hash_of(key), |kept| kept.key() == key);
+        let found = self.files.find(self.hasher.hash_one(place(key)), |kept| kept.key() == key);
         found.map(|kept| &kept.file)
     }
     fn add(&mut self, kept: Kept) {
-        let hasher = self.hasher.clone();
-        let hash =
-            |kept: &Kept| hasher.hash_one((kept.volume, kept.file.id.tree, kept.file.id.inode));
-        self.files.insert_unique(hash(&kept), kept, hash);
+        let Self { files, hasher, .. } = self;
+        let hash = |kept: &Kept| hasher.hash_one(kept.place());
+        files.insert_unique(hash(&kept), kept, hash);
     }
     fn remove(&mut self, key: Key) -> Option<Arc<OpenFile>> {
-        let found = self.files.find_entry(self.hash_of(key), |kept| kept.key() == key);
+        let hash = self.hasher.hash_one(place(key));
+        let found = self.files.find_entry(hash, |kept| kept.key() == key);
         found.ok().map(|found| found.remove().0.file)
     }
 

@@ -131,7 +131,7 @@ pub(super) fn in_turn<F: FileStore>(
             let begins = results.mark();
             let done = run(c, results);
             let (status, said) = match &done {
-                Ok(()) => (Status::Ok, results.kept(begins)),
+                Ok(()) => (Status::Ok, results.piece_since(begins)),
                 Err(failed) => (failed.status, failed.said.clone()),
             };
             let mut kept = Writer::default();
